@@ -1,0 +1,295 @@
+"""The command line. What a command needs is imported when it runs, so that `--help` is quick."""
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Learn and use machine learning for point defects in two-dimensional materials.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at, fetch, clean and split a data set.", no_args_is_help=True)
+demo_app = typer.Typer(help="The bundled demo database (CHGNet labels).", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(demo_app, name="demo")
+
+DataName = Annotated[str, typer.Argument(help="demo, imp2d, 2dmd, or a folder of structures.")]
+DataPath = Annotated[Path | None, typer.Option("--path", help="Where the data lie, if elsewhere.")]
+Rules = Annotated[str, typer.Option(help="Cleaning rules: strict or proposal.")]
+
+
+@app.command()
+def tour(
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help="Which notebooks, such as 01; all by default.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Full data instead of quick mode.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("build/tour"),
+) -> None:
+    """Run the notebooks from top to bottom and make pages of them."""
+    from defectkit import notebooks as books
+    from defectkit import tour as guide
+
+    visits = []
+    for source in books.sources(notebooks):
+        print(source.stem, flush=True)
+        visits.append(guide.run(source, output, full, _show_cell))
+        if sys.stdout.isatty():
+            print("\r\033[K", end="")
+    index = guide.write_index(visits, output)
+    for visit in visits:
+        if visit.error:
+            print(f"\n{visit.name}: {visit.error}", file=sys.stderr)
+    print()
+    _print_table(
+        ["notebook", "seconds", "peak MB", "result"],
+        [
+            (v.name, f"{v.seconds:.1f}", f"{v.peak_mb:.0f}", "FAILED" if v.error else "ran through")
+            for v in visits
+        ],
+    )
+    print(f"Pages: {index}")
+    if any(visit.error for visit in visits):
+        raise typer.Exit(1)
+
+
+def _show_cell(name: str, number: int, total: int, heading: str) -> None:
+    """One line a cell, rewritten in place where the output is a terminal."""
+    line = f"  cell {number}/{total}  {heading}"
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line[:78]}", end="", flush=True)
+    else:
+        print(line, flush=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Say whether everything works: versions, memory, cores, data sets, widgets."""
+    from defectkit.doctor import report
+
+    findings = report()
+    print(findings)
+    if not findings.healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def notebooks(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if outdated.")
+    ] = False,
+) -> None:
+    """Write the students' notebooks from their sources."""
+    from defectkit import notebooks as books
+
+    if check:
+        if outdated := books.outdated():
+            print(f"Run `make notebooks`; outdated: {', '.join(outdated)}", file=sys.stderr)
+            raise typer.Exit(1)
+        print("All notebooks are up to date.")
+        return
+    for path in books.write_students():
+        print(path)
+
+
+@app.command()
+def solutions(
+    output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("build/solutions"),
+) -> None:
+    """Write the notebooks with their solutions."""
+    from defectkit import notebooks as books
+
+    for path in books.write_solutions(output):
+        print(path)
+
+
+@data_app.command()
+def info(name: DataName = "demo", path: DataPath = None) -> None:
+    """Describe a data set: rows, hosts, dopants, types, energies, moments, label source."""
+    from defectkit.data import load
+
+    dataset = load(name, path)
+    frame = dataset.frame
+    types = frame.defecttype.value_counts()
+    _print_table(
+        [dataset.name, ""],
+        [
+            ("labels", dataset.label_source),
+            ("rows", f"{len(frame):,}"),
+            ("converged", f"{frame.converged.sum():,}"),
+            ("hosts", f"{frame.host.nunique()}"),
+            ("dopants", f"{frame.dopant[frame.dopant != ''].nunique()}"),
+            *((f"  {kind}", f"{n:,} ({n / len(frame):.1%})") for kind, n in types.items()),
+            ("fingerprint", dataset.fingerprint),
+        ],
+    )
+    shares = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]
+    _print_table(
+        ["quantile", "formation energy (eV)", "magnetic moment (μB)"],
+        [
+            (
+                f"{share:.0%}",
+                f"{frame.eform.quantile(share):.3f}",
+                f"{frame.spin.quantile(share):.3f}",
+            )
+            for share in shares
+        ],
+    )
+
+
+@data_app.command()
+def fetch(name: Annotated[str, typer.Argument(help="The data set.")] = "imp2d") -> None:
+    """Download a data set, check it and keep it for later."""
+    from defectkit.data import fetch as fetching
+
+    print(fetching.fetch(name))
+
+
+@data_app.command()
+def clean(
+    name: DataName = "demo",
+    path: DataPath = None,
+    rules: Rules = "strict",
+    output: Annotated[Path | None, typer.Option(help="CSV file for the rows that stay.")] = None,
+) -> None:
+    """Clean a data set and show what each rule removes."""
+    from defectkit.data import load
+    from defectkit.data.cleaning import clean as clean_dataset
+
+    cleaned = clean_dataset(load(name, path), rules)
+    _print_table(
+        ["rule", "removed", "left", "what it removes"],
+        [
+            (step.rule, f"{step.removed:,}", f"{step.left:,}", step.description)
+            for step in cleaned.waterfall.itertuples()
+        ],
+    )
+    if output:
+        cleaned.dataset.frame.to_csv(output)
+        print(f"{len(cleaned.dataset.frame):,} rows written to {output}")
+
+
+@data_app.command()
+def split(
+    name: DataName = "demo",
+    path: DataPath = None,
+    rules: Rules = "strict",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="random, host, dopant, pair, leave-one-host-out, leave-one-dopant-out or block."
+        ),
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
+    fold: Annotated[int | None, typer.Option(help="Which fold is the test part.")] = None,
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="Host or dopant; for block, host family and block.")
+    ] = None,
+    calibration: Annotated[float, typer.Option(help="Share kept apart for calibration.")] = 0.0,
+    output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
+) -> None:
+    """Split the cleaned data set into train, valid and test, and save the split."""
+    from defectkit.data import load
+    from defectkit.data.cleaning import clean as clean_dataset
+    from defectkit.data.splits import make_split
+
+    dataset = clean_dataset(load(name, path), rules).dataset
+    held = tuple(held_out or ())
+    parts = make_split(
+        dataset,
+        kind=kind,
+        seed=seed,
+        fold=fold,
+        held_out=held if len(held) > 1 else next(iter(held), None),
+        calibration=calibration,
+    )
+    parts.save(output)
+    _print_table(
+        ["part", "rows"],
+        [
+            (part, f"{len(getattr(parts, part)):,}")
+            for part in ("train", "valid", "test", "calibration")
+        ],
+    )
+    print(f"Split written to {output}")
+
+
+@demo_app.command()
+def build(
+    rows: Annotated[int, typer.Option(help="Rows wanted in all; a longer run only adds.")] = 8000,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the rows.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The database.")] = Path("data/demo2d.db"),
+) -> None:
+    """Compute the demo database with CHGNet, or go on where an earlier run stopped."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from defectkit.data.demo import build as build_demo
+
+    first: dict[str, tuple[float, int]] = {}
+    last: dict[str, tuple[float, int]] = {}
+    bars = {}
+    columns = (*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+
+        def show(what: str, done: int, total: int) -> None:
+            last[what] = (time.perf_counter(), done)
+            first.setdefault(what, last[what])
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done)
+
+        build_demo(output, rows, seed, workers, scheduler, show)
+    seconds, done = (now - then for now, then in zip(last["rows"], first["rows"]))
+    rate = f", {done / seconds:.2f} rows/s" if done else ""
+    print(f"{done:,} rows computed in {seconds:.0f} s{rate}; {output} is complete.")
+
+
+@demo_app.command()
+def card(
+    database: Annotated[Path, typer.Option(help="The database.")] = Path("data/demo2d.db"),
+    output: Annotated[Path, typer.Option(help="The card.")] = Path("data/README.md"),
+) -> None:
+    """Write the data card of the demo database from the database itself."""
+    from defectkit.data.card import write_card
+
+    write_card(database, output)
+    print(output)
+
+
+def _print_table(head: list[str], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as they need to be, numbers to the right: the same on screen and in logs."""
+    columns = list(zip(head, *rows))
+    widths = [max(map(len, column)) for column in columns]
+    number = re.compile(r"-?[\d,.]+%?|nan")
+    sides = [">" if all(map(number.fullmatch, column[1:])) else "<" for column in columns]
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths)]
+        print("  ".join(cells).rstrip())
+    print()
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one sentence, not a traceback."""
+    try:
+        app()
+    except Exception as error:
+        from defectkit import DefectkitError
+
+        if not isinstance(error, DefectkitError):
+            raise
+        print(f"defectkit: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Writes the data card of the demo database, `data/README.md`, from the database itself."""
+
+from pathlib import Path
+
+import pandas as pd
+from ase.db import connect
+
+from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR
+from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
+from defectkit.data.readers import read_demo
+from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
+
+QUANTILES = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+
+
+def write_card(database: Path, path: Path) -> None:
+    """Write the card of the demo `database` to the Markdown file `path`."""
+    metadata = connect(database, type="db", use_lock_file=False).metadata
+    path.write_text(_card(read_demo(database).frame, metadata, database), encoding="utf-8")
+
+
+def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
+    seconds = sum(run["seconds"] for run in metadata["runs"])
+    computed = sum(run["rows"] for run in metadata["runs"])
+    workers = max(run["workers"] for run in metadata["runs"])
+    types = frame.groupby("defecttype").agg(
+        rows=("eform", "size"),
+        converged=("converged", "sum"),
+        eform_median=("eform", "median"),
+        spin_median=("spin", "median"),
+        atoms_median=("natoms", "median"),
+    )
+    quantiles = frame[["eform", "spin", "depth", "extension_factor", "max_force"]].quantile(
+        QUANTILES
+    )
+    hosts = pd.DataFrame(
+        {
+            name: {
+                "family": HOSTS[name].family,
+                "space group": host["spacegroup"],
+                "supercell": "x".join(map(str, host["repeat"])),
+                "a (Å)": f"{sum(x * x for x in host['cell'][0]) ** 0.5:.3f}",
+                "rows": int((frame.host == name).sum()),
+            }
+            for name, host in metadata["hosts"].items()
+        }
+    ).T
+    phases = pd.DataFrame(metadata["chemical_potentials"]).T
+    vacancies = frame.defecttype.isin(["vacancy", "complex"]).mean()
+    with_dopant = frame[frame.dopant != ""]
+    return f"""# Data card: `{database.name}`
+
+Point defects in two-dimensional hosts, **computed with the universal potential CHGNet, not with
+DFT**. Every row carries `label_source = "{metadata["label_source"]}"`. Use it to learn the
+methods; do not quote its energies as those of DFT or of an experiment. This page is written by
+`defectkit demo card` from the database.
+
+## What is in it
+
+{len(frame):,} rows ({int(frame.converged.sum()):,} with `converged`), {frame.host.nunique()} hosts
+of {len({h["family"] for h in metadata["hosts"].values()})} prototype families,
+{with_dopant.dopant.nunique()} dopants; {database.stat().st_size / 1e6:.1f} MB (ASE SQLite).
+{vacancies:.0%} of the rows hold at least one vacancy, {(frame.strain != 0).mean():.0%} stand on a
+host strained biaxially by up to {MAX_STRAIN:.0%}, their energy taken against the equally strained
+host. {len(metadata["failed"])} candidates could not be computed.
+
+{types.round(2).to_markdown()}
+
+Quantiles (eform in eV, spin in μB, forces in eV/Å):
+
+{quantiles.round(3).to_markdown()}
+
+## How it was made
+
+`defectkit demo build`, seed {metadata["seed"]}.
+
+1. **Hosts** are built from prototypes and published lattice constants; positions and in-plane cell
+   are relaxed with CHGNet, with {VACUUM:g} Å of vacuum along z. The supercell is the smallest
+   repetition with at least {MIN_ATOMS} atoms and {MIN_IMAGE_DISTANCE:g} Å between a defect and its
+   image.
+2. **Sites.** Adsorbates: symmetry-distinct top, bridge and hollow sites from pymatgen, at the
+   height where covalent spheres touch, on both sides where these differ. Interstitials: Voronoi
+   vertices inside the layer. Substitutions and vacancies: one atom of each sublattice. `div`: pairs of
+   near-neighbour vacancies. `cpx`: a vacancy beside a substitution.
+3. **Rows** are the first candidates of one seeded, weighted permutation of host x site x dopant,
+   so a longer run only adds rows.
+4. **Relaxation** at fixed cell with BFGS in two stages, to {COARSE_FMAX} eV/Å (at most
+   {COARSE_STEPS} steps) and to {FINE_FMAX} eV/Å (at most {FINE_STEPS} more). `conv1` and `conv2`
+   are the energy changes over the last step of each stage; `converged` is |conv1| <= 0.05 eV, as
+   in Imp2d. Rows that did not settle, adatoms that flew off and layers that fell apart stay in.
+5. **Formation energy** `eform = en2 - hostenergy - dopant_chemical_potential +
+   removed_chemical_potential` (eV), with elemental phases computed by the same potential (below).
+   `spin` is the sum of CHGNet's unsigned site moments of at least {MOMENT_FLOOR} μB.
+6. `depth` is 2 |z - z_mid| / thickness of the relaxed layer, `extension_factor` the thickness of
+   the relaxed layer over that of the pristine one, both without unit. An added atom is an
+   `interstitial` where depth < 1, else an `adsorbate`: what it relaxed to decides, not where it
+   started.
+
+`data` of each row holds `unrelaxed_positions`, `site_magmoms` and `defect_positions` (the ideal
+sites: added or replaced atom first, then vacancies). The dopant `X` means that no atom was added.
+
+Timing: {computed:,} rows in {seconds / 60:.0f} minutes with {workers} processes on
+{metadata["runs"][-1]["cpus"]} cores that also did other work, {computed / seconds:.2f} rows/s.
+
+## What CHGNet is good and bad at
+
+* Trained on relaxation paths of bulk crystals (PBE and PBE+U of the Materials Project), it has seen
+  few slabs and few defects. Trends between chemically similar defects are useful, single energies
+  may be wrong by an electronvolt.
+* Its potential-energy surface is softer than DFT's: forces, and with them relaxation energies, come
+  out too small in strained surroundings.
+* No charge states, no spin polarisation that one could set: its moments are magnitudes without
+  sign, so antiferromagnets look like ferromagnets.
+* No dispersion forces: physisorbed atoms are bound too weakly.
+* Germanene, stanene and graphane are missing: the first two collapse into a denser phase under
+  CHGNet, the third costs twenty times more than any other host.
+
+## Hosts
+
+{hosts.to_markdown()}
+
+## Elemental reference phases
+
+{phases.to_markdown()}
+
+## Licence and citation
+
+The database: MIT, as the kit. The potential: B. Deng et al., Nat. Mach. Intell.
+5, 1031 (2023). The schema follows Imp2d: J. Davidsson et al., npj 2D Mater. Appl. 7, 26 (2023).
+"""

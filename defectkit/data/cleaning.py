@@ -1,0 +1,185 @@
+"""Cleaning: named rules that say which rows are no good, and a count of what each takes away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from ase.data import covalent_radii
+from matscipy.neighbours import neighbour_list
+
+from defectkit import DefectkitError
+from defectkit.data.dataset import Dataset
+
+SETTLED = 0.05  # eV: energy change at the end of a relaxation that counts as converged
+EFORM_BOUND = 20.0  # eV: beyond it a formation energy is a failed calculation
+EXTENSION_BOUND = 2.0  # thickness of the layer over that of the pristine one
+IDENTITY_TOLERANCE = 1e-3  # eV
+DETACHED_RATIO = 1.5  # distance over the sum of covalent radii
+FORCE_BOUND = 0.1  # eV/Å
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reason to remove rows.
+
+    Attributes:
+        name: what it is called in a waterfall.
+        description: one line with the values and units it goes by.
+        hits: the rows it removes, a boolean Series over the data set's uids. A rule never hits
+            a row whose source is silent about what it looks at, but for the label itself.
+    """
+
+    name: str
+    description: str
+    hits: Callable[[Dataset], pd.Series] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """What cleaning left, and why.
+
+    Attributes:
+        dataset: the rows that no rule hits.
+        waterfall: one row a rule, in order: `rule`, `description`, `removed` (rows that were
+            still there), `left`.
+        reasons: tuple of the names of all rules that hit a row, by uid, for removed rows only.
+    """
+
+    dataset: Dataset
+    waterfall: pd.DataFrame
+    reasons: pd.Series
+
+
+def clean(dataset: Dataset, rules: str | tuple[str, ...] = "strict") -> Cleaned:
+    """Remove the rows that any of the rules hits.
+
+    Args:
+        dataset: what to clean; it stays as it is.
+        rules: a name in `RULE_SETS`, or names in `RULES` in the order in which to count.
+    """
+    names = _rule_names(rules)
+    hits = pd.DataFrame({name: RULES[name].hits(dataset) for name in names})
+    hits = hits.reindex(dataset.frame.index)  # keeps the index where there are no rules
+    removed_by = hits.cumsum(axis=1).eq(1) & hits  # the first rule that hits a row counts it
+    removed = removed_by.sum().reindex(names, fill_value=0).astype(int)
+    waterfall = pd.DataFrame(
+        {
+            "rule": names,
+            "description": [RULES[name].description for name in names],
+            "removed": removed.to_numpy(),
+            "left": len(dataset) - removed.cumsum().to_numpy(),
+        }
+    )
+    bad = hits.any(axis=1)
+    all_reasons = [tuple(hits.columns[row]) for row in hits[bad].to_numpy()]
+    reasons = pd.Series(all_reasons, hits.index[bad], dtype=object, name="reasons")
+    return Cleaned(dataset.subset(hits.index[~bad]), waterfall, reasons)
+
+
+def _rule_names(rules: str | tuple[str, ...]) -> list[str]:
+    if isinstance(rules, str):
+        if rules not in RULE_SETS:
+            raise DefectkitError(f"There is no rule set '{rules}'; use {', '.join(RULE_SETS)}.")
+        rules = RULE_SETS[rules]
+    for name in rules:
+        if name not in RULES:
+            raise DefectkitError(f"There is no rule '{name}'; use some of {', '.join(RULES)}.")
+    return list(rules)
+
+
+def identity_error(frame: pd.DataFrame) -> pd.Series:
+    """The difference eform - (en2 - hostenergy - mu(dopant) + sum of mu(removed)), eV, per row."""
+    expected = (
+        frame.en2
+        - frame.hostenergy
+        - frame.dopant_chemical_potential
+        + frame.removed_chemical_potential
+    )
+    return frame.eform - expected
+
+
+def _missing_energy(dataset: Dataset) -> pd.Series:
+    frame = dataset.frame
+    broken = identity_error(frame).abs() > IDENTITY_TOLERANCE
+    return frame.hostenergy.notna() & (frame.en2.isna() | (frame.en2 == 0) | broken)
+
+
+def _wrong_host(dataset: Dataset) -> pd.Series:
+    frame = dataset.frame
+    return frame.groupby("host").eform.transform("median").abs() > EFORM_BOUND
+
+
+def _detached(dataset: Dataset) -> pd.Series:
+    def has_loose_atom(atoms) -> bool:
+        reach = DETACHED_RATIO * covalent_radii[atoms.numbers]  # r_i + r_j, scaled, per pair
+        bonded = neighbour_list("i", atoms, reach)
+        return len(np.unique(bonded)) < len(atoms)
+
+    return pd.Series([has_loose_atom(r.atoms) for r in dataset.records], dataset.frame.index)
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in [
+        Rule("missing_eform", "no formation energy", lambda d: d.frame.eform.isna()),
+        Rule(
+            "not_converged",
+            f"first stage not converged: |conv1| > {SETTLED} eV",
+            lambda d: ~d.frame.converged | (d.frame.conv1.abs() > SETTLED),
+        ),
+        Rule(
+            "eform_outlier",
+            f"|eform| > {EFORM_BOUND:.0f} eV",
+            lambda d: d.frame.eform.abs() > EFORM_BOUND,
+        ),
+        Rule(
+            "not_settled",
+            f"final stage not converged: |conv2| > {SETTLED} eV",
+            lambda d: d.frame.conv2.abs() > SETTLED,
+        ),
+        Rule(
+            "rebuilt_layer",
+            f"layer more than {EXTENSION_BOUND:.0f} times as thick as the pristine one",
+            lambda d: d.frame.extension_factor > EXTENSION_BOUND,
+        ),
+        Rule(
+            "missing_energy",
+            f"total energy en2 missing or 0, or eform off en2 - hostenergy - mu by more than "
+            f"{IDENTITY_TOLERANCE} eV",
+            _missing_energy,
+        ),
+        Rule(
+            "wrong_host_reference",
+            f"median eform of the host beyond {EFORM_BOUND:.0f} eV: its reference energy is wrong",
+            _wrong_host,
+        ),
+        Rule(
+            "detached_atom",
+            f"an atom has no neighbour within {DETACHED_RATIO} times the sum of covalent radii",
+            _detached,
+        ),
+        Rule(
+            "forces_left",
+            f"largest force after relaxation > {FORCE_BOUND} eV/Å",
+            lambda d: d.frame.max_force > FORCE_BOUND,
+        ),
+    ]
+}
+
+RULE_SETS: dict[str, tuple[str, ...]] = {
+    # The filter of the project's proposal.
+    "proposal": ("missing_eform", "not_converged", "eform_outlier"),
+    # A wrong host reference comes first, so that it is not counted row by row as outliers.
+    "strict": (
+        "missing_eform",
+        "wrong_host_reference",
+        "not_converged",
+        "not_settled",
+        "rebuilt_layer",
+        "missing_energy",
+        "eform_outlier",
+        "detached_atom",
+        "forces_left",
+    ),
+}

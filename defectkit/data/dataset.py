@@ -1,0 +1,81 @@
+"""A set of defects of one source: records, table, pristine hosts, fingerprint."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from ase.formula import Formula
+
+from defectkit import DefectkitError
+from defectkit.records import DefectRecord, to_frame
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Defects of one source.
+
+    Attributes:
+        name: the source's name, for example "demo".
+        label_source: what computed the labels.
+        records: one `DefectRecord` a row; their uids are unique.
+        hosts: pristine unit cell or supercell by host name, where the source has it (Å).
+        families: prototype family by host name; empty where the source says nothing.
+    """
+
+    name: str
+    label_source: str
+    records: list[DefectRecord] = field(repr=False)
+    hosts: dict[str, Atoms] = field(default_factory=dict, repr=False)
+    families: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self._by_uid) < len(self.records):
+            seen: set[str] = set()
+            twice = next(r.uid for r in self.records if r.uid in seen or seen.add(r.uid))
+            raise DefectkitError(f"{self.name}: the id {twice} stands twice; make ids unique.")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, uid: str) -> DefectRecord:
+        try:
+            return self._by_uid[uid]
+        except KeyError:
+            raise DefectkitError(f"{self.name} has no row with the id {uid}.") from None
+
+    @cached_property
+    def _by_uid(self) -> dict[str, DefectRecord]:
+        return {record.uid: record for record in self.records}
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The table of all rows, columns and units of `records.COLUMNS`, indexed by uid."""
+        return to_frame(self.records)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, elements, positions and both labels, whatever the order of rows."""
+        digest = hashlib.sha256()
+        for uid in sorted(self._by_uid):
+            record = self._by_uid[uid]
+            digest.update(f"{uid}\0{record.host}\0".encode())
+            for array in (
+                record.atoms.numbers.astype("<i8"),
+                record.atoms.positions.astype("<f8"),
+                np.array([record.eform, record.spin], "<f8"),
+            ):
+                digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def subset(self, uids: Iterable[str]) -> "Dataset":
+        """The rows named, in that order, with the same hosts."""
+        return replace(self, records=[self[uid] for uid in uids])
+
+
+def family_name(host: str, spacegroup: int) -> str:
+    """Stoichiometry and space group, as in "AB2 (187)"."""
+    return f"{Formula(host).stoichiometry()[0]} ({spacegroup})"

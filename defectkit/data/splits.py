@@ -1,0 +1,277 @@
+"""Splits into train, validation, test and calibration parts that leak nothing.
+
+Rows with the same relaxed structure form a group, and a group is never divided. A split is
+stored with the fingerprint of its data and refuses any other data.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from ase.geometry import get_distances
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from defectkit import DefectkitError
+from defectkit.data.dataset import Dataset
+
+SAME_ENERGY = 1e-2  # eV between rows that can be one structure
+SAME_POSITION = 0.02  # Å, the largest distance between corresponding atoms of one structure
+TEST_SHARE = VALID_SHARE = 0.1
+FOLDS = 5
+FOLD_KINDS = ("host", "dopant", "pair")
+HELD_KINDS = {"leave-one-host-out": "host", "leave-one-dopant-out": "dopant", "block": "block"}
+KINDS = ("random", *FOLD_KINDS, *HELD_KINDS)
+PARTS = ("train", "valid", "test", "calibration")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Uids of each part of a data set.
+
+    Attributes:
+        kind, seed, fold, held_out: how it was made, see `make_split`.
+        fingerprint: of the data set that it belongs to.
+        train, valid, test, calibration: disjoint, together all rows.
+    """
+
+    kind: str
+    seed: int
+    fold: int | None
+    held_out: str | tuple[str, str] | None
+    fingerprint: str
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+    calibration: tuple[str, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        Path(path).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path, dataset: Dataset) -> "Split":
+        """Read a split of `dataset`; DefectkitError where it was made for other data."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            split = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DefectkitError(f"{path} is not a readable split file ({error}).") from error
+        if split.fingerprint != dataset.fingerprint:
+            raise DefectkitError(
+                f"{path} was made for other data ({split.fingerprint[:12]}...) than this "
+                f"{dataset.name} with {len(dataset)} rows ({dataset.fingerprint[:12]}...); clean "
+                "the data in the same way or make a new split."
+            )
+        return split
+
+
+def make_split(
+    dataset: Dataset,
+    kind: str = "random",
+    seed: int = 0,
+    fold: int | None = None,
+    held_out: str | tuple[str, str] | None = None,
+    calibration: float = 0.0,
+    groups: pd.Series | None = None,
+) -> Split:
+    """Split a data set by structure groups.
+
+    Args:
+        dataset: what to split.
+        kind: "random": 80/10/10. "host", "dopant", "pair" (host and dopant): 5-fold, the test
+            part is the hosts (dopants, pairs) of one fold. "leave-one-host-out",
+            "leave-one-dopant-out": the test part is what `held_out` names. "block": the test
+            part is one dopant block in one host family.
+        seed: of everything drawn at random.
+        fold: 0 to 4, for the 5-fold kinds.
+        held_out: a host, a dopant, or (family, block) as in ("CdI2 (1T)", "3d").
+        calibration: share of all rows for a separate calibration part.
+        groups: group id by uid, to spare computing `structure_groups` again.
+
+    A row with the same structure as a held-out row goes to the test part with it. The
+    validation part (a tenth of all rows) and the calibration part are drawn from the rest.
+    Raises DefectkitError for arguments that do not fit the kind or the data.
+    """
+    _check_arguments(kind, fold, held_out, calibration)
+    frame = dataset.frame.sort_index()
+    groups = _aligned(structure_groups(dataset) if groups is None else groups, frame.index)
+    rng = np.random.default_rng(seed)
+    shares = {"valid": VALID_SHARE, "calibration": calibration}
+    if kind == "random":
+        part = _draw(groups, {"test": TEST_SHARE, **shares}, len(frame), rng)
+    else:
+        units = _units(dataset, frame, HELD_KINDS.get(kind, kind))
+        held = units.isin(_fold_units(units, fold, rng) if kind in FOLD_KINDS else [held_out])
+        if not held.any():
+            choices = ", ".join(map(str, sorted(set(units))))
+            raise DefectkitError(f"{dataset.name} has no {held_out}; hold out one of {choices}.")
+        tested = groups.isin(groups[held])
+        part = pd.Series("test", frame.index)
+        part[~tested] = _draw(groups[~tested], shares, len(frame), rng)
+    uids = {name: tuple(part.index[part == name]) for name in PARTS}
+    if not uids["train"] or not uids["test"]:
+        raise DefectkitError(
+            f"{dataset.name} with {len(dataset)} rows in {groups.nunique()} groups cannot be "
+            f"split by {kind}: nothing is left to {'train on' if uids['test'] else 'test on'}."
+        )
+    return Split(kind, seed, fold, held_out, dataset.fingerprint, **uids)
+
+
+def structure_groups(dataset: Dataset) -> pd.Series:
+    """Group id by uid: rows of one relaxed structure share it (the first uid of the group).
+
+    Compared are rows of one host and composition whose formation energies lie within
+    `SAME_ENERGY` and whose cells and distances from the rarest element agree; pymatgen's
+    StructureMatcher, without scaling or reduction of the cell, then decides.
+    """
+    uids = sorted(dataset.frame.index)
+    buckets: dict[tuple, list[int]] = {}
+    for number, uid in enumerate(uids):
+        record = dataset[uid]
+        key = record.host, np.sort(record.atoms.numbers).tobytes()
+        buckets.setdefault(key, []).append(number)
+    atoms = [dataset[uid].atoms for uid in uids]
+    eform = np.array([dataset[uid].eform for uid in uids])
+    pairs = [pair for bucket in buckets.values() for pair in _equal_pairs(bucket, atoms, eform)]
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(uids), len(uids)))
+    labels = connected_components(graph, directed=False)[1]
+    ids = pd.Series(uids, index=uids, dtype=object).groupby(labels).transform("min")
+    return ids.rename("group")
+
+
+def dopant_block(dopant: str) -> str:
+    """Block of the periodic table, as "s", "p", "3d", "4d", "5d" or "f".
+
+    "none" without a dopant; "mixed" where several dopants are of different blocks.
+    """
+    from pymatgen.core import Element
+
+    def block(symbol: str) -> str:
+        element = Element(symbol)
+        return f"{element.row - 1}d" if element.block == "d" else element.block
+
+    blocks = {block(symbol) for symbol in dopant.split(",") if symbol}
+    return "mixed" if len(blocks) > 1 else next(iter(blocks), "none")
+
+
+def _check_arguments(kind: str, fold, held_out, calibration: float) -> None:
+    if kind not in KINDS:
+        raise DefectkitError(f"There is no split '{kind}'; use one of {', '.join(KINDS)}.")
+    if (fold is not None) != (kind in FOLD_KINDS) or fold not in (None, *range(FOLDS)):
+        needed = f"needs fold=0 to {FOLDS - 1}" if kind in FOLD_KINDS else "takes no fold"
+        raise DefectkitError(f"A {kind} split {needed}; fold={fold} was given.")
+    if (held_out is not None) != (kind in HELD_KINDS):
+        needed = "needs held_out=..." if kind in HELD_KINDS else "takes no held_out"
+        raise DefectkitError(f"A {kind} split {needed}.")
+    if not 0 <= calibration < 1 - TEST_SHARE - VALID_SHARE:
+        raise DefectkitError(f"calibration={calibration} leaves nothing to train on.")
+
+
+def _aligned(groups: pd.Series, uids: pd.Index) -> pd.Series:
+    missing = uids.difference(groups.index)
+    if len(missing):
+        raise DefectkitError(f"groups has no entry for {missing[0]}; compute it for this data.")
+    return groups.loc[uids]
+
+
+def _units(dataset: Dataset, frame: pd.DataFrame, by: str) -> pd.Series:
+    """What is held out together: host, dopant, their pair, or (family, dopant block), by uid."""
+    if by in ("host", "dopant"):
+        return frame[by]
+    if by == "pair":
+        labels = list(zip(frame.host, frame.dopant))
+    else:
+        blocks = {dopant: dopant_block(dopant) for dopant in frame.dopant.unique()}
+        families = frame.host.map(lambda host: dataset.families.get(host, host))
+        labels = list(zip(families, frame.dopant.map(blocks)))
+    return pd.Series(labels, frame.index, dtype=object)
+
+
+def _fold_units(units: pd.Series, fold: int, rng: np.random.Generator) -> list:
+    """The units of one fold; folds are filled from the largest unit down, ties at random."""
+    counts = units.value_counts().sort_index()
+    if len(counts) < FOLDS:
+        raise DefectkitError(
+            f"{FOLDS} folds need at least {FOLDS} different {units.name or 'pairs'}s; there are "
+            f"{len(counts)}."
+        )
+    counts = counts.iloc[rng.permutation(len(counts))].sort_values(ascending=False, kind="stable")
+    totals = np.zeros(FOLDS, dtype=int)
+    chosen = []
+    for unit, count in counts.items():
+        emptiest = int(totals.argmin())
+        totals[emptiest] += count
+        if emptiest == fold:
+            chosen.append(unit)
+    return chosen
+
+
+def _draw(
+    groups: pd.Series, shares: dict[str, float], total: int, rng: np.random.Generator
+) -> pd.Series:
+    """Name of a part by uid: whole groups in random order fill `shares` of `total`, then train."""
+    sizes = groups.value_counts().sort_index()
+    order = sizes.iloc[rng.permutation(len(sizes))]
+    ends = np.cumsum([np.ceil(share * total) for share in shares.values()])
+    starts = order.cumsum() - order  # rows drawn before each group
+    parts = np.array([*shares, "train"])[np.searchsorted(ends, starts, side="right")]
+    return groups.map(dict(zip(order.index, parts)))
+
+
+def _equal_pairs(bucket: list[int], atoms: list[Atoms], eform: np.ndarray):
+    """Pairs (i, j) of the bucket that are one structure."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.core import Structure
+
+    prints: dict[int, np.ndarray] = {}
+    # Rows without an energy come first: they are compared with all.
+    bucket = sorted(bucket, key=lambda k: -np.inf if np.isnan(eform[k]) else eform[k])
+    for position, i in enumerate(bucket):
+        for j in bucket[position + 1 :]:
+            if eform[j] - eform[i] > SAME_ENERGY:
+                break
+            if not _same_cell(atoms[i], atoms[j]):
+                continue
+            for k in (i, j):
+                if k not in prints:
+                    prints[k] = _distance_print(atoms[k])
+            if np.abs(prints[i] - prints[j]).max(initial=0.0) > 2 * SAME_POSITION:
+                continue
+            # The tolerance of StructureMatcher is relative to (volume / atom)^(1/3).
+            length = (atoms[i].cell.volume / len(atoms[i])) ** (1 / 3)
+            matcher = StructureMatcher(
+                ltol=0.01,
+                stol=SAME_POSITION / length,
+                angle_tol=0.5,
+                primitive_cell=False,
+                scale=False,
+            )
+            structures = [
+                Structure(a.cell.array, a.numbers, a.positions, coords_are_cartesian=True)
+                for a in (atoms[i], atoms[j])
+            ]
+            if matcher.fit(*structures):
+                yield i, j
+
+
+def _same_cell(one: Atoms, other: Atoms) -> bool:
+    ours, theirs = (np.sort(atoms.cell.lengths()[:2]) for atoms in (one, other))
+    return bool(np.abs(ours - theirs).max() <= SAME_POSITION)
+
+
+def _distance_print(atoms: Atoms) -> np.ndarray:
+    """Minimum-image distances (Å) from the atoms of the rarest element to all, sorted.
+
+    The dopant is rarest as a rule, and its surroundings tell structures apart. Sorted by the
+    other element first, so that two prints compare like with like.
+    """
+    kinds, counts = np.unique(atoms.numbers, return_counts=True)
+    rare = atoms.positions[atoms.numbers == kinds[counts.argmin()]]
+    distances = get_distances(rare, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)[1].ravel()
+    elements = np.tile(atoms.numbers, len(rare))
+    return distances[np.lexsort((distances, elements))]

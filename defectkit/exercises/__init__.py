@@ -1,0 +1,1 @@
+"""Judges of the notebooks' exercises, one module a notebook."""

@@ -1,0 +1,224 @@
+"""Point-defect sites of a 2D host and the supercells that hold them.
+
+Adsorption sites come from pymatgen's `AdsorbateSiteFinder`. Interstitial sites are Voronoi
+vertices inside the layer, reduced by the host's own symmetry; pymatgen-analysis-defects offers
+the same idea for bulk crystals, but its vertices in the vacuum of a slab have to be filtered
+anyway and it would bring scikit-image into every installation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import spglib
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
+from ase.neighborlist import neighbor_list
+from pymatgen.analysis.adsorption import AdsorbateSiteFinder
+from pymatgen.io.ase import AseAtomsAdaptor
+from scipy.spatial import Voronoi, cKDTree
+
+KINDS = ("adsorbate", "interstitial", "substitution", "vacancy", "complex")
+NEIGHBOUR_CUTOFF = 4.2  # Å, the longest distance that still counts as a near-neighbour pair
+CLEARANCE = 0.9  # Å, the least distance between an interstitial site and an atom
+
+
+@dataclass(frozen=True)
+class DefectSite:
+    """One symmetry-distinct place for a defect in a host's unit cell.
+
+    Attributes:
+        name: `ads0`, `int1`, `sub0`, `vac1`, `div2` (a pair of vacancies), `cpx0` (a vacancy
+            beside a substitution); numbered within a host.
+        kind: one of `KINDS`.
+        point: where an atom is added, Å in the unit cell; its z is not used for adsorbates.
+        side: +1 above the layer, -1 below it, 0 for everything but adsorbates.
+        substituted: (atom, image) of the atom that the dopant replaces.
+        vacancies: (atom, image) of every atom that is taken out. An image is the integer
+            lattice shift of the unit cell that holds the atom.
+    """
+
+    name: str
+    kind: str
+    point: tuple[float, float, float] | None = None
+    side: int = 0
+    substituted: tuple[int, tuple[int, int, int]] | None = None
+    vacancies: tuple[tuple[int, tuple[int, int, int]], ...] = ()
+
+    @property
+    def has_dopant(self) -> bool:
+        """Whether an impurity atom belongs to the defect."""
+        return self.point is not None or self.substituted is not None
+
+
+@dataclass(frozen=True)
+class Defect:
+    """An unrelaxed defect supercell.
+
+    Attributes:
+        atoms: the supercell; an added atom is the last one, a substituted one keeps its place.
+        removed: symbols of the host atoms that were taken out or replaced.
+        positions: (k, 3) Å, where the defect is: the added or replaced atom first, then the
+            vacated sites.
+    """
+
+    atoms: Atoms
+    removed: tuple[str, ...]
+    positions: np.ndarray
+
+
+def find_sites(unit: Atoms) -> list[DefectSite]:
+    """All symmetry-distinct defect sites of a host's unit cell (a slab in the xy plane)."""
+    return [
+        *_adsorption_sites(unit),
+        *_interstitial_sites(unit),
+        *_substitution_sites(unit),
+        *_vacancy_sites(unit),
+        *_pair_sites(unit),
+    ]
+
+
+def make_defect(unit: Atoms, repeat: tuple[int, int, int], site: DefectSite, dopant: str) -> Defect:
+    """Build the unrelaxed supercell with `dopant` at `site` (ignored where there is none)."""
+    atoms = unit.repeat(repeat)
+    positions, removed = [], []
+    if site.substituted is not None:
+        index = _supercell_index(unit, repeat, *site.substituted)
+        positions.append(atoms.positions[index].copy())
+        removed.append(atoms[index].symbol)
+        atoms[index].symbol = dopant
+    gaps = [_supercell_index(unit, repeat, *vacancy) for vacancy in site.vacancies]
+    positions.extend(atoms.positions[gaps].copy())
+    removed.extend(atoms.symbols[gaps])
+    del atoms[gaps]
+    if site.point is not None:
+        point = np.array(site.point)
+        if site.side:
+            point[2] = adsorption_height(atoms, point[:2], dopant, site.side)
+        positions.append(point)
+        atoms += Atoms(dopant, positions=[point])
+    return Defect(atoms, tuple(removed), np.array(positions))
+
+
+def adsorption_height(atoms: Atoms, xy: np.ndarray, dopant: str, side: int) -> float:
+    """Height z (Å) at which a dopant above `xy` touches the layer's covalent spheres.
+
+    z = max_i [z_i + sqrt((r_i + r_dopant)^2 - rho_i^2)] over atoms and images whose in-plane
+    distance rho_i is shorter than the sum of covalent radii; mirrored for `side` -1. A dopant so
+    small that it would fall between the outermost atoms stays level with them.
+    """
+    lateral = np.array([i * atoms.cell[0] + j * atoms.cell[1] for i in _IMAGES for j in _IMAGES])
+    rho2 = ((atoms.positions[:, None, :2] + lateral[:, :2] - xy) ** 2).sum(-1)
+    contact2 = (covalent_radii[atoms.numbers] + covalent_radii[atomic_numbers[dopant]]) ** 2
+    outward = side * atoms.positions[:, 2]
+    atom, image = np.nonzero(contact2[:, None] > rho2)
+    touching = outward[atom] + np.sqrt(contact2[atom] - rho2[atom, image])
+    return side * float(np.max([outward.max(), *touching]))
+
+
+_IMAGES = (-1, 0, 1)
+
+
+def _supercell_index(unit: Atoms, repeat, atom: int, image: tuple[int, int, int]) -> int:
+    """Index in `unit.repeat(repeat)` of a unit-cell atom in another cell."""
+    i, j, k = (int(s) % r for s, r in zip(image, repeat, strict=True))
+    return ((i * repeat[1] + j) * repeat[2] + k) * len(unit) + atom
+
+
+def _symmetry(unit: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    cell = (unit.cell.array, unit.get_scaled_positions(wrap=False), unit.numbers)
+    operations = spglib.get_symmetry(cell, symprec=0.05)
+    return operations["rotations"], operations["translations"]
+
+
+def _distinct(unit: Atoms, candidates: list[np.ndarray], tolerance: float = 0.15) -> list[int]:
+    """Indices of the candidates, (k, 3) Å each, that no symmetry operation maps onto each other."""
+    rotations, translations = _symmetry(unit)
+    kept: list[int] = []
+    for index, candidate in enumerate(candidates):
+        scaled = unit.cell.scaled_positions(candidate)  # (k, 3)
+        images = np.einsum("oij,kj->oki", rotations, scaled) + translations[:, None]
+        for other in kept:
+            gap = images - unit.cell.scaled_positions(candidates[other])
+            gap -= np.round(gap[:, :1])  # one lattice vector for the whole group of points
+            distances = np.linalg.norm(gap @ unit.cell.array, axis=-1).max(axis=1)
+            if distances.min() < tolerance:
+                break
+        else:
+            kept.append(index)
+    return kept
+
+
+def _adsorption_sites(unit: Atoms) -> Iterator[DefectSite]:
+    points, sides = [], []
+    for side in (1, -1):
+        layer = unit.copy()
+        layer.positions[:, 2] = side * (unit.positions[:, 2] - unit.cell[2, 2] / 2)
+        layer.positions[:, 2] += unit.cell[2, 2] / 2
+        layer.pbc = True
+        finder = AdsorbateSiteFinder(AseAtomsAdaptor.get_structure(layer), mi_vec=(0, 0, 1))
+        found = finder.find_adsorption_sites(positions=("ontop", "bridge", "hollow"))["all"]
+        for point in found:
+            z = unit.positions[:, 2].max() if side > 0 else unit.positions[:, 2].min()
+            points.append(np.array([[point[0], point[1], z + 2.0 * side]]))
+            sides.append(side)
+    for number, index in enumerate(_distinct(unit, points)):
+        yield DefectSite(
+            f"ads{number}", "adsorbate", tuple(map(float, points[index][0])), sides[index]
+        )
+
+
+def _interstitial_sites(unit: Atoms) -> Iterator[DefectSite]:
+    shifts = np.array([(i, j, 0) for i in range(-3, 4) for j in range(-3, 4)])
+    crystal = (unit.positions[None] + (shifts @ unit.cell.array)[:, None]).reshape(-1, 3)
+    vertices = Voronoi(crystal).vertices
+    scaled = unit.cell.scaled_positions(vertices)
+    z = unit.positions[:, 2]
+    inside = (
+        (np.abs(scaled[:, :2] - 0.5) < 0.5 + 1e-3).all(axis=1)
+        & (vertices[:, 2] > z.min() - 1e-3)
+        & (vertices[:, 2] < z.max() + 1e-3)
+        & (cKDTree(crystal).query(vertices)[0] > CLEARANCE)
+    )
+    # Vertices of one cavity lie close together: keep the roomiest of each.
+    room = cKDTree(crystal).query(vertices[inside])[0]
+    points = [p[None] for p in vertices[inside][np.argsort(-room.round(3), kind="stable")]]
+    for number, index in enumerate(_distinct(unit, points, tolerance=0.6)):
+        yield DefectSite(f"int{number}", "interstitial", tuple(map(float, points[index][0])))
+
+
+def _substitution_sites(unit: Atoms) -> Iterator[DefectSite]:
+    for number, atom in enumerate(_distinct(unit, list(unit.positions[:, None]))):
+        yield DefectSite(f"sub{number}", "substitution", substituted=(atom, (0, 0, 0)))
+
+
+def _vacancy_sites(unit: Atoms) -> Iterator[DefectSite]:
+    for number, atom in enumerate(_distinct(unit, list(unit.positions[:, None]))):
+        yield DefectSite(f"vac{number}", "vacancy", vacancies=((atom, (0, 0, 0)),))
+
+
+def _pair_sites(unit: Atoms) -> Iterator[DefectSite]:
+    """Pairs of near neighbours: two vacancies, or a vacancy beside a substitution."""
+    cutoff = min(NEIGHBOUR_CUTOFF, 1.05 * unit.cell.lengths()[:2].min())
+    first, second, images = neighbor_list("ijS", unit, cutoff)
+    second_positions = unit.positions[second] + images @ unit.cell.array
+    ordered = list(np.stack([unit.positions[first], second_positions], axis=1))
+    pairs = _distinct(unit, ordered)
+    unordered: list[int] = []
+    for index in pairs:
+        flipped = ordered[index][::-1]
+        others = [ordered[k] for k in unordered]
+        if len(_distinct(unit, [*others, flipped])) > len(others):
+            unordered.append(index)
+    for number, index in enumerate(unordered):
+        image = tuple(map(int, images[index]))
+        vacancies = ((int(first[index]), (0, 0, 0)), (int(second[index]), image))
+        yield DefectSite(f"div{number}", "vacancy", vacancies=vacancies)
+    for number, index in enumerate(pairs):
+        image = tuple(map(int, images[index]))
+        yield DefectSite(
+            f"cpx{number}",
+            "complex",
+            substituted=(int(second[index]), image),
+            vacancies=((int(first[index]), (0, 0, 0)),),
+        )

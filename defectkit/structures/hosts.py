@@ -1,0 +1,173 @@
+"""Pristine 2D hosts: nine prototype families, built from published lattice constants.
+
+Every host is a slab in the xy plane with its layer centred along z. The lattice constants are
+PBE values of the Computational 2D Materials Database (Haastrup et al., 2D Mater. 5, 042002,
+2018; Gjerding et al., 2D Mater. 8, 044002, 2021), rounded to 0.01 Å. They are starting points:
+`defectkit.data.demo` relaxes each host with the potential that labels the defects.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from ase import Atoms
+from ase.build import graphene, mx2
+from ase.spacegroup import crystal
+
+VACUUM = 16.0  # Å of empty space between a layer and its image along z
+MIN_IMAGE_DISTANCE = 9.0  # Å between a defect and its periodic image
+MIN_ATOMS = 24
+
+
+@dataclass(frozen=True)
+class Host:
+    """A pristine 2D material.
+
+    Attributes:
+        name: formula as Imp2d spells it in its `host` key.
+        family: prototype name.
+        build: makes the unit cell, an `ase.Atoms` in the xy plane (Å).
+    """
+
+    name: str
+    family: str
+    build: Callable[[], Atoms]
+
+    def unit_cell(self) -> Atoms:
+        """The unrelaxed unit cell, pbc along the two in-plane vectors."""
+        return as_slab(self.build())
+
+
+def as_slab(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
+    """Centre a layer along z between `vacuum` Å of empty space; periodic in the plane only."""
+    atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell)
+    thickness = np.ptp(atoms.positions[:, 2])
+    cell = atoms.cell.array.copy()
+    cell[2] = 0.0, 0.0, thickness + vacuum
+    atoms.set_cell(cell)
+    atoms.positions[:, 2] += cell[2, 2] / 2 - atoms.positions[:, 2].min() - thickness / 2
+    atoms.pbc = True, True, False
+    return atoms
+
+
+def shortest_translation(cell: np.ndarray) -> float:
+    """Length (Å) of the shortest non-zero in-plane lattice vector of a 3 x 3 `cell`."""
+    steps = [(i, j) for i, j in product(range(-2, 3), repeat=2) if (i, j) != (0, 0)]
+    return float(np.linalg.norm(np.array(steps) @ np.asarray(cell)[:2], axis=1).min())
+
+
+def supercell_size(unit: Atoms) -> tuple[int, int, int]:
+    """Smallest n x m x 1 cell with `MIN_ATOMS` atoms and images `MIN_IMAGE_DISTANCE` apart."""
+    a, b = unit.cell.lengths()[:2]
+    sizes = []
+    for n, m in product(range(1, 9), repeat=2):
+        if abs(a - b) < 1e-3 and n != m:  # keep a hexagonal supercell hexagonal
+            continue
+        repeated = unit.cell.array * np.array([[n], [m], [1]])
+        if shortest_translation(repeated) >= MIN_IMAGE_DISTANCE and n * m * len(unit) >= MIN_ATOMS:
+            sizes.append((n * m, (n, m, 1)))
+    return min(sizes)[1]
+
+
+def _transition_metal(formula: str, kind: str, a: float, thickness: float) -> Callable[[], Atoms]:
+    return lambda: mx2(formula, kind=kind, a=a, thickness=thickness)
+
+
+def _janus(metal: str, top: str, bottom: str, kind: str, a: float, thickness: float):
+    def build() -> Atoms:
+        atoms = mx2(f"{metal}S2", kind=kind, a=a, thickness=thickness)
+        upper = atoms.positions[:, 2] > atoms.positions[0, 2] + 0.1
+        atoms.symbols[1:] = [top if up else bottom for up in upper[1:]]
+        return atoms
+
+    return build
+
+
+def _honeycomb(element: str, a: float, buckling: float) -> Callable[[], Atoms]:
+    return lambda: graphene(f"{element}2", a=a, thickness=buckling)
+
+
+def _hydrogenated(element: str, a: float, buckling: float, bond: float) -> Callable[[], Atoms]:
+    def build() -> Atoms:
+        sheet = graphene(f"{element}2", a=a, thickness=buckling)
+        up = np.sign(sheet.positions[:, 2] - sheet.positions[:, 2].mean())
+        hydrogen = sheet.positions + np.outer(up * bond, [0, 0, 1])
+        return sheet + Atoms("H2", positions=hydrogen)
+
+    return build
+
+
+def _trihalide(metal: str, halogen: str, a: float, half_thickness: float, x: float):
+    c = 20.0
+
+    def build() -> Atoms:
+        # Layer group p-31m: metal on 2d, halogen on 6k.
+        return crystal(
+            [metal, halogen],
+            [(1 / 3, 2 / 3, 0.5), (x, 0, 0.5 + half_thickness / c)],
+            spacegroup=162,
+            cellpar=[a, a, c, 90, 90, 120],
+        )
+
+    return build
+
+
+def _phosphorene() -> Atoms:
+    a, b, pucker, x = 4.63, 3.30, 2.10, 0.088
+    # Rows along b; two puckered half-layers shifted by half a cell.
+    scaled = np.array([(x, 0.0), (0.5 - x, 0.5), (0.5 + x, 0.5), (1.0 - x, 0.0)])
+    heights = np.array([pucker, pucker, 0.0, 0.0])
+    return Atoms("P4", positions=np.column_stack([scaled * [a, b], heights]), cell=[a, b, 20.0])
+
+
+def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float):
+    def build() -> Atoms:
+        atoms = graphene("C2", a=a)
+        cell = atoms.cell.array.copy()
+        cell[2] = 0, 0, 20.0
+        third = (cell[0] + 2 * cell[1]) / 3
+        other = 2 * third
+        up = np.array([0, 0, 1.0])
+        return Atoms(
+            f"{metal}2CO2",
+            cell=cell,
+            positions=[
+                third + metal_height * up,
+                other - metal_height * up,
+                0 * up,
+                other + oxygen_height * up,
+                third - oxygen_height * up,
+            ],
+        )
+
+    return build
+
+
+_2H = [
+    ("MoS2", 3.18, 3.13), ("MoSe2", 3.32, 3.34), ("MoTe2", 3.55, 3.61), ("WS2", 3.18, 3.14),
+    ("WSe2", 3.32, 3.36), ("WTe2", 3.55, 3.62), ("NbS2", 3.34, 3.12), ("NbSe2", 3.47, 3.36),
+    ("TaS2", 3.34, 3.12),
+]  # fmt: skip
+_1T = [
+    ("SnS2", 3.70, 2.96), ("SnSe2", 3.86, 3.19), ("TiS2", 3.41, 2.85), ("ZrS2", 3.68, 2.89),
+    ("ZrSe2", 3.79, 3.16), ("HfS2", 3.65, 2.89), ("HfSe2", 3.77, 3.15), ("PtS2", 3.57, 2.46),
+    ("PtSe2", 3.75, 2.65), ("NiSe2", 3.54, 2.46), ("TiO2", 2.99, 1.93), ("PbI2", 4.66, 3.72),
+]  # fmt: skip
+
+HOSTS: dict[str, Host] = {
+    host.name: host
+    for host in [
+        *(Host(f, "MoS2 (2H)", _transition_metal(f, "2H", a, t)) for f, a, t in _2H),
+        *(Host(f, "CdI2 (1T)", _transition_metal(f, "1T", a, t)) for f, a, t in _1T),
+        Host("MoSSe", "MoSSe (Janus 2H)", _janus("Mo", "Se", "S", "2H", 3.25, 3.24)),
+        Host("BiITe", "BiTeI (Janus 1T)", _janus("Bi", "I", "Te", "1T", 4.42, 3.80)),
+        Host("Si2", "silicene", _honeycomb("Si", 3.85, 0.45)),
+        Host("As2", "silicene", _honeycomb("As", 3.61, 1.40)),
+        Host("Ge2H2", "graphane", _hydrogenated("Ge", 4.07, 0.73, 1.56)),
+        Host("CrI3", "BiI3", _trihalide("Cr", "I", 7.00, 1.57, 0.350)),
+        Host("BiI3", "BiI3", _trihalide("Bi", "I", 7.83, 1.80, 0.345)),
+        Host("P4", "phosphorene", _phosphorene),
+        Host("Ti2CO2", "MXene", _mxene("Ti", 3.03, 1.10, 2.23)),
+    ]
+}

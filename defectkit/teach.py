@@ -1,0 +1,120 @@
+"""Exercise checks: `check("01-2", answer)` answers at once, right or with a hint.
+
+Nothing is stored: every expected value is computed from the data set in use, so the same
+exercise works on the demo database, on Imp2d, or on a student's own files. An exercise is a
+judge, a function of (data set, answer) that returns None for a right answer and a hint for a
+wrong one; the judges of notebook NN live in `defectkit.exercises.nbNN`.
+"""
+
+import html
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Number
+
+import numpy as np
+
+from defectkit import DefectkitError
+
+Judge = Callable[[object, object], str | None]
+_judges: dict[str, Judge] = {}
+_dataset = None
+
+STRICT = "DEFECTKIT_STRICT_CHECKS"  # set by the runs that must prove every solution right
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a check: `right` and a sentence; shows itself in text and in a notebook."""
+
+    number: str
+    right: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return f"{'✓' if self.right else '✗'} {self.number}: {self.message}"
+
+    def _repr_html_(self) -> str:
+        colour = "#1b7837" if self.right else "#b35806"
+        return (
+            f'<div style="border-left: 4px solid {colour}; padding: 0.4em 0.8em">'
+            f'<b style="color: {colour}">{html.escape(repr(self)[:1])} {self.number}</b> '
+            f"{html.escape(self.message)}</div>"
+        )
+
+
+def use(dataset) -> None:
+    """Check the exercises that follow against this data set."""
+    global _dataset
+    _dataset = dataset
+
+
+def exercise(number: str) -> Callable[[Judge], Judge]:
+    """Register a judge for exercise `number`, for example "01-2"."""
+
+    def register(judge: Judge) -> Judge:
+        _judges[number] = judge
+        return judge
+
+    return register
+
+
+def check(number: str, answer: object) -> Verdict:
+    """Judge an answer; an unanswered exercise (`...`) gets a friendly reminder.
+
+    Raises DefectkitError for an unknown exercise, or when no data set was named with `use`.
+    """
+    judge = _find(number)
+    if _dataset is None:
+        raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
+    if answer is ...:
+        hint = "no answer yet: replace the three dots by your code, then run both cells again."
+    else:
+        hint = judge(_dataset, answer)
+    verdict = Verdict(number, hint is None, hint or "right!")
+    if not verdict.right and os.environ.get(STRICT):
+        raise AssertionError(repr(verdict))
+    return verdict
+
+
+def exercises(notebook: str) -> list[str]:
+    """Numbers of the exercises of one notebook, for example `exercises("01")`."""
+    _load(notebook)
+    return sorted(number for number in _judges if number.startswith(f"{notebook}-"))
+
+
+def same_number(answer: object, expected: float, hint: str, rel: float = 1e-3) -> str | None:
+    """A judge's helper: None when `answer` is a number close to `expected`, else a hint."""
+    if isinstance(answer, np.generic):
+        answer = answer.item()
+    if isinstance(answer, bool) or not isinstance(answer, Number):
+        return f"a number is wanted here, not {type(answer).__name__}. {hint}"
+    if np.isclose(answer, expected, rtol=rel, atol=1e-9):
+        return None
+    return f"{answer:g} is too {'high' if answer > expected else 'low'}. {hint}"
+
+
+def same_text(answer: object, expected: str, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is the text `expected`, else a hint."""
+    if not isinstance(answer, str):
+        return f"a text in quotes is wanted here, not {type(answer).__name__}. {hint}"
+    return None if answer.strip() == expected else f"not {answer.strip()!r}. {hint}"
+
+
+def _load(notebook: str) -> None:
+    try:
+        importlib.import_module(f"defectkit.exercises.nb{notebook}")
+    except ModuleNotFoundError as error:
+        raise DefectkitError(f"There is no notebook {notebook!r} with exercises.") from error
+
+
+def _find(number: str) -> Judge:
+    notebook = number.partition("-")[0]
+    _load(notebook)
+    if number not in _judges:
+        raise DefectkitError(
+            f"There is no exercise {number!r}; notebook {notebook} has "
+            f"{', '.join(exercises(notebook))}."
+        )
+    return _judges[number]

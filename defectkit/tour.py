@@ -1,0 +1,207 @@
+"""Runs the notebooks from top to bottom, solutions included, and makes pages of them."""
+
+import html
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import psutil
+from traitlets.config import Config
+
+from defectkit import __version__, notebooks
+from defectkit.teach import STRICT
+
+CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
+SAMPLE_SECONDS = 0.1
+KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
+
+OnCell = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One notebook as executed.
+
+    Attributes:
+        name: of the notebook, such as "01_explore_imp2d".
+        title: its first heading.
+        seconds: from starting the kernel to ending it.
+        peak_mb: largest resident memory of the kernel and what it started, MB.
+        error: the failing cell and what it said; empty where all went well.
+    """
+
+    name: str
+    title: str
+    seconds: float
+    peak_mb: float
+    error: str
+
+
+def run(
+    source: Path,
+    output: Path,
+    full: bool = False,
+    on_cell: OnCell = lambda name, number, total, heading: None,
+) -> Visit:
+    """Execute the solved form of one notebook into `output`, as .ipynb and as .html.
+
+    `on_cell(name, number, total, heading)` is called as each code cell begins.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    _avoid_hanging_on_output_widgets()
+    output.mkdir(parents=True, exist_ok=True)
+    notebook = notebooks.solved(source)
+    path = output / f"{source.stem}.ipynb"
+    path.write_text(notebooks.as_text(notebook), encoding="utf-8")
+    error = ""
+    start = time.perf_counter()
+    with PeakMemory() as memory, _strict_checks():
+        try:
+            papermill.execute_notebook(
+                path,
+                path,
+                parameters={"dataset": "demo", "quick": not full, "seed": 0},
+                kernel_name=notebooks.METADATA["kernelspec"]["name"],
+                cwd=notebooks.FOLDER,
+                progress_bar=False,
+                start_timeout=180,
+                execution_timeout=CELL_SECONDS["full" if full else "quick"],
+                config=KERNEL_CONFIG,
+                on_cell_start=_cell_counter(source.stem, notebook, on_cell),
+            )
+        except PapermillExecutionError as failure:
+            error = _describe(failure)
+        except (CellTimeoutError, DeadKernelError) as failure:
+            error = str(failure)
+    seconds = time.perf_counter() - start
+    _write_page(path)
+    return Visit(source.stem, notebooks.title(source), seconds, memory.peak_mb, error)
+
+
+def write_index(visits: list[Visit], output: Path) -> Path:
+    """Write `index.html`, a table of the pages in `output`."""
+    rows = "\n".join(
+        f'<tr><td><a href="{v.name}.html">{html.escape(v.title)}</a></td>'
+        f"<td>{v.seconds:.0f}</td><td>{v.peak_mb:.0f}</td>"
+        f"<td>{'failed' if v.error else 'ran through'}</td>"
+        f'<td><a href="{v.name}.ipynb">notebook</a></td></tr>'
+        for v in visits
+    )
+    path = output / "index.html"
+    text = _INDEX.format(rows=rows, version=__version__, day=date.today())
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+class PeakMemory:
+    """Watches the resident memory of the processes started inside the `with` block.
+
+    Attributes:
+        peak_mb: the largest sum seen, MB.
+    """
+
+    peak_mb = 0.0
+
+    def __enter__(self) -> "PeakMemory":
+        self._others = {child.pid for child in psutil.Process().children()}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            started = [c for c in psutil.Process().children() if c.pid not in self._others]
+            self.peak_mb = max(self.peak_mb, sum(_resident_bytes(c) for c in started) / 1e6)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    """Memory of a process and its children; 0 for one that has just ended."""
+    try:
+        children = process.children()
+        return process.memory_info().rss + sum(_resident_bytes(child) for child in children)
+    except psutil.Error:
+        return 0
+
+
+@contextmanager
+def _strict_checks() -> Iterator[None]:
+    """A wrong solution stops the notebook, instead of only saying so."""
+    before = os.environ.get(STRICT)
+    os.environ[STRICT] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(STRICT)
+        if before is not None:
+            os.environ[STRICT] = before
+
+
+def _avoid_hanging_on_output_widgets() -> None:
+    """Cells with `Output` widgets can wait for ever on nbclient's imitation of a front end."""
+    from nbclient.output_widget import OutputWidget
+
+    OutputWidget._publish_msg = lambda self, *args, **kwargs: None
+
+
+def _cell_counter(name: str, notebook, on_cell: OnCell) -> Callable[..., None]:
+    """Papermill's hook, called for text cells too, which give the heading."""
+    total = sum(cell.cell_type == "code" for cell in notebook.cells) + 1  # papermill adds one
+    state = {"number": 0, "heading": ""}
+
+    def on_cell_start(cell, cell_index: int) -> None:
+        if cell.cell_type == "code":
+            state["number"] += 1
+            on_cell(name, state["number"], total, state["heading"])
+        elif found := re.findall(r"^#+ +(.+)$", cell.source, flags=re.MULTILINE):
+            state["heading"] = found[-1]
+
+    return on_cell_start
+
+
+def _describe(failure) -> str:
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
+    return f"The cell\n\n{failure.source.strip()}\n\nfailed with\n\n{trace}"
+
+
+def _write_page(path: Path) -> None:
+    """Write an executed notebook as HTML, without widgets: no kernel answers them there."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    path.with_suffix(".html").write_text(page, encoding="utf-8")
+
+
+_INDEX = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>defectkit: the notebooks, executed</title>
+<style>
+body {{ font-family: system-ui, sans-serif; max-width: 50em; margin: 3em auto; padding: 0 1em }}
+table {{ border-collapse: collapse }}
+th, td {{ padding: .4em .8em; border-bottom: 1px solid #ddd; text-align: left }}
+td:nth-child(2), td:nth-child(3), th:nth-child(2), th:nth-child(3) {{ text-align: right }}
+</style></head><body>
+<h1>The notebooks, executed</h1>
+<p>defectkit {version}, {day}. Labels of the demo data set are CHGNet predictions, not DFT.</p>
+<table><tr><th>notebook</th><th>seconds</th><th>peak MB</th><th>result</th><th>file</th></tr>
+{rows}
+</table></body></html>
+"""

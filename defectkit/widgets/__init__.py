@@ -1,0 +1,5 @@
+"""Interactive views for notebooks."""
+
+from defectkit.widgets.structure import view_defect
+
+__all__ = ["view_defect"]

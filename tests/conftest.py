@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+import pytest
+from imp2d_fixture import write_trap_database
+
+from defectkit.data import Dataset, load
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real DFT files: `DEFECTKIT_REAL_DATA`, else `../shared/real`."""
+    default = REPOSITORY.parent / "shared" / "real"
+    folder = Path(os.environ.get("DEFECTKIT_REAL_DATA") or default)
+    if not (folder / "imp2d_rows.json").is_file():
+        reason = f"no real DFT files at {folder}; set DEFECTKIT_REAL_DATA to their folder"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pilot(real_data) -> Dataset:
+    """The 200 real rows of 2DMD."""
+    return load("2dmd", real_data / "2dmd_pilot")
+
+
+@pytest.fixture(scope="session")
+def trap_database(tmp_path_factory) -> Path:
+    """A database with Imp2d's schema that holds every known trap of the real one."""
+    return write_trap_database(tmp_path_factory.mktemp("imp2d") / "imp2d.db")

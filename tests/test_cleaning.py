@@ -1,0 +1,132 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from imp2d_fixture import GOOD, TRAPS, write_real_rows
+
+from defectkit import DefectkitError
+from defectkit.data import Dataset, load
+from defectkit.data.cleaning import RULE_SETS, RULES, clean, identity_error
+
+
+@pytest.fixture(scope="module")
+def imp2d(trap_database) -> Dataset:
+    return load("imp2d", trap_database)
+
+
+def test_every_trap_is_caught_by_its_rules_and_no_other(imp2d):
+    cleaned = clean(imp2d, "strict")
+    caught = {uid: set(rules) for uid, rules in cleaned.reasons.items()}
+    assert caught == {uid: set(rules) for uid, rules in TRAPS.items()}
+    assert set(cleaned.dataset.frame.index) == set(GOOD)
+
+
+def test_proposal_keeps_what_only_the_strict_rules_see(imp2d):
+    cleaned = clean(imp2d, "proposal")
+    kept = set(cleaned.dataset.frame.index)
+    assert {"MoS2_Fe_ads0", "MoS2_Ni_int0", "MoS2_Ti_int0", "MoS2_Xe_ads0"} <= kept
+    frame = imp2d.frame
+    by_hand = frame.converged & (frame.eform.abs() <= 20)  # the filter in the proposal's words
+    assert kept == set(frame.index[by_hand])
+
+
+@pytest.mark.parametrize("rules", RULE_SETS)
+def test_waterfall_adds_up(imp2d, rules):
+    cleaned = clean(imp2d, rules)
+    fall = cleaned.waterfall
+    assert tuple(fall.rule) == RULE_SETS[rules]
+    left = len(imp2d) - fall.removed.cumsum()
+    assert fall.left.tolist() == left.tolist()
+    assert fall.left.iloc[-1] == len(cleaned.dataset)
+    assert fall.removed.sum() == len(cleaned.reasons)
+    assert (fall.description.str.len() > 0).all()
+
+
+def test_a_row_is_counted_once_and_keeps_all_reasons(imp2d):
+    first = clean(imp2d, ("wrong_host_reference", "eform_outlier"))
+    assert first.waterfall.removed.tolist() == [3, 1]
+    second = clean(imp2d, ("eform_outlier", "wrong_host_reference"))
+    assert second.waterfall.removed.tolist() == [4, 0]
+    assert second.reasons["CO2Ti2_Li_ads0"] == ("eform_outlier", "wrong_host_reference")
+
+
+def test_wrong_host_is_found_by_its_rows_not_its_name(imp2d):
+    hit = RULES["wrong_host_reference"].hits(imp2d)
+    assert set(imp2d.frame.host[hit]) == {"Ti2CO2"}
+    # One absurd row does not condemn its host.
+    assert not hit["MoS2_Cs_ads0"]
+
+
+def test_identity_of_the_formation_energy(imp2d):
+    error = identity_error(imp2d.frame)
+    assert error[list(GOOD)].abs().max() < 1e-9
+    assert error["MoS2_Zr_int0"] == pytest.approx(-0.5)
+
+
+def test_an_energy_of_zero_is_missing_even_where_the_identity_holds(imp2d):
+    record = imp2d[GOOD[0]]
+    eform = -record.hostenergy - record.dopant_chemical_potential
+    dataset = replace(imp2d, records=[replace(record, en2=0.0, eform=eform)])
+    assert RULES["missing_energy"].hits(dataset).all()
+
+
+def test_silent_sources_are_not_hit(imp2d):
+    silent = dict.fromkeys(
+        ("conv1", "conv2", "en1", "en2", "hostenergy", "extension_factor", "max_force"), np.nan
+    )
+    records = [replace(imp2d[uid], **silent) for uid in GOOD]
+    assert len(clean(replace(imp2d, records=records), tuple(RULES)).reasons) == 0
+
+
+def test_forces_left_after_relaxation(imp2d):
+    record = imp2d[GOOD[0]]
+    records = [replace(record, uid=f"{f}", max_force=f) for f in (0.05, 0.1, 0.11)]
+    cleaned = clean(replace(imp2d, records=records))
+    assert cleaned.reasons.to_dict() == {"0.11": ("forces_left",)}
+
+
+def test_nothing_to_clean(imp2d):
+    assert len(clean(imp2d, ()).dataset) == len(imp2d)
+    empty = clean(imp2d.subset([]))
+    assert len(empty.dataset) == 0
+    assert empty.waterfall.removed.sum() == 0
+    good = clean(imp2d.subset(GOOD))
+    assert len(good.reasons) == 0
+
+
+def test_cleaning_leaves_its_input(imp2d):
+    before = imp2d.fingerprint, len(imp2d), imp2d.frame.copy()
+    clean(imp2d)
+    assert (imp2d.fingerprint, len(imp2d)) == before[:2]
+    pd.testing.assert_frame_equal(imp2d.frame, before[2])
+
+
+def test_unknown_rules_are_refused(imp2d):
+    with pytest.raises(DefectkitError, match="proposal, strict"):
+        clean(imp2d, "lenient")
+    with pytest.raises(DefectkitError, match="missing_eform"):
+        clean(imp2d, ("nonsense",))
+
+
+def test_bounds_stand_in_the_descriptions():
+    for name, bound in {
+        "not_converged": "0.05 eV",
+        "not_settled": "0.05 eV",
+        "eform_outlier": "20 eV",
+        "forces_left": "0.1 eV/Å",
+    }.items():
+        assert bound in RULES[name].description
+
+
+def test_real_rows(real_data, tmp_path):
+    path = write_real_rows(tmp_path / "imp2d.db", real_data / "imp2d_rows.json")
+    dataset = load("imp2d", path)
+    assert np.abs(identity_error(dataset.frame)).max() < 1e-6
+    assert len(clean(dataset, "proposal").dataset) == 4
+    cleaned = clean(dataset, "strict")
+    # Both say converged, and their final stage is off by 0.07 eV.
+    assert cleaned.reasons.to_dict() == {
+        "Se2Zr_Cr_int2": ("not_settled",),
+        "Sn2_Bi_ads2": ("not_settled",),
+    }

@@ -1,0 +1,93 @@
+"""Hosts: symmetry, bond lengths, supercells; lattice constants against real DFT hosts."""
+
+import numpy as np
+import pytest
+import spglib
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+
+from defectkit.structures.hosts import (
+    HOSTS,
+    MIN_ATOMS,
+    MIN_IMAGE_DISTANCE,
+    VACUUM,
+    as_slab,
+    shortest_translation,
+    supercell_size,
+)
+
+# Space group of the slab of each prototype family.
+SPACEGROUPS = {
+    "MoS2 (2H)": 187,
+    "CdI2 (1T)": 164,
+    "MoSSe (Janus 2H)": 156,
+    "BiTeI (Janus 1T)": 156,
+    "silicene": 164,
+    "graphane": 164,
+    "BiI3": 162,
+    "phosphorene": 53,
+    "MXene": 164,
+}
+
+
+def test_enough_hosts_and_families():
+    assert len(HOSTS) >= 24
+    assert {host.family for host in HOSTS.values()} == set(SPACEGROUPS)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_host_is_a_sound_slab(name):
+    unit = HOSTS[name].unit_cell()
+    cell = (unit.cell.array, unit.get_scaled_positions(), unit.numbers)
+    assert spglib.get_symmetry_dataset(cell, symprec=1e-2).number == SPACEGROUPS[HOSTS[name].family]
+    assert unit.pbc.tolist() == [True, True, False]
+    z = unit.positions[:, 2]
+    assert unit.cell[2, 2] - np.ptp(z) == pytest.approx(VACUUM)
+    assert (z.max() + z.min()) / 2 == pytest.approx(unit.cell[2, 2] / 2)
+    first, second, distance = neighbor_list("ijd", unit, 6.0)
+    contact = covalent_radii[unit.numbers[first]] + covalent_radii[unit.numbers[second]]
+    assert 0.8 < (distance / contact).min() < 1.15
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_supercell_is_large_enough_and_no_larger(name):
+    unit = HOSTS[name].unit_cell()
+    size = supercell_size(unit)
+    repeated = unit.repeat(size)
+    assert shortest_translation(repeated.cell.array) >= MIN_IMAGE_DISTANCE
+    assert MIN_ATOMS <= len(repeated) <= 50
+    a, b = unit.cell.lengths()[:2]
+    if np.isclose(a, b):
+        assert size[0] == size[1]
+        n = size[0] - 1
+        smaller = shortest_translation(unit.cell.array * [[n], [n], [1]]) if n else 0.0
+        assert smaller < MIN_IMAGE_DISTANCE or len(unit) * n * n < MIN_ATOMS
+
+
+def test_shortest_translation_looks_at_diagonals():
+    sheared = np.array([[3.0, 0, 0], [2.9, 0.5, 0], [0, 0, 20.0]])
+    assert shortest_translation(sheared) == pytest.approx(np.hypot(0.1, 0.5))
+
+
+def test_as_slab_keeps_the_layer_and_leaves_its_input_alone():
+    unit = HOSTS["P4"].unit_cell()
+    before = unit.positions.copy()
+    thicker = as_slab(unit, vacuum=30.0)
+    assert np.array_equal(unit.positions, before)
+    assert np.allclose(thicker.get_all_distances(), unit.get_all_distances())
+    assert thicker.cell[2, 2] == pytest.approx(unit.cell[2, 2] + 30.0 - VACUUM)
+
+
+def test_lattice_constants_agree_with_dft_hosts(real_data):
+    from ase.io import read
+
+    compared = []
+    for path in sorted((real_data / "imp2d_hosts").glob("*.vasp")):
+        if path.stem not in HOSTS:
+            continue
+        real, unit = read(path), HOSTS[path.stem].unit_cell()
+        cells = np.sqrt(len(real) / len(unit))  # n x n repetitions
+        a = np.linalg.norm(real.cell[0]) / cells
+        assert a == pytest.approx(unit.cell.lengths()[0], rel=0.02), path.stem
+        compared.append(path.stem)
+    assert len(compared) >= 12
