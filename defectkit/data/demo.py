@@ -89,7 +89,8 @@ def candidates(hosts: dict[str, HostReference], seed: int) -> list[Candidate]:
     """Every possible row in one seeded order, a weighted permutation with `SHARES` by kind.
 
     Drawing without replacement in proportion to weights makes any first part of the list a
-    sample with about these shares, until a kind runs out.
+    sample with about these shares, until a kind runs out. A strained candidate is passed over
+    while more than `STRAINED_SHARE` of the list before it is strained.
     """
     rng = np.random.default_rng(seed)
     strains = np.round(np.linspace(-MAX_STRAIN, MAX_STRAIN, 41), 4)
@@ -98,8 +99,8 @@ def candidates(hosts: dict[str, HostReference], seed: int) -> list[Candidate]:
     for host, reference in hosts.items():
         for site in find_sites(reference.unit):
             if not site.has_dopant:
-                chosen = rng.choice(strains, STRAINED_VACANCIES, replace=False)
-                pool += [Candidate(host, site, NO_DOPANT, float(s)) for s in (0.0, *chosen)]
+                drawn = rng.choice(strains, STRAINED_VACANCIES, replace=False)
+                pool += [Candidate(host, site, NO_DOPANT, float(s)) for s in (0.0, *drawn)]
                 continue
             for dopant in DOPANTS:
                 strain = float(rng.choice(strains)) if rng.random() < STRAINED_SHARE else 0.0
@@ -108,7 +109,13 @@ def candidates(hosts: dict[str, HostReference], seed: int) -> list[Candidate]:
     kinds = np.array([c.site.kind for c in pool])
     weights = sum((kinds == k) * share / (kinds == k).sum() for k, share in SHARES.items())
     order = rng.choice(len(pool), size=len(pool), replace=False, p=weights / weights.sum())
-    return [pool[i] for i in order]
+    chosen, strained = [], 0
+    for candidate in (pool[i] for i in order):
+        if candidate.strain and strained > STRAINED_SHARE * len(chosen):
+            continue
+        strained += bool(candidate.strain)
+        chosen.append(candidate)
+    return chosen
 
 
 def _replaces_itself(unit: Atoms, site: DefectSite, dopant: str) -> bool:
