@@ -108,7 +108,7 @@ def test_every_reference_phase_holds_its_element_only(symbol):
 
 @pytest.fixture
 def small_world(monkeypatch, calculator):
-    """One host, few dopants, threads instead of processes: a build in seconds."""
+    """One host, one dopant: a build in seconds."""
     unit = HOSTS["MoS2"].unit_cell()
     unit.calc = calculator
     metadata = {
@@ -133,11 +133,16 @@ def small_world(monkeypatch, calculator):
     }
     monkeypatch.setattr(demo, "DOPANTS", ["H"])
     monkeypatch.setattr(demo, "_references", lambda executor, seed, progress: metadata)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Threads instead of processes, which would have to load everything again."""
     monkeypatch.setattr(demo, "_executor", lambda workers, scheduler: ThreadPoolExecutor(1))
 
 
 @pytest.mark.slow
-def test_build_resumes_and_only_adds_rows(tmp_path, small_world):
+def test_build_resumes_and_only_adds_rows(tmp_path, small_world, threads):
     path = tmp_path / "new" / "demo.db"
     demo.build(path, rows=2)
     first = [(row.name, row.eform) for row in connect(path).select()]
@@ -160,11 +165,22 @@ def test_build_resumes_and_only_adds_rows(tmp_path, small_world):
 
 
 @pytest.mark.slow
-def test_build_refuses_another_seed(tmp_path, small_world):
+def test_build_refuses_another_seed(tmp_path, small_world, threads):
     path = tmp_path / "demo.db"
     demo.build(path, rows=1)
     with pytest.raises(demo.DefectkitError, match="seed 0"):
         demo.build(path, rows=1, seed=1)
+
+
+@pytest.mark.slow
+def test_build_can_use_a_dask_scheduler(tmp_path, small_world):
+    from dask.distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as cluster:
+        demo.build(tmp_path / "demo.db", rows=1, scheduler=cluster.scheduler_address)
+    assert [row.host for row in connect(tmp_path / "demo.db").select()] == ["MoS2"]
 
 
 def test_a_row_that_fails_is_told_from_one_that_works(hosts):

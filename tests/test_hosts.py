@@ -88,6 +88,6 @@ def test_lattice_constants_agree_with_dft_hosts(real_data):
         real, unit = read(path), HOSTS[path.stem].unit_cell()
         cells = np.sqrt(len(real) / len(unit))  # n x n repetitions
         a = np.linalg.norm(real.cell[0]) / cells
-        assert a == pytest.approx(unit.cell.lengths()[0], rel=0.02), path.stem
+        assert a == pytest.approx(unit.cell.lengths()[0], rel=0.03), path.stem
         compared.append(path.stem)
     assert len(compared) >= 12

@@ -222,7 +222,7 @@ def structures(*atoms: Atoms, eform=None) -> Dataset:
 def adatom(seed: int = 0) -> Atoms:
     unit = HOSTS["MoS2"].unit_cell()
     atoms = make_defect(unit, (3, 3, 1), find_sites(unit)[0], "Be").atoms
-    atoms.positions += np.random.default_rng(seed).normal(0, 0.05, (len(atoms), 3))
+    atoms.positions += np.random.default_rng(seed).normal(0, 0.15, (len(atoms), 3))
     return atoms
 
 
@@ -246,11 +246,11 @@ def test_one_structure_in_two_descriptions_is_one_group():
 def test_near_misses_are_no_group():
     atoms = adatom()
     moved = atoms.copy()
-    moved.positions[-1] += [0.1, 0.0, 0.0]
+    moved.positions[-1] += [0.5, 0.0, 0.0]
     replaced = atoms.copy()
     replaced.symbols[0], replaced.symbols[-1] = "Be", "Mo"
     grown = atoms.copy()
-    grown.set_cell(atoms.cell * [1.01, 1.01, 1], scale_atoms=True)  # matching does not scale
+    grown.set_cell(atoms.cell * [1.02, 1.02, 1], scale_atoms=True)  # matching does not scale
     dataset = structures(atoms, moved, replaced, grown)
     assert structure_groups(dataset).nunique() == 4
     assert structure_groups(structures(atoms, atoms, eform=[1.0, 1.5])).nunique() == 2

@@ -47,7 +47,8 @@ def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
     ).T
     phases = pd.DataFrame(metadata["chemical_potentials"]).T
     vacancies = frame.defecttype.isin(["vacancy", "complex"]).mean()
-    with_dopant = frame[frame.dopant != ""]
+    dopants = frame.dopant[frame.dopant != ""].nunique()
+    families = {host["family"] for host in metadata["hosts"].values()}
     return f"""# Data card: `{database.name}`
 
 Point defects in two-dimensional hosts, **computed with the universal potential CHGNet, not with
@@ -57,12 +58,13 @@ methods; do not quote its energies as those of DFT or of an experiment. This pag
 
 ## What is in it
 
-{len(frame):,} rows ({int(frame.converged.sum()):,} with `converged`), {frame.host.nunique()} hosts
-of {len({h["family"] for h in metadata["hosts"].values()})} prototype families,
-{with_dopant.dopant.nunique()} dopants; {database.stat().st_size / 1e6:.1f} MB (ASE SQLite).
-{vacancies:.0%} of the rows hold at least one vacancy, {(frame.strain != 0).mean():.0%} stand on a
-host strained biaxially by up to {MAX_STRAIN:.0%}, their energy taken against the equally strained
-host. {len(metadata["failed"])} candidates could not be computed.
+* {len(frame):,} rows, {int(frame.converged.sum()):,} of them `converged`
+* {frame.host.nunique()} hosts of {len(families)} prototype families, {dopants} dopants
+* {vacancies:.0%} of the rows hold at least one vacancy
+* {(frame.strain != 0).mean():.0%} stand on a host strained biaxially by up to {MAX_STRAIN:.0%},
+  their energy taken against the equally strained host
+* {len(metadata["failed"])} candidates could not be computed
+* {database.stat().st_size / 1e6:.1f} MB, an ASE SQLite database
 
 {types.round(2).to_markdown()}
 
@@ -80,8 +82,8 @@ Quantiles (eform in eV, spin in μB, forces in eV/Å):
    image.
 2. **Sites.** Adsorbates: symmetry-distinct top, bridge and hollow sites from pymatgen, at the
    height where covalent spheres touch, on both sides where these differ. Interstitials: Voronoi
-   vertices inside the layer. Substitutions and vacancies: one atom of each sublattice. `div`: pairs of
-   near-neighbour vacancies. `cpx`: a vacancy beside a substitution.
+   vertices inside the layer. Substitutions and vacancies: one atom of each sublattice. `div`:
+   pairs of near-neighbour vacancies. `cpx`: a vacancy beside a substitution.
 3. **Rows** are the first candidates of one seeded, weighted permutation of host x site x dopant,
    so a longer run only adds rows.
 4. **Relaxation** at fixed cell with BFGS in two stages, to {COARSE_FMAX} eV/Å (at most

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -281,12 +282,16 @@ def _compact(path: Path) -> None:
         connection.execute("VACUUM")
 
 
-def _executor(workers: int, scheduler: str | None) -> Executor:
+@contextlib.contextmanager
+def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
     if scheduler:
         from dask.distributed import Client
 
-        return Client(scheduler).get_executor()
-    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=_single_thread)
+        with Client(scheduler) as client, client.get_executor() as executor:
+            yield executor
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) as executor:
+        yield executor
 
 
 def _single_thread() -> None:
@@ -294,6 +299,7 @@ def _single_thread() -> None:
 
     The matrices are small: oneDNN costs more to set up for them than it saves (a fifth).
     """
+    warnings.filterwarnings("ignore", "Converting a tensor", UserWarning, "chgnet")  # harmless
     torch.backends.mkldnn.enabled = False
     torch.set_num_threads(1)
     threadpool_limits(1)
