@@ -27,6 +27,7 @@ def image_choice(cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes 
         cell: (2, 2) Å, the two lattice vectors in the plane.
         start: (2,) Å, the atom that looks for its neighbour.
         end: (2,) Å, the neighbour.
+        ax: where to draw; a new figure where it is not given.
     """
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
     steps = np.array(list(product((-1, 0, 1), repeat=2)))
@@ -74,7 +75,8 @@ def local_edges(graph, node: int, cutoff: float, ax: Axes | None = None) -> Axes
     ax.add_patch(Polygon(corners, fill=False, ec="#555555", lw=1, ls=":"))
     ax.set(
         aspect="equal", xlabel="x (Å)", ylabel="y (Å)",
-        xlim=pos[node, 0] + np.array([-reach, reach]), ylim=pos[node, 1] + np.array([-reach, reach]),
+        xlim=(pos[node, 0] - reach, pos[node, 0] + reach),
+        ylim=(pos[node, 1] - reach, pos[node, 1] + reach),
         title=f"cutoff {cutoff:.1f} Å: {len(ends)} edges to {_symbol(graph.z[node])}",
     )  # fmt: skip
     return ax

@@ -21,7 +21,7 @@ LAYERS = [
     {"structures"},
     {"data", "graphs"},
     {"models"},
-    {"plots"},
+    {"plots", "graph_plots"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
     {"tour", "bench"},

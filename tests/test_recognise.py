@@ -233,3 +233,11 @@ def test_real_2dmd_counts_agree_with_descriptors(real_data, pilot):
         assert Counter(zip(found.removed, dopants)) == replaced
         assert Counter(found.removed[len(dopants) :]) == missing
         assert not found.ambiguous
+
+
+def test_a_mirrored_cell_is_named():
+    unit = HOSTS["MoS2"].unit_cell()
+    atoms = unit.repeat((3, 3, 1))
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]])
+    with pytest.raises(DefectkitError, match="mirror image"):
+        recognise(atoms, unit)

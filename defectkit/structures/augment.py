@@ -149,10 +149,9 @@ class PadSupercell:
     - a host atom of the border stands more than `tolerance` from its site;
     - the defect cannot be told from its host with certainty (see `recognise`).
     This bounds the strain that is cut off at the seam. It cannot see charge that reaches further
-    than the displacements do, nor a rearrangement that only the larger cell permits. In the demo a
-    third of the rows pass; their own potential puts the padded cells within about 0.005 eV of the
-    label in the median and 0.05 eV at the 90th percentile. Relaxed anew they stay within about
-    0.01 and 0.08 eV, but one in twenty moves by more than 0.17 eV, at worst into another minimum.
+    than the displacements do, nor a rearrangement that only the larger cell permits: with the
+    demo's own potential most padded cells keep their label to hundredths of an eV, but a few fall
+    into another minimum when they are relaxed anew.
 
     The total energies en1, en2 and hostenergy grow by the host cells that were added, max_force
     is unknown afterwards (NaN). The moment of the cell is kept where the border carries none
@@ -196,8 +195,7 @@ class CoordinateNoise:
     about E = k/2 sum_i |u_i|² with k = `STIFFNESS` and no first-order term. Draws above that
     bound are rejected, and so are those with two atoms closer than `MIN_CONTACT` of the sum of
     their covalent radii (or closer than in the input, where that is closer already).
-    `LabelNotKept` after `TRIES` rejections. With the demo's own potential the true cost is mostly
-    0.3 to 1.1 times the estimate.
+    `LabelNotKept` after `TRIES` rejections.
 
     The cost grows with the number of atoms, about 3/2 N k sigma²: choose `sigma` for the largest
     cells in use.
@@ -224,9 +222,9 @@ class AffineStrain:
     and distances; `strain` becomes (1 + strain)(1 + (e_xx + e_yy) / 2) - 1, its biaxial part.
     The label is kept to zeroth order in e. The first order is -sum_ab P_ab e_ab with the elastic
     dipole P of the defect (Clouet, Varvenne and Jourdan, Comput. Mater. Sci. 147, 49, 2018),
-    which is not known here: among the demo's defects computed at several strains the slope is
-    about 5 eV in the median and 15 eV at the 90th percentile, so half a per cent of biaxial strain
-    shifts the true formation energy by about 0.03 eV, at times 0.08 eV. Hence the bound
+    which is not known here. Where the demo holds one defect at several strains, the slope is of
+    the order of 5 to 15 eV: half a per cent of biaxial strain shifts the true formation energy by
+    some hundredths of an eV. Hence the bound
     `MAX_STRAIN`, above which the constructor refuses.
 
     Attributes:

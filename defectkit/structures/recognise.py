@@ -124,6 +124,11 @@ def tile_host(pristine: Atoms, atoms: Atoms) -> Atoms:
     cell, unit = _plane(atoms), _plane(pristine)
     repeat = np.rint(cell @ np.linalg.inv(unit))
     misfit = np.linalg.norm(repeat @ unit - cell, axis=1) / np.linalg.norm(cell, axis=1)
+    if misfit.max() <= MAX_MISFIT and np.linalg.det(repeat) < 0:
+        raise DefectkitError(
+            f"The cell of {atoms.symbols} is a mirror image of that of the host "
+            f"{pristine.symbols}; exchange its first two vectors, or mirror the host as well."
+        )
     if round(np.linalg.det(repeat)) < 1 or misfit.max() > MAX_MISFIT:
         raise DefectkitError(
             f"The cell of {atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host "
