@@ -109,6 +109,24 @@ def solutions(
         print(path)
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure: graphs.")],
+    seed: Annotated[int, typer.Option(help="Seed of the structures.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("data/benchmarks"),
+) -> None:
+    """Measure speed and memory on this machine and write the table."""
+    import pandas as pd
+
+    from defectkit import bench as benches
+
+    path = benches.run(name, seed, output)
+    table = pd.read_csv(path)
+    columns = [c for c in table.columns if c not in ("versions", "machine", "command", "seed")]
+    _print_table(columns, [tuple(map(str, row)) for row in table[columns].itertuples(index=False)])
+    print(f"{table.machine[0]}; table written to {path}")
+
+
 @data_app.command()
 def info(name: DataName = "demo", path: DataPath = None) -> None:
     """Describe a data set: rows, hosts, dopants, types, energies, moments, label source."""

@@ -19,11 +19,12 @@ PACKAGE = ROOT / "defectkit"
 LAYERS = [
     {"records"},
     {"structures"},
-    {"data"},
-    {"plots"},
+    {"data", "graphs"},
+    {"models"},
+    {"plots", "graph_plots"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
-    {"tour"},
+    {"tour", "bench"},
     {"cli"},
 ]
 ALLOWED_SIDEWAYS = {("exercises", "teach")}  # judges register themselves
@@ -88,6 +89,12 @@ def test_parts_import_only_from_the_layers_above_them(path):
 def test_heavy_libraries_are_imported_inside_functions(path):
     names = {name.split(".")[0] for name in imports_when_loaded(path)}
     assert not names & INSIDE_FUNCTIONS_ONLY
+
+
+def test_models_are_torch_alone():
+    for path in PACKAGE.glob("models/*.py"):
+        names = {name.split(".")[0] for name in imports(ast.parse(path.read_text("utf-8")))}
+        assert not names & {"pymatgen", "pandas", "lightning", "pytorch_lightning"}, path
 
 
 def test_importing_defectkit_is_light():

@@ -74,6 +74,18 @@ def test_drift_of_the_whole_layer_is_taken_out():
     np.testing.assert_allclose(found.ideal_positions, atoms.positions, atol=1e-3)
 
 
+def test_sites_turn_with_the_crystal():
+    atoms = disturbed(mos2(4), seed=1)
+    del atoms[10]
+    turned = atoms.copy()
+    turned.rotate(37.0, "z", rotate_cell=True)
+    found, again = recognise(atoms, mos2()), recognise(turned, mos2())
+    cosine, sine = np.cos(np.radians(37.0)), np.sin(np.radians(37.0))
+    rotation = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    assert np.allclose(found.vacancy_positions @ rotation.T, again.vacancy_positions, atol=1e-6)
+    assert np.allclose(found.ideal_positions @ rotation.T, again.ideal_positions, atol=1e-6)
+
+
 def test_added_atom_has_no_original_element():
     atoms = mos2(3) + Atoms("Li", [[0.0, 0.0, mos2().positions[:, 2].max() + 2.0]])
     found = recognise(atoms, mos2(3))
@@ -221,3 +233,11 @@ def test_real_2dmd_counts_agree_with_descriptors(real_data, pilot):
         assert Counter(zip(found.removed, dopants)) == replaced
         assert Counter(found.removed[len(dopants) :]) == missing
         assert not found.ambiguous
+
+
+def test_a_mirrored_cell_is_named():
+    unit = HOSTS["MoS2"].unit_cell()
+    atoms = unit.repeat((3, 3, 1))
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]])
+    with pytest.raises(DefectkitError, match="mirror image"):
+        recognise(atoms, unit)

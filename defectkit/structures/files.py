@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
@@ -153,35 +154,46 @@ def _write_cif(atoms: Atoms, path: Path) -> None:
     CifWriter(structure, significant_figures=10).write_file(path)
 
 
-def _check(atoms: Atoms, path: Path) -> None:
-    """DefectkitError where `atoms` cannot be a crystal."""
+def check_atoms(atoms: Atoms, where: str | Path) -> None:
+    """DefectkitError, beginning with `where`, unless `atoms` has atoms, elements and a cell.
+
+    Distances are not looked at.
+    """
     if len(atoms) == 0:
-        raise DefectkitError(f"{path} holds no atoms.")
-    unknown = np.flatnonzero(atoms.numbers < 1)
+        raise DefectkitError(f"{where} holds no atoms.")
+    unknown = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers >= len(chemical_symbols)))
     if len(unknown):
         raise DefectkitError(
-            f"{path}: {_list_atoms(atoms, unknown)} of no known element; mend the symbols."
+            f"{where}: {list_atoms(atoms, unknown)} of no known element; mend the symbols."
         )
     lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if len(lost):
         raise DefectkitError(
-            f"{path}: the position of {_list_atoms(atoms, lost)} is not a number; "
+            f"{where}: the position of {list_atoms(atoms, lost)} is not a number; "
             "mend or remove the line."
         )
     if not np.isfinite(atoms.cell.array).all() or atoms.cell.volume < 1.0:
         raise DefectkitError(
-            f'{path} has no cell with a volume; an xyz file needs Lattice="..." in its second line.'
+            f"{where} has no cell with a volume; "
+            'an xyz file needs Lattice="..." in its second line.'
         )
+
+
+def list_atoms(atoms: Atoms, indices) -> str:
+    """The first three of the atoms in words, as in "atoms W (number 3), S (number 5)"."""
+    names = dict(enumerate(chemical_symbols))
+    named = [f"{names.get(z := atoms.numbers[i], f'Z = {z}')} (number {i})" for i in indices[:3]]
+    more = f" and {len(indices) - 3} more" if len(indices) > 3 else ""
+    return f"atom{'s' * (len(indices) > 1)} " + ", ".join(named) + more
+
+
+def _check(atoms: Atoms, path: Path) -> None:
+    """DefectkitError where `atoms` cannot be a crystal."""
+    check_atoms(atoms, path)
     first, second, distance = neighbor_list("ijd", atoms, TOO_CLOSE)
     if len(first):
         k = int(distance.argmin())
         raise DefectkitError(
-            f"{path}: {_list_atoms(atoms, [first[k], second[k]])} are {distance[k]:.2f} Å apart; "
+            f"{path}: {list_atoms(atoms, [first[k], second[k]])} are {distance[k]:.2f} Å apart; "
             "remove one of them or mend the cell."
         )
-
-
-def _list_atoms(atoms: Atoms, indices) -> str:
-    named = [f"{atoms.symbols[i]} (number {i})" for i in indices[:3]]
-    more = f" and {len(indices) - 3} more" if len(indices) > 3 else ""
-    return f"atom{'s' * (len(indices) > 1)} " + ", ".join(named) + more

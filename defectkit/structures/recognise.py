@@ -7,7 +7,7 @@ added atom or a vacancy, what is matched across elements is a substitution. Neit
 of the atoms nor rounded coordinates matter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -124,6 +124,11 @@ def tile_host(pristine: Atoms, atoms: Atoms) -> Atoms:
     cell, unit = _plane(atoms), _plane(pristine)
     repeat = np.rint(cell @ np.linalg.inv(unit))
     misfit = np.linalg.norm(repeat @ unit - cell, axis=1) / np.linalg.norm(cell, axis=1)
+    if misfit.max() <= MAX_MISFIT and np.linalg.det(repeat) < 0:
+        raise DefectkitError(
+            f"The cell of {atoms.symbols} is a mirror image of that of the host "
+            f"{pristine.symbols}; exchange its first two vectors, or mirror the host as well."
+        )
     if round(np.linalg.det(repeat)) < 1 or misfit.max() > MAX_MISFIT:
         raise DefectkitError(
             f"The cell of {atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host "
@@ -211,11 +216,28 @@ def _settled_match(atoms: Atoms, sites: Atoms, shift: np.ndarray) -> _Match:
     for _ in range(DRIFT_ROUNDS):
         if not len(match.rows):
             break
-        drift = -np.median(match.vectors, axis=0)
+        drift = -_geometric_median(match.vectors)
         if np.abs(drift).max() < 1e-3:
-            break
+            # Too little to change who stands where.
+            return replace(match, vectors=match.vectors + drift, shift=match.shift + drift)
         match = _match(atoms, sites, match.shift + drift)
     return match
+
+
+def _geometric_median(points: np.ndarray) -> np.ndarray:
+    """The point with the least sum of distances to `points`, (n, 3) Å; Weiszfeld's iteration.
+
+    It ignores the few atoms that moved far, as the median of each coordinate would, but turns
+    with the crystal, as that would not.
+    """
+    middle = np.median(points, axis=0)
+    for _ in range(200):
+        # A little softness, 1e-6 Å, for a middle that is one of the points.
+        weights = 1 / np.sqrt(((points - middle) ** 2).sum(axis=1) + 1e-12)
+        before, middle = middle, weights @ points / weights.sum()
+        if np.abs(middle - before).max() < 1e-9:
+            break
+    return middle
 
 
 def _match(atoms: Atoms, sites: Atoms, shift: np.ndarray) -> _Match:

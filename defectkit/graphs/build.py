@@ -1,0 +1,245 @@
+"""From a structure to the graph that every model here reads.
+
+Positions, cell and integer image shifts are stored; no length and no angle is (see
+`defectkit.graphs.geometry`). Axes: N nodes (the atoms in their order, then the vacancies),
+E edges, T pairs of edges, P pairs of nodes, S lattice self-edges, B graphs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import covalent_radii
+from torch import Tensor
+from torch_geometric.data import Data
+
+from defectkit import DefectkitError
+from defectkit.graphs import periodic
+from defectkit.records import DefectRecord, SiteKind
+from defectkit.structures.files import check_atoms, list_atoms
+from defectkit.structures.recognise import Recognition, recognise
+
+MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
+POSITIONS = ("relaxed", "unrelaxed")
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """What a graph holds.
+
+    Attributes:
+        cutoff: Å, the reach of local edges.
+        neighbours: where given, local edges lead to this many nearest neighbours and all others
+            as near as the last of them, and `cutoff` is not used.
+        angle_cutoff: Å, edges shorter than this form angles; None for a graph without angles.
+        all_pairs: whether every pair of nodes is listed through its minimum image.
+        image_radius: Å; where given, pairs are all images within it instead.
+        positions: "relaxed", or "unrelaxed" for those before relaxation (records only).
+    """
+
+    cutoff: float = 5.0
+    neighbours: int | None = None
+    angle_cutoff: float | None = 4.0
+    all_pairs: bool = True
+    image_radius: float | None = None
+    positions: str = "relaxed"
+
+    def __post_init__(self) -> None:
+        for name in ("cutoff", "neighbours", "angle_cutoff", "image_radius"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise DefectkitError(f"{name} is {value}; it must be above zero.")
+        if self.positions not in POSITIONS:
+            raise DefectkitError(f"positions is '{self.positions}'; use one of {POSITIONS}.")
+        longest = np.inf if self.neighbours else self.cutoff
+        if self.angle_cutoff is not None and self.angle_cutoff > longest:
+            raise DefectkitError(
+                f"angle_cutoff is {self.angle_cutoff} Å and cutoff {self.cutoff} Å: angles lie "
+                "between local edges; make it no longer than the cutoff."
+            )
+
+
+class CrystalGraph(Data):
+    """One structure, or several batched by PyG's `DataLoader` or `Batch`.
+
+    An edge leads from a sender (row 0 of an index) to a receiver (row 1), and its shift tells
+    which periodic image of the sender is meant.
+
+    Attributes:
+        z: (N,) atomic number, 0 for a vacancy.
+        original_z: (N,) what stood there in the host, 0 for an added atom.
+        site_kind: (N,) `SiteKind`.
+        pos: (N, 3) Å; a vacancy's is the site of the missing atom.
+        ideal_pos: (N, 3) Å, the node's site in the pristine host; `pos` for an added atom and
+            where no host was given.
+        cell: (B, 3, 3) Å, vectors as rows.
+        edge_index, edge_shift: (2, E), (E, 3) local edges.
+        angle_index: (2, T) pairs of local edges that meet at their receiver.
+        pair_index, pair_shift: (2, P), (P, 3) pairs for global attention: each graph's n * n
+            in row-major order of (receiver, sender), a node with itself included; or all images
+            within the radius.
+        lattice_index, lattice_shift: (2, S), (S, 3) self-edges that carry the lattice.
+        isolated: (N,) whether no local edge reaches the node.
+        ambiguous: (B,) whether the defect could be read in another way.
+        y_eform: (B,) formation energy in eV, NaN where unknown.
+        y_spin: (B,) magnetic moment in μB, NaN where unknown.
+        uid: the record's id, a list of them in a batch; empty without a record.
+
+    Without angles or pairs in the `GraphConfig` their keys are absent.
+    """
+
+    @property
+    def is_defect(self) -> Tensor:
+        """(N,) whether a node is anything but the host's own atom on its site."""
+        return self.site_kind != SiteKind.HOST
+
+    @property
+    def is_vacancy(self) -> Tensor:
+        """(N,) delta_vac of equation (10)."""
+        return self.site_kind == SiteKind.VACANCY
+
+    def __inc__(self, key: str, value, *args, **kwargs):
+        if key == "angle_index":  # counts edges, where PyG takes every index to count nodes
+            return self.edge_index.shape[1]
+        return super().__inc__(key, value, *args, **kwargs)
+
+
+def build_graph(
+    structure: DefectRecord | Atoms,
+    config: GraphConfig | None = None,
+    host: Atoms | None = None,
+    recognition: Recognition | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> CrystalGraph:
+    """The graph of one structure.
+
+    Args:
+        structure: a record, or atoms periodic along at least the first two cell vectors.
+        config: the defaults of `GraphConfig` where it is not given.
+        host: the pristine host, in which the defect is found (`recognise`). Where the structure
+            can be read in several ways and the record has unrelaxed positions, these decide.
+        recognition: the defect, where it is known already.
+        dtype: of positions, cell and labels.
+
+    With neither `host` nor `recognition` every atom counts as the host's own.
+
+    Raises DefectkitError, naming the record and the atoms, for a structure without atoms, with
+    an unknown element, a coordinate that is not a number, a cell without volume, no periodicity
+    in the plane, atoms nearer than half the sum of their covalent radii, or more nodes than
+    `MAX_ALL_PAIRS` where all pairs are asked for.
+    """
+    config = config or GraphConfig()
+    record = structure if isinstance(structure, DefectRecord) else None
+    atoms = _chosen_atoms(structure, config)
+    where = record.uid if record else "The structure"
+    _check(atoms, where)
+    ambiguous = recognition.ambiguous if recognition else False
+    if recognition is None and host is not None:
+        recognition, ambiguous = _recognised(atoms, host, record)
+    nodes = _nodes(atoms, recognition)
+    pos, cell, pbc = nodes["pos"], atoms.cell.array, atoms.pbc
+    n = len(pos)
+
+    if config.neighbours:
+        edges = periodic.nearest_edges(pos, cell, pbc, config.neighbours)
+    else:
+        edges = periodic.neighbour_edges(pos, cell, pbc, config.cutoff)
+    distance = periodic.distances(pos, cell, *edges)
+    _check_distances(atoms, nodes["z"], edges[0], distance, where)
+    arrays = {"edge_index": edges[0], "edge_shift": edges[1]}
+    receiver = edges[0][1]
+    arrays["isolated"] = np.bincount(receiver, minlength=n) == 0
+    if config.angle_cutoff is not None:
+        arrays["angle_index"] = periodic.angle_pairs(receiver, distance < config.angle_cutoff)
+    arrays |= _pairs(pos, cell, pbc, config, where)
+    shifts = periodic.self_image_edges(cell, pbc)
+    arrays["lattice_index"] = np.tile(np.repeat(np.arange(n), len(shifts)), (2, 1))
+    arrays["lattice_shift"] = np.tile(shifts, (n, 1))
+    arrays |= nodes | {
+        "cell": cell[None],
+        "ambiguous": np.array([ambiguous]),
+        "y_eform": np.array([record.eform if record else np.nan]),
+        "y_spin": np.array([record.spin if record else np.nan]),
+    }
+    tensors = {key: torch.tensor(value) for key, value in arrays.items()}  # copies
+    return CrystalGraph(
+        uid=record.uid if record else "",
+        **{key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()},
+    )
+
+
+def _chosen_atoms(structure: DefectRecord | Atoms, config: GraphConfig) -> Atoms:
+    if config.positions == "relaxed":
+        return structure.atoms if isinstance(structure, DefectRecord) else structure
+    if isinstance(structure, DefectRecord):
+        return structure.unrelaxed_atoms()
+    raise DefectkitError("Unrelaxed positions were asked for, and only a record can have them.")
+
+
+def _recognised(atoms: Atoms, host: Atoms, record: DefectRecord | None) -> tuple[Recognition, bool]:
+    """The defect, and whether `atoms` alone leave it open."""
+    found = recognise(atoms, host)
+    if not found.ambiguous or record is None or record.unrelaxed is None:
+        return found, found.ambiguous
+    return recognise(record.unrelaxed_atoms(), host), True
+
+
+def _nodes(atoms: Atoms, found: Recognition | None) -> dict[str, np.ndarray]:
+    """Per node: the atoms in their order, then one node a vacancy."""
+    z, pos = atoms.numbers.astype(np.int64), atoms.positions
+    if found is None:
+        kind = np.full(len(z), int(SiteKind.HOST), np.int64)
+        return {"z": z, "original_z": z, "site_kind": kind, "pos": pos, "ideal_pos": pos}
+    vacant, k = found.vacancy_positions, len(found.vacancy_z)
+    on_site = found.original_z[:, None] > 0
+    arrays = {
+        "z": [z, np.zeros(k)],
+        "original_z": [found.original_z, found.vacancy_z],
+        "site_kind": [found.site_kind, np.full(k, SiteKind.VACANCY)],
+        "pos": [pos, vacant],
+        "ideal_pos": [np.where(on_site, found.ideal_positions, pos), vacant],
+    }
+    return {key: np.concatenate(parts).astype(parts[0].dtype) for key, parts in arrays.items()}
+
+
+def _pairs(pos, cell, pbc, config: GraphConfig, where: str) -> dict[str, np.ndarray]:
+    if config.image_radius is not None:
+        index, shift = periodic.images_within(pos, cell, pbc, config.image_radius)
+        return {"pair_index": index, "pair_shift": shift}
+    if not config.all_pairs:
+        return {}
+    n = len(pos)
+    if n > MAX_ALL_PAIRS:
+        raise DefectkitError(
+            f"{where}: {n:,} nodes are too many for all pairs (limit {MAX_ALL_PAIRS:,}); "
+            "use GraphConfig(all_pairs=False), the local graph has no limit."
+        )
+    shift, _ = periodic.minimum_image(pos, cell, pbc)
+    nodes = np.arange(n)
+    index = np.stack([np.tile(nodes, n), np.repeat(nodes, n)])
+    return {"pair_index": index, "pair_shift": shift.reshape(-1, 3)}
+
+
+def _check(atoms: Atoms, where: str) -> None:
+    check_atoms(atoms, where)
+    if not atoms.pbc[:2].all():
+        raise DefectkitError(
+            f"{where} does not repeat in the plane (pbc {atoms.pbc.tolist()}); "
+            "set pbc to True along the first two cell vectors."
+        )
+
+
+def _check_distances(
+    atoms: Atoms, z: np.ndarray, index: np.ndarray, distance: np.ndarray, where: str
+) -> None:
+    """DefectkitError where two atoms (not vacancies) are in each other."""
+    ends = z[index]  # (2, E)
+    least = np.where(ends.all(axis=0), covalent_radii[ends].sum(axis=0) / 2, 0.0)
+    close = np.flatnonzero(distance < least)
+    if len(close):
+        k = close[distance[close].argmin()]
+        raise DefectkitError(
+            f"{where}: {list_atoms(atoms, index[:, k])} are {distance[k]:.2f} Å apart, less than "
+            f"half the sum of their covalent radii ({least[k]:.2f} Å); remove one or mend the cell."
+        )

@@ -1,0 +1,195 @@
+"""Records as graphs: built once, kept in one file, cut out one at a time.
+
+The file is in the safetensors format: numbers behind a JSON header, with nothing in it that a
+reader could be made to run. Every key of all graphs lies in one long tensor, integers in the
+narrowest type that holds them, and `ptr KEY` says where each graph begins.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from defectkit import DefectkitError
+from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
+from defectkit.records import DefectRecord
+
+FORMAT = 1  # raise it when the same records and configuration give other graphs
+LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class GraphDataset(torch.utils.data.Dataset):
+    """Graphs of one configuration, for PyG's `DataLoader`; item k is a new `CrystalGraph`.
+
+    Attributes:
+        uids: the id of every graph.
+        tensors: for every key of a graph all of them end to end, and for `ptr KEY` (M + 1,)
+            where each of the M graphs begins and the last one ends.
+    """
+
+    def __init__(self, uids: Sequence[str], tensors: Mapping[str, Tensor]):
+        self.uids = list(uids)
+        self.tensors = dict(tensors)
+
+    @classmethod
+    def from_graphs(cls, graphs: Sequence[CrystalGraph]) -> "GraphDataset":
+        """Put graphs of one configuration together; `graphs` may be any iterable."""
+        uids: list[str] = []
+        parts: dict[str, list[Tensor]] = {}
+        for graph in graphs:
+            uids.append(graph.uid)
+            for key in graph.keys():  # noqa: SIM118 - iterating a Data gives pairs
+                if key != "uid":
+                    parts.setdefault(key, []).append(_narrow(graph[key]))
+        tensors: dict[str, Tensor] = {}
+        for key in list(parts):
+            pieces = parts.pop(key)
+            sizes = [piece.shape[_axis(key)] for piece in pieces]
+            tensors[f"ptr {key}"] = torch.tensor([0, *sizes]).cumsum(0)
+            tensors[key] = torch.cat(pieces, dim=_axis(key))
+        return cls(uids, tensors)
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def __getitem__(self, number: int) -> CrystalGraph:
+        number = range(len(self))[number]
+        return CrystalGraph(
+            uid=self.uids[number],
+            **{key: self._piece(key, number) for key in self.tensors if key[:4] != "ptr "},
+        )
+
+    def _piece(self, key: str, number: int) -> Tensor:
+        tensor = self.tensors[key]
+        start, stop = self.tensors[f"ptr {key}"][number : number + 2].tolist()
+        piece = tensor.narrow(_axis(key), start, stop - start)
+        kind = torch.int64 if piece.dtype in INTEGERS else piece.dtype
+        return piece.to(kind, copy=True)
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all; DefectkitError where that is not possible."""
+        header = json.dumps({"uids": self.uids, "crc": _checksum(self.tensors)})
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                save_file(self.tensors, part, metadata={"graphs": header})
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+        except (OSError, SafetensorError) as error:
+            raise DefectkitError(f"{path} cannot be written: {error}.") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "GraphDataset":
+        """Read what `save` wrote; DefectkitError where the file is missing or damaged."""
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {}).get("graphs", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError) as error:
+            raise DefectkitError(f"{path} is not a readable file of graphs: {error}.") from error
+        if header.get("crc") != _checksum(tensors):
+            raise DefectkitError(f"{path} is damaged: its checksum is wrong; delete it.")
+        return cls(header["uids"], tensors)
+
+
+def load_graphs(
+    records: Sequence[DefectRecord],
+    hosts: Mapping[str, Atoms],
+    config: GraphConfig | None = None,
+    cache: Path | None = None,
+) -> GraphDataset:
+    """The graphs of `records`, read from a file in the folder `cache` where they are there.
+
+    The file's name is a hash over the records, their hosts and the configuration: other
+    contents, another file. A damaged file is built anew. Building shows a progress bar after
+    two seconds.
+
+    Args:
+        records: one graph each, in this order.
+        hosts: the pristine host by name (`Dataset.hosts`), in which defects are found.
+        config: the defaults of `GraphConfig` where it is not given.
+        cache: a folder; nothing is written where it is not given.
+
+    Raises DefectkitError, naming the record, for a structure that is no good (`build_graph`)
+    or whose host is missing.
+    """
+    config = config or GraphConfig()
+    for record in records:
+        if record.host not in hosts:
+            raise DefectkitError(
+                f"{record.uid}: there is no pristine {record.host} to find the defect in; "
+                "add it to the hosts or leave the rows of this host out."
+            )
+    if cache is None:
+        return _build(records, hosts, config)
+    path = Path(cache) / f"graphs-{_content_hash(records, hosts, config)}.safetensors"
+    if path.is_file():
+        try:
+            return GraphDataset.load(path)
+        except DefectkitError as error:
+            tqdm.write(f"{error} The graphs are built anew.")
+    dataset = _build(records, hosts, config)
+    dataset.save(path)
+    return dataset
+
+
+def _build(
+    records: Sequence[DefectRecord], hosts: Mapping[str, Atoms], config: GraphConfig
+) -> GraphDataset:
+    rows = tqdm(records, desc="graphs", unit="graph", delay=2, leave=False)
+    return GraphDataset.from_graphs(build_graph(r, config, hosts[r.host]) for r in rows)
+
+
+def _content_hash(
+    records: Sequence[DefectRecord], hosts: Mapping[str, Atoms], config: GraphConfig
+) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(config)]).encode())
+    for name in sorted({record.host for record in records}):
+        digest.update(name.encode())
+        _add_atoms(digest, hosts[name])
+    for record in records:
+        digest.update(f"\0{record.uid}\0{record.host}\0".encode())
+        _add_atoms(digest, record.atoms)
+        if record.unrelaxed is not None:
+            digest.update(record.unrelaxed.astype("<f8").tobytes())
+        digest.update(np.array([record.eform, record.spin], "<f8").tobytes())
+    return digest.hexdigest()[:20]
+
+
+def _add_atoms(digest, atoms: Atoms) -> None:
+    digest.update(atoms.numbers.astype("<i8").tobytes() + bytes(atoms.pbc.tolist()))
+    digest.update(atoms.positions.astype("<f8").tobytes() + atoms.cell.array.tobytes())
+
+
+def _axis(key: str) -> int:
+    return 1 if key in LAST_AXIS else 0
+
+
+def _narrow(tensor: Tensor) -> Tensor:
+    """The tensor in the narrowest integer type that holds it; others as they are."""
+    if tensor.dtype != torch.int64:
+        return tensor
+    low, high = tensor.aminmax() if tensor.numel() else (0, 0)
+    fits = (t for t in INTEGERS if torch.iinfo(t).min <= low and high <= torch.iinfo(t).max)
+    return tensor.to(next(fits))
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    checksum = 0
+    for key in sorted(tensors):
+        checksum = zlib.crc32(tensors[key].flatten().view(torch.uint8).numpy(), checksum)
+    return checksum

@@ -1,0 +1,1 @@
+"""Models on crystal graphs, in torch alone."""

@@ -1,0 +1,181 @@
+import os
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from crystals import defective, host
+from torch_geometric.loader import DataLoader
+
+from defectkit import DefectkitError
+from defectkit.graphs import GraphConfig, GraphDataset, build_graph, load_graphs
+from defectkit.graphs import dataset as graph_dataset
+from defectkit.records import DefectRecord
+
+HOSTS = {"MoS2": host()}
+
+
+def records() -> list[DefectRecord]:
+    def row(uid, atoms, eform):
+        return DefectRecord(uid, atoms, host="MoS2", label_source="test", eform=eform)
+
+    return [
+        row("a", defective(3), 1.0),
+        row("pristine", host().repeat((2, 2, 1)), float("nan")),
+        row("c", defective(4), -2.5),
+    ]
+
+
+def assert_same(graph, expected):
+    assert set(graph.keys()) == set(expected.keys())
+    assert graph.uid == expected.uid
+    for key in set(expected.keys()) - {"uid"}:
+        assert graph[key].dtype == expected[key].dtype, key
+        torch.testing.assert_close(graph[key], expected[key], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.fixture
+def no_building(monkeypatch):
+    def build(*args):
+        raise AssertionError("a graph was built")
+
+    return lambda: monkeypatch.setattr(graph_dataset, "build_graph", build)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GraphConfig(),
+        GraphConfig(angle_cutoff=None, all_pairs=False),
+        GraphConfig(cutoff=2.0, angle_cutoff=1.0),  # edges between some, angles nowhere
+    ],
+)
+def test_graphs_come_back_from_the_cache_as_they_were(tmp_path, config, no_building):
+    built = load_graphs(records(), HOSTS, config, tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.suffix == ".safetensors"
+    no_building()
+    loaded = load_graphs(records(), HOSTS, config, tmp_path)
+    assert loaded.uids == ["a", "pristine", "c"]
+    for number, record in enumerate(records()):
+        expected = build_graph(record, config, host())
+        assert_same(built[number], expected)
+        assert_same(loaded[number], expected)
+    assert_same(loaded[-1], expected)
+    with pytest.raises(IndexError):
+        loaded[3]
+
+
+def test_items_are_copies(tmp_path):
+    dataset = load_graphs(records(), HOSTS, cache=tmp_path)
+    graph = dataset[0]
+    for key in set(graph.keys()) - {"uid"}:
+        graph[key].zero_()
+    assert_same(dataset[0], build_graph(records()[0], host=host()))
+
+
+def test_a_loader_batches_the_cached_graphs():
+    dataset = load_graphs(records(), HOSTS)
+    (batch,) = DataLoader(dataset, batch_size=3)
+    assert batch.num_graphs == 3
+    assert batch.uid == ["a", "pristine", "c"]
+    edges = batch.edge_index[1, batch.angle_index]
+    assert torch.equal(edges[0], edges[1])
+
+
+def changed(**values) -> list[DefectRecord]:
+    first, *others = records()
+    return [replace(first, **values), *others]
+
+
+def moved(atoms):
+    atoms.positions[2, 0] += 1e-6
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("rows", "hosts", "config"),
+    [
+        (changed(atoms=moved(defective(3))), HOSTS, GraphConfig()),
+        (changed(eform=1.1), HOSTS, GraphConfig()),
+        (changed(uid="b"), HOSTS, GraphConfig()),
+        (changed(unrelaxed=defective(3).positions), HOSTS, GraphConfig()),
+        (records()[::-1], HOSTS, GraphConfig()),
+        (records(), {"MoS2": moved(host())}, GraphConfig()),
+        (records(), HOSTS, GraphConfig(cutoff=5.1)),
+    ],
+)
+def test_other_contents_have_another_file(tmp_path, rows, hosts, config):
+    load_graphs(records(), HOSTS, cache=tmp_path)
+    load_graphs(rows, hosts, config, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "header", "empty"])
+def test_a_damaged_file_is_built_anew(tmp_path, damage, capsys):
+    load_graphs(records(), HOSTS, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    broken = {
+        "cut": content[: len(content) // 2],
+        "flip": content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+        "header": b"\xff" * 100 + content[100:],
+        "empty": b"",
+    }[damage]
+    file.write_bytes(broken)
+    with pytest.raises(DefectkitError, match=r"graphs-.* is (damaged|not a readable)"):
+        GraphDataset.load(file)
+    dataset = load_graphs(records(), HOSTS, cache=tmp_path)
+    assert "built anew" in capsys.readouterr().out
+    assert_same(dataset[0], build_graph(records()[0], host=host()))
+    assert file.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(DefectkitError, match=r"cannot be written: no space left"):
+        load_graphs(records(), HOSTS, cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DefectkitError, match="cannot be written"):
+        load_graphs(records(), HOSTS, cache=tmp_path / "file" / "folder")
+
+
+def test_what_cannot_be_built_is_named():
+    with pytest.raises(DefectkitError, match="a: there is no pristine MoS2"):
+        load_graphs(records(), {})
+    atoms = defective()
+    atoms.positions[3] = atoms.positions[4]
+    with pytest.raises(DefectkitError, match=r"bad.*0.00 Å apart"):
+        load_graphs(changed(uid="bad", atoms=atoms), HOSTS)
+
+
+def test_the_file_holds_numbers_and_text_only(tmp_path):
+    from safetensors import safe_open
+
+    dataset = load_graphs(records(), HOSTS, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    with safe_open(file, "np") as content:
+        assert content.metadata().keys() == {"graphs"}
+        assert set(content.keys()) == set(dataset.tensors)
+    # Integers are stored in one or two bytes.
+    assert file.stat().st_size < 0.3 * sum(
+        graph[key].numel() * graph[key].itemsize
+        for graph in dataset
+        for key in set(graph.keys()) - {"uid"}
+    )
+
+
+def test_five_thousand_rows_load_in_three_seconds(tmp_path):
+    graph = build_graph(defective(4), host=host())
+    path = tmp_path / "many.safetensors"
+    GraphDataset.from_graphs(graph for _ in range(5000)).save(path)
+    start = time.perf_counter()
+    dataset = GraphDataset.load(path)
+    dataset[4999]
+    assert time.perf_counter() - start < 3.0
+    assert len(dataset) == 5000
