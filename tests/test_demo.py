@@ -95,6 +95,16 @@ def test_relaxation_stops_at_its_force_and_leaves_its_input_alone(calculator):
     assert result.atoms.calc is None
 
 
+def test_relaxation_does_not_carry_the_layer_away(calculator):
+    atoms = HOSTS["Si2"].unit_cell().repeat((2, 2, 1))
+    atoms.rattle(0.1, seed=2)
+    result = potential.relax(atoms, calculator)
+    moved = np.median(result.atoms.positions - atoms.positions, axis=0)
+    assert np.allclose(moved, 0, atol=1e-9)
+    result.atoms.calc = calculator
+    assert result.atoms.get_potential_energy() == pytest.approx(result.en2, abs=1e-4)
+
+
 @pytest.mark.parametrize("symbol", demo.DOPANTS)
 def test_every_reference_phase_holds_its_element_only(symbol):
     name, atoms = potential.reference_phase(symbol)

@@ -75,6 +75,12 @@ def test_every_record_is_whole(data):
         assert record.natoms == pristine + 1 - gone
 
 
+def test_no_layer_has_drifted_away(data):
+    for record in data.records:
+        drift = np.median(record.atoms.positions - record.unrelaxed, axis=0)
+        assert np.abs(drift).max() < 1e-4, record.uid
+
+
 def test_honest_imperfections_are_there(data):
     f = data.frame
     assert (~f.converged).any()
