@@ -184,7 +184,18 @@ def compute_row(
         "site_magmoms": moments.astype(np.float32),
         "defect_positions": defect.positions.astype(np.float32),
     }
-    return result.atoms, pairs, data
+    return _without_drift(result.atoms, defect.atoms), pairs, data
+
+
+def _without_drift(relaxed: Atoms, start: Atoms) -> Atoms:
+    """The relaxed cell, moved as a whole to where it started.
+
+    Nothing holds a free layer in its place, and rounding errors of the forces push it along. That
+    drift, the median displacement of the atoms, costs no energy.
+    """
+    moved = relaxed.copy()
+    moved.positions -= np.median(relaxed.positions - start.positions, axis=0)
+    return moved
 
 
 def _layer_shape(

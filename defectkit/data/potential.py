@@ -88,12 +88,8 @@ class Relaxation:
 
 
 def relax(atoms: Atoms, calculator: Calculator) -> Relaxation:
-    """Relax all atoms at fixed cell: coarse to `COARSE_FMAX`, then fine to `FINE_FMAX`.
-
-    Nothing holds a free layer in its place, and rounding errors of the forces push it along. That
-    drift, the median displacement of the atoms, costs no energy and is taken back.
-    """
-    start, atoms = atoms.positions.copy(), atoms.copy()
+    """Relax all atoms at fixed cell: coarse to `COARSE_FMAX`, then fine to `FINE_FMAX`."""
+    atoms = atoms.copy()
     atoms.calc = calculator
     energies = [atoms.get_potential_energy()]
 
@@ -109,7 +105,6 @@ def relax(atoms: Atoms, calculator: Calculator) -> Relaxation:
     max_force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
     magmoms = atoms.get_magnetic_moments()
     atoms.calc = None
-    atoms.positions -= np.median(atoms.positions - start, axis=0)
     return Relaxation(atoms, en1, en2, conv1, conv2, max_force, magmoms)
 
 
