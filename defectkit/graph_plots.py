@@ -1,7 +1,7 @@
 """Figures of graphs: periodic images, local edges, line graphs, what a transform moves.
 
 All are drawn from above, in Å. Graphs come as `defectkit.graphs.build.CrystalGraph`, whose tensors
-are read as numpy arrays here.
+become numpy arrays here.
 """
 
 from itertools import product
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Arc, Circle, Polygon
 
+from defectkit.graphs.geometry import edge_vectors
 from defectkit.records import DefectRecord
 
 NEAR, FAR = "#1f77b4", "#ff7f0e"
@@ -31,9 +32,8 @@ def image_choice(cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes 
     """
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
     steps = np.array(list(product((-1, 0, 1), repeat=2)))
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell
     for step in steps @ cell:
-        ax.add_patch(Polygon(corners + step, fill=False, ec="#cccccc", lw=0.8))
+        _outline(ax, cell, "-", origin=step, colour="#cccccc")
     images = end + steps @ cell
     ax.plot(*images.T, "o", color="#777777", ms=6, label="images of j")
     rounded = end - np.rint((end - start) @ np.linalg.inv(cell)) @ cell
@@ -58,9 +58,10 @@ def local_edges(graph, node: int, cutoff: float, ax: Axes | None = None) -> Axes
     pos, cell = graph.pos.numpy(), graph.cell[0].numpy()
     sender, receiver = graph.edge_index.numpy()
     here = receiver == node
-    ends = pos[sender[here]] + graph.edge_shift.numpy()[here] @ cell
-    near = np.linalg.norm(ends - pos[node], axis=1) <= cutoff
-    ends, kinds = ends[near], graph.z.numpy()[sender[here]][near]
+    geometry = graph.pos, graph.cell, graph.edge_index, graph.edge_shift
+    vectors = edge_vectors(*geometry).numpy()[here]
+    near = np.linalg.norm(vectors, axis=1) <= cutoff
+    ends, kinds = pos[node] + vectors[near], graph.z.numpy()[sender[here]][near]
     reach = cutoff + 1.5
     for step in product((-1, 0, 1), repeat=2):
         copies = pos + np.array([*step, 0]) @ cell
@@ -71,8 +72,7 @@ def local_edges(graph, node: int, cutoff: float, ax: Axes | None = None) -> Axes
     _atoms(ax, ends, kinds, alpha=1.0)
     _atoms(ax, pos[[node]], graph.z.numpy()[[node]], alpha=1.0)
     ax.add_patch(Circle(pos[node, :2], cutoff, fill=False, ec="#d62728", ls=":", lw=1.5))
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell[:2, :2]
-    ax.add_patch(Polygon(corners, fill=False, ec="#555555", lw=1, ls=":"))
+    _outline(ax, cell[:2, :2], ":")
     ax.set(
         aspect="equal", xlabel="x (Å)", ylabel="y (Å)",
         xlim=(pos[node, 0] - reach, pos[node, 0] + reach),
@@ -141,13 +141,20 @@ def moved_atoms(pairs: dict[str, tuple[DefectRecord, DefectRecord]]) -> np.ndarr
         ax.plot(*before.atoms.positions[:, :2].T, "o", color="#cccccc", ms=9, zorder=1)
         _atoms(ax, after.atoms.positions, after.atoms.numbers, alpha=0.8, scale=0.35)
         for record, style in ((before, ":"), (after, "-")):
-            corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ record.atoms.cell.array[:2, :2]
-            ax.add_patch(Polygon(corners, fill=False, ec="#555555", ls=style, lw=1))
+            _outline(ax, record.atoms.cell.array[:2, :2], style)
         ax.set(aspect="equal", title=name, xticks=[], yticks=[])
         if len(before.atoms) == len(after.atoms):
             _arrows(ax, before.atoms.positions, after.atoms.positions)
         ax.autoscale_view()
     return axes
+
+
+def _outline(
+    ax: Axes, cell: np.ndarray, style: str, origin=(0.0, 0.0), colour: str = "#555555"
+) -> None:
+    """The cell of two vectors, (2, 2) Å, as a parallelogram."""
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell + origin
+    ax.add_patch(Polygon(corners, fill=False, ec=colour, lw=1, ls=style))
 
 
 def _arrows(ax: Axes, before: np.ndarray, after: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from ase import Atoms
 
-DEFECT_COLOUR = "#d62728"
+from defectkit.plots import DEFECT_COLOUR
 
 
 def view_defect(atoms: Atoms, defect_indices, vacancies=(), size: str = "400px"):
