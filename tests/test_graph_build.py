@@ -58,6 +58,19 @@ def test_a_vacancy_has_edges_pairs_and_self_images_like_an_atom():
     assert (met == vacancy).any()
 
 
+def test_without_virtual_nodes_a_vacancy_is_a_missing_atom():
+    graph = build_graph(record(), GraphConfig(virtual_nodes=False), host())
+    full = build_graph(record(), host=host())
+    n = len(defective())
+    assert graph.num_nodes == n == full.num_nodes - 1
+    assert not graph.is_vacancy.any()
+    for key in ("z", "original_z", "site_kind", "pos", "ideal_pos"):
+        assert torch.equal(graph[key], full[key][:-1]), key
+    among_atoms = (full.edge_index < n).all(dim=0)
+    assert torch.equal(graph.edge_index, full.edge_index[:, among_atoms])
+    assert graph.pair_index.shape == (2, n * n)
+
+
 def test_shapes_types_and_what_the_edges_are():
     graph = build_graph(defective(), GraphConfig(cutoff=4.5, angle_cutoff=3.0), host())
     n = graph.num_nodes

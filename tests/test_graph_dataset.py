@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from crystals import defective, host
+from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 from defectkit import DefectkitError
@@ -179,3 +180,39 @@ def test_five_thousand_rows_load_in_three_seconds(tmp_path):
     dataset[4999]
     assert time.perf_counter() - start < 3.0
     assert len(dataset) == 5000
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GraphConfig(),
+        GraphConfig(angle_cutoff=None, all_pairs=False),
+        GraphConfig(cutoff=2.0, angle_cutoff=1.0),
+    ],
+)
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [2, 0], [1], [2, 2]])
+def test_a_batch_is_what_pyg_makes_of_the_graphs(config, numbers):
+    dataset = load_graphs(records(), HOSTS, config)
+    batch = dataset.batch(numbers)
+    expected = Batch.from_data_list([dataset[k] for k in numbers])
+    assert batch.uid == expected.uid
+    for key in set(expected.keys()) - {"uid", "ptr"}:
+        assert batch[key].dtype == expected[key].dtype, key
+        torch.testing.assert_close(batch[key], expected[key], rtol=0, atol=0, equal_nan=True)
+    batch.edge_index += 1  # a copy, not a view of the data set
+    assert torch.equal(dataset.batch(numbers).edge_index, expected.edge_index)
+
+
+def test_structures_that_are_no_good_are_left_out_where_asked(tmp_path, capsys):
+    broken = defective(3)
+    broken.positions[0] = broken.positions[1] + 0.3
+    rows = [*records(), DefectRecord("broken", broken, host="MoS2", label_source="test")]
+    with pytest.raises(DefectkitError, match="broken"):
+        load_graphs(rows, HOSTS, cache=tmp_path)
+    kept = load_graphs(rows, HOSTS, cache=tmp_path, skip=True)
+    assert kept.uids == ["a", "pristine", "c"]
+    assert "1 of 4 structures are left out" in capsys.readouterr().out
+    assert load_graphs(rows, HOSTS, cache=tmp_path, skip=True).uids == kept.uids
+    with pytest.raises(DefectkitError, match="broken"):  # the file of the others does not hide it
+        load_graphs(rows, HOSTS, cache=tmp_path)
+    assert kept.select(["c", "broken", "a"]) == [2, 0]

@@ -36,6 +36,7 @@ class GraphConfig:
         all_pairs: whether every pair of nodes is listed through its minimum image.
         image_radius: Å; where given, pairs are all images within it instead.
         positions: "relaxed", or "unrelaxed" for those before relaxation (records only).
+        virtual_nodes: whether a vacancy is a node; False leaves the atom out and no more.
     """
 
     cutoff: float = 5.0
@@ -44,6 +45,7 @@ class GraphConfig:
     all_pairs: bool = True
     image_radius: float | None = None
     positions: str = "relaxed"
+    virtual_nodes: bool = True
 
     def __post_init__(self) -> None:
         for name in ("cutoff", "neighbours", "angle_cutoff", "image_radius"):
@@ -137,7 +139,7 @@ def build_graph(
     ambiguous = recognition.ambiguous if recognition else False
     if recognition is None and host is not None:
         recognition, ambiguous = _recognised(atoms, host, record)
-    nodes = _nodes(atoms, recognition)
+    nodes = _nodes(atoms, recognition, config.virtual_nodes)
     pos, cell, pbc = nodes["pos"], atoms.cell.array, atoms.pbc
     n = len(pos)
 
@@ -185,17 +187,18 @@ def _recognised(atoms: Atoms, host: Atoms, record: DefectRecord | None) -> tuple
     return recognise(record.unrelaxed_atoms(), host), True
 
 
-def _nodes(atoms: Atoms, found: Recognition | None) -> dict[str, np.ndarray]:
-    """Per node: the atoms in their order, then one node a vacancy."""
+def _nodes(atoms: Atoms, found: Recognition | None, virtual_nodes: bool) -> dict[str, np.ndarray]:
+    """Per node: the atoms in their order, then with `virtual_nodes` one node a vacancy."""
     z, pos = atoms.numbers.astype(np.int64), atoms.positions
     if found is None:
         kind = np.full(len(z), int(SiteKind.HOST), np.int64)
         return {"z": z, "original_z": z, "site_kind": kind, "pos": pos, "ideal_pos": pos}
-    vacant, k = found.vacancy_positions, len(found.vacancy_z)
+    k = len(found.vacancy_z) if virtual_nodes else 0
+    vacant, vacant_z = found.vacancy_positions[:k], found.vacancy_z[:k]
     on_site = found.original_z[:, None] > 0
     arrays = {
         "z": [z, np.zeros(k)],
-        "original_z": [found.original_z, found.vacancy_z],
+        "original_z": [found.original_z, vacant_z],
         "site_kind": [found.site_kind, np.full(k, SiteKind.VACANCY)],
         "pos": [pos, vacant],
         "ideal_pos": [np.where(on_site, found.ideal_positions, pos), vacant],
