@@ -1,0 +1,384 @@
+"""The hybrid model: local where chemistry is local, global where physics is global.
+
+Blocks of message passing inside a cutoff, equation (3), and after them blocks of self-attention
+between all nodes with a bias that knows periodicity and defects, equations (4), (5) and (11).
+All blocks are residual with their normalisation first (Xiong et al., ICML 2020). Every part can
+be switched off. The energy is a smooth function of positions and cell.
+
+Axes: N nodes, E edges, e edges below the angular cutoff, B graphs, H attention heads, K basis
+functions, D hidden.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from defectkit import DefectkitError
+from defectkit.graphs.build import CrystalGraph, GraphConfig
+from defectkit.graphs.geometry import edge_vectors, lengths
+from defectkit.models.angular import AngularTerm, FastPower, RadialFilter, Shell, TripletPower
+from defectkit.models.attention import PairBias, PairInputs, Pairs, PeriodicAttention
+from defectkit.models.layers import GaussianBasis, envelope
+from defectkit.models.parts import Heads, NodeInputs, Output, local_geometry, node_batch, pooling
+
+LATTICE_RANGE = 30.0  # Å, of the basis for lengths of cell vectors
+SMALL_STRAIN = 0.05  # unit of the local strain, for inputs of the order of one
+
+
+class Local(NamedTuple):
+    """The local edges, prepared once for all layers."""
+
+    sender: Tensor  # (E,)
+    receiver: Tensor  # (E,)
+    basis: Tensor  # (E, K) radial basis times the envelope of the cutoff
+    shell: Shell | None
+
+
+class LocalBlock(nn.Module):
+    """h_i' = h_i + sigma(sum_j f_bond(h_i, h_j, d_ij) + sum_jk f_angle(theta_jik)), equation (3).
+
+    f_bond = silu(A h_i + B h_j + C e(d_ij)) * (F e(d_ij)): a bond's message and its gate, a
+    radial filter that vanishes at the cutoff with the envelope in e. A message has half the
+    width of a node: the cost of a layer is that of its edges.
+
+    Args:
+        hidden: D.
+        radial: K.
+        angles: whether the angular term is there.
+        dropout: of what is added to h.
+
+    Shapes: h (N, D), `Local` -> (N, D).
+    """
+
+    def __init__(self, hidden: int, radial: int, angles: bool = True, dropout: float = 0.0):
+        super().__init__()
+        width = hidden // 2
+        self.norm = nn.LayerNorm(hidden)
+        self.receiver = nn.Linear(hidden, width)
+        self.sender = nn.Linear(hidden, width, bias=False)
+        self.bond = RadialFilter(radial, width)
+        self.gate = RadialFilter(radial, width)
+        self.gather = nn.Linear(width, hidden)
+        self.angular = AngularTerm(hidden, radial) if angles else None
+        self.out = nn.Sequential(nn.SiLU(), _small(nn.Linear(hidden, hidden)), nn.Dropout(dropout))
+
+    def forward(self, h: Tensor, local: Local) -> Tensor:
+        """(N, D) -> (N, D)."""
+        x = self.norm(h)
+        # Maps of nodes come before the gathering: there are far fewer nodes than edges.
+        ends = self.receiver(x).index_select(0, local.receiver)
+        ends = ends + self.sender(x).index_select(0, local.sender)
+        bond = torch.addmm(ends, local.basis, self.bond.weight.T)
+        message = nn.functional.silu(bond) * self.gate(local.basis)  # (E, D / 2)
+        total = message.new_zeros(len(h), message.shape[1]).index_add(0, local.receiver, message)
+        total = self.gather(total)
+        if self.angular is not None:
+            total = total + self.angular(x, local.shell)
+        return h + self.out(total)
+
+
+class GlobalBlock(nn.Module):
+    """Attention between all nodes, then a network on each; both residual, normalised first.
+
+    Args:
+        attention: `PeriodicAttention`.
+        hidden: D.
+        dropout: of what is added to h.
+
+    Shapes: h (N, D), `Pairs` -> (N, D).
+    """
+
+    def __init__(self, attention: PeriodicAttention, hidden: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.attention = attention
+        _small(attention.out)
+        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, 2 * hidden),
+            nn.SiLU(),
+            _small(nn.Linear(2 * hidden, hidden)),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, h: Tensor, pairs: Pairs) -> Tensor:
+        """(N, D) -> (N, D)."""
+        h = h + self.dropout(self.attention(self.norm(h), pairs))
+        return h + self.feed_forward(h)
+
+    def weights(self, h: Tensor, pairs: Pairs) -> Tensor:
+        """(B, H, n, n), see `PeriodicAttention.weights`."""
+        return self.attention.weights(self.norm(h), pairs)
+
+
+class LatticeInputs(nn.Module):
+    """What a node's edges to its own images say about the cell, one vector a graph.
+
+    The mean over the graph's self-edges of a network on their lengths: in two dimensions the
+    three lengths fix the lattice.
+
+    Args:
+        hidden: D.
+        radial: K.
+
+    Shapes: graph -> (B, D).
+    """
+
+    def __init__(self, hidden: int, radial: int):
+        super().__init__()
+        self.network = nn.Sequential(
+            GaussianBasis(LATTICE_RANGE, n=radial),
+            nn.Linear(radial, radial),
+            nn.SiLU(),
+            nn.Linear(radial, hidden),
+        )
+
+    def forward(self, graph: CrystalGraph) -> Tensor:
+        """(B, D)."""
+        batch = node_batch(graph)
+        # All nodes of a graph have the same self-edges; its first node's are enough.
+        first = batch.diff(prepend=batch.new_full((1,), -1)) > 0
+        chosen = first[graph.lattice_index[1]]
+        index, shift = graph.lattice_index[:, chosen], graph.lattice_shift[chosen]
+        length = lengths(edge_vectors(graph.pos, graph.cell, index, shift, graph.batch))
+        size = len(graph.cell)
+        return scatter(self.network(length), batch[index[1]], dim_size=size, reduce="mean")
+
+
+class SiteInputs(nn.Module):
+    """Local strain and asymmetry of every node's surroundings, in numbers that do not turn.
+
+    With eps_ij = 2 (d_ij - d0_ij) / (d_ij + d0_ij) of the distances now and in the pristine host
+    (`ideal_pos`), bounded where `descriptors.bond_strain` is not, and a value chi_j that is
+    learned from the element features:
+
+        e_i = <eps_ij>,  s_i = <eps_ij r_ij / d_ij>,  a_i = <(chi_j - <chi>) r_ij / d_ij>.
+
+    They follow `descriptors.local_strain` and `asymmetry`, but the mean <> is weighted by the
+    envelope, so that they stay smooth where the nearest neighbours change. Vacancies do not count.
+
+    Args:
+        n_features: F.
+        cutoff: Å, the reach of the mean.
+
+    Shapes: graph, its edges, element features (119, F) -> (N, 3): e, |s|, |a|, made smooth at zero.
+    """
+
+    width = 3
+
+    def __init__(self, n_features: int, cutoff: float):
+        super().__init__()
+        self.cutoff = cutoff
+        self.chi = nn.Linear(n_features, 1, bias=False)
+
+    def forward(
+        self, graph: CrystalGraph, vectors: Tensor, distance: Tensor, features: Tensor
+    ) -> Tensor:
+        """(N, 3)."""
+        near = ((distance < self.cutoff) & (graph.z[graph.edge_index[0]] > 0)).nonzero()[:, 0]
+        index, distance = graph.edge_index[:, near], distance[near]
+        unit = vectors[near] / distance[:, None]
+        # An added atom has no ideal site and takes its own along.
+        added = (graph.original_z == 0)[:, None]
+        ideal = torch.where(added, graph.pos, graph.ideal_pos)
+        ideal = lengths(edge_vectors(ideal, graph.cell, index, graph.edge_shift[near], graph.batch))
+        strain = 2 * (distance - ideal) / (distance + ideal) / SMALL_STRAIN  # (e,)
+        chi = self.chi(features)[graph.z[index[0]], 0]
+        weight = envelope(distance, self.cutoff)
+        columns = torch.stack([torch.ones_like(chi), strain, chi], dim=1)
+        columns = torch.cat([columns, strain[:, None] * unit, chi[:, None] * unit, unit], dim=1)
+        total = columns.new_zeros(len(graph.z), columns.shape[1])
+        total = total.index_add(0, index[1], weight[:, None] * columns)
+        mean = total[:, 1:] / (total[:, :1] + 1e-3)  # zero where there is no neighbour
+        e, chi, s, a, side = mean.split([1, 1, 3, 3, 3], dim=1)
+        return torch.cat([e, _smooth_length(s), _smooth_length(a - chi * side)], dim=1)
+
+
+def _smooth_length(vectors: Tensor) -> Tensor:
+    """sqrt(1 + |v|^2) - 1: (N, 3) -> (N, 1)."""
+    return (1 + vectors.square().sum(dim=1, keepdim=True)).sqrt() - 1
+
+
+def _small(linear: nn.Linear) -> nn.Linear:
+    """The map with a tenth of its first weights: a residual block begins near the identity."""
+    with torch.no_grad():
+        linear.weight.mul_(0.1)
+        linear.bias.zero_()
+    return linear
+
+
+class Hybrid(nn.Module):
+    """Local message passing, then periodic attention; formation energy and magnetic moment.
+
+    Args:
+        features: (119, F) standardised element features.
+        graph: configuration of the graphs; they need a cutoff, pairs where there are global
+            layers (images within `image_radius` for images="sum"), and angles for
+            angles="triplets".
+        hidden: D.
+        local_layers: blocks of message passing.
+        global_layers: blocks of attention; 0 for a purely local model.
+        attention_heads: H.
+        radial: K of the radial basis, for edges and for pairs.
+        angles: "fast", "triplets" (the same numbers, slower) or None.
+        angular_cutoff: Å, edges shorter than this form angles and carry the site inputs.
+        reach: Å, the range of phi.
+        phi: whether attention knows the distance.
+        psi: whether attention knows the kinds of sites.
+        images: "minimum", or "sum" over all images within the graph's `image_radius`.
+        edge_values: whether the edge modulates the values of attention.
+        marks: whether nodes know their kind and what stood there (`NodeInputs`).
+        lattice: whether edges to an atom's own images say what the cell is.
+        descriptors: whether local strain and asymmetry are inputs of a node.
+        readout: "mean", "defect" or "gated" (`parts.pooling`).
+        dropout: in all residual blocks.
+
+    Raises DefectkitError for settings that do not fit each other or the graphs.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        graph: GraphConfig,
+        *,
+        hidden: int = 96,
+        local_layers: int = 3,
+        global_layers: int = 2,
+        attention_heads: int = 4,
+        radial: int = 16,
+        angles: str | None = "fast",
+        angular_cutoff: float = 4.0,
+        reach: float = 15.0,
+        phi: bool = True,
+        psi: bool = True,
+        images: str = "minimum",
+        edge_values: bool = False,
+        marks: bool = True,
+        lattice: bool = True,
+        descriptors: bool = True,
+        readout: str = "gated",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        _check_settings(
+            graph, hidden, attention_heads, global_layers, angles, angular_cutoff, images
+        )
+        self.cutoff, self.angular_cutoff, self.angles = graph.cutoff, angular_cutoff, angles
+        self.inputs = NodeInputs(features, marks)
+        self.sites = SiteInputs(features.shape[1], angular_cutoff) if descriptors else None
+        width = self.inputs.width + (self.sites.width if descriptors else 0)
+        self.embed = nn.Linear(width, hidden)
+        self.lattice = LatticeInputs(hidden, radial) if lattice else None
+        self.basis = GaussianBasis(graph.cutoff, n=radial)
+        self.pairs = PairInputs(reach, radial, graph.image_radius)
+        self.local_blocks = nn.ModuleList(
+            LocalBlock(hidden, radial, angles is not None, dropout) for _ in range(local_layers)
+        )
+        self.global_blocks = nn.ModuleList()
+        for _ in range(global_layers):
+            bias = PairBias(attention_heads, radial, phi, psi, images == "sum")
+            gate = radial if edge_values else None
+            attention = PeriodicAttention(hidden, attention_heads, bias, gate)
+            self.global_blocks.append(GlobalBlock(attention, hidden, dropout))
+        self.norm = nn.LayerNorm(hidden)
+        self.readout = pooling(readout, hidden)
+        self.heads = Heads(self.readout.width, hidden)
+
+    def forward(self, graph: CrystalGraph) -> Output:
+        """Energy in eV and moment in μB, (B,) each."""
+        h = self.local_states(graph)
+        pairs = self.pairs(graph) if self.global_blocks else None
+        for block in self.global_blocks:
+            h = block(h, pairs)
+        return self.heads(self.readout(self.norm(h), graph))
+
+    def attention(self, graph: CrystalGraph) -> list[Tensor]:
+        """The attention of every global layer, (B, H, n, n) each.
+
+        Entry [b, :, i, j] is the weight that node i of graph b gives to its node j, in the order
+        of the graph's nodes; a row sums to one. Places beyond a graph's nodes are zero. The list
+        is empty without global layers.
+        """
+        h, maps = self.local_states(graph), []
+        pairs = self.pairs(graph) if self.global_blocks else None
+        for block in self.global_blocks:
+            maps.append(block.weights(h, pairs))
+            h = block(h, pairs)
+        return maps
+
+    def local_states(self, graph: CrystalGraph) -> Tensor:
+        """(N, D) the nodes after the local blocks."""
+        vectors, distance = local_geometry(graph)
+        inputs = self.inputs(graph)
+        if self.sites is not None:
+            sites = self.sites(graph, vectors, distance, self.inputs.features)
+            inputs = torch.cat([inputs, sites], dim=1)
+        h = self.embed(inputs)
+        if self.lattice is not None:
+            h = h + self.lattice(graph).index_select(0, node_batch(graph))
+        local = self._local(graph, vectors, distance)
+        for block in self.local_blocks:
+            h = block(h, local)
+        return h
+
+    def _local(self, graph: CrystalGraph, vectors: Tensor, distance: Tensor) -> Local:
+        sender, receiver = graph.edge_index
+        basis = self.basis(distance) * envelope(distance, self.cutoff)[:, None]
+        if self.angles is None:
+            return Local(sender, receiver, basis, None)
+        near = (distance < self.angular_cutoff).nonzero()[:, 0]
+        unit = nn.functional.normalize(vectors[near], dim=1)
+        ends = unit, receiver[near], len(graph.z)
+        if self.angles == "fast":
+            power = FastPower(*ends)
+        else:
+            number = torch.full_like(receiver, -1)  # of an edge among the near ones
+            number[near] = torch.arange(len(near), device=near.device)
+            angles = number[graph.angle_index]
+            power = TripletPower(*ends, angles[:, (angles >= 0).all(dim=0)])
+        short = basis[near] * envelope(distance[near], self.angular_cutoff)[:, None]
+        return Local(sender, receiver, basis, Shell(sender[near], short, power))
+
+
+def _check_settings(
+    graph: GraphConfig,
+    hidden: int,
+    attention_heads: int,
+    global_layers: int,
+    angles: str | None,
+    angular_cutoff: float,
+    images: str,
+) -> None:
+    if graph.neighbours:
+        raise DefectkitError(
+            "Hybrid reads graphs with a cutoff: its energy changes smoothly while an atom comes or "
+            "goes. Leave GraphConfig(neighbours=None)."
+        )
+    if hidden % attention_heads:
+        raise DefectkitError(
+            f"hidden is {hidden}, which {attention_heads} attention heads do not divide."
+        )
+    if angles not in ("fast", "triplets", None):
+        raise DefectkitError(f"angles is {angles!r}; use 'fast', 'triplets' or None.")
+    if angular_cutoff > graph.cutoff:
+        raise DefectkitError(
+            f"angular_cutoff is {angular_cutoff} Å and the graph's cutoff {graph.cutoff} Å; "
+            "make it no longer than the cutoff."
+        )
+    if angles == "triplets" and not (graph.angle_cutoff and graph.angle_cutoff >= angular_cutoff):
+        raise DefectkitError(
+            f"angles='triplets' reads angles up to {angular_cutoff} Å from the graph; set "
+            "GraphConfig(angle_cutoff) to this."
+        )
+    if images not in ("minimum", "sum"):
+        raise DefectkitError(f"images is {images!r}; use 'minimum' or 'sum'.")
+    if global_layers and (images == "sum") != (graph.image_radius is not None):
+        raise DefectkitError(
+            f"images='{images}' and GraphConfig(image_radius={graph.image_radius}) do not fit: "
+            "the sum needs a radius, minimum images need None."
+        )
+    if global_layers and images == "minimum" and not graph.all_pairs:
+        raise DefectkitError("Attention needs pairs; set GraphConfig(all_pairs=True).")

@@ -1,0 +1,170 @@
+"""What every model shares: its inputs, its read-outs and its two heads.
+
+Axes: N nodes, B graphs, F element features, D hidden.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter, softmax
+
+from defectkit import DefectkitError
+from defectkit.graphs.build import CrystalGraph
+from defectkit.graphs.geometry import edge_vectors, lengths
+from defectkit.records import SiteKind
+
+
+class Output(NamedTuple):
+    """What a model says about B graphs."""
+
+    eform: Tensor  # (B,) formation energy, eV
+    spin: Tensor  # (B,) magnetic moment, μB, not below zero
+
+
+def node_batch(graph: CrystalGraph) -> Tensor:
+    """(N,) the graph of every node; zeros for a single graph."""
+    return graph.z.new_zeros(len(graph.z)) if graph.batch is None else graph.batch
+
+
+def local_geometry(graph: CrystalGraph) -> tuple[Tensor, Tensor]:
+    """Vectors (E, 3) and lengths (E,) of the local edges, Å, with gradients."""
+    vectors = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift, graph.batch)
+    return vectors, lengths(vectors)
+
+
+class NodeInputs(nn.Module):
+    """Numbers that describe a node: what stands there, what stood there, and its kind.
+
+    A vacancy has a learned vector in place of element features, beside its flag in the kind:
+    x_i = e_vac + delta_vac joined end to end, equation (10).
+
+    Args:
+        features: (119, F) standardised element features, row 0 for a vacancy (`elements`).
+        marks: whether `original_z` and the kind of site are part of the input. Without them a
+            node is its element, or a vacancy.
+
+    Attributes:
+        width: of the output.
+
+    Shapes: graph -> (N, width).
+    """
+
+    def __init__(self, features: Tensor, marks: bool = True):
+        super().__init__()
+        self.register_buffer("features", torch.as_tensor(features, dtype=torch.get_default_dtype()))
+        self.vacancy = nn.Parameter(0.1 * torch.randn(features.shape[1]))
+        self.marks = marks
+        self.width = 2 * features.shape[1] + len(SiteKind) if marks else features.shape[1]
+
+    def forward(self, graph: CrystalGraph) -> Tensor:
+        """(N, width)."""
+        here = torch.where(graph.is_vacancy[:, None], self.vacancy, self.features[graph.z])
+        if not self.marks:
+            return here
+        kind = nn.functional.one_hot(graph.site_kind, len(SiteKind)).to(here.dtype)
+        return torch.cat([here, self.features[graph.original_z], kind], dim=1)
+
+
+class MeanPooling(nn.Module):
+    """The mean over all nodes of a graph: the read-out of the proposal and of ALIGNN."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N, D) -> (B, width)."""
+        return scatter(h, node_batch(graph), dim_size=len(graph.cell), reduce="mean")
+
+
+class DefectPooling(MeanPooling):
+    """The mean over the nodes of the defect; over all nodes where there is none."""
+
+    def forward(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N, D) -> (B, width)."""
+        batch, size = node_batch(graph), len(graph.cell)
+        pristine = ~scatter(graph.is_defect.long(), batch, dim_size=size, reduce="max").bool()
+        weight = (graph.is_defect | pristine[batch]).to(h.dtype)[:, None]
+        total = scatter(weight * h, batch, dim_size=size, reduce="sum")
+        return total / scatter(weight, batch, dim_size=size, reduce="sum")
+
+
+class GatedPooling(nn.Module):
+    """A mean with learned weights, which know the kind of each site, and beside it the defect's.
+
+    w_i = softmax over the graph of u(h_i) + v(kind_i); out = (sum_i w_i h_i, defect mean).
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = 2 * width
+        self.score = nn.Sequential(
+            nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, 1)
+        )
+        self.kind = nn.Embedding(len(SiteKind), 1)
+        self.defect = DefectPooling(width)
+
+    def weights(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N,) w, which sum to 1 over each graph."""
+        score = self.score(h) + self.kind(graph.site_kind)
+        return softmax(score[:, 0], node_batch(graph), num_nodes=len(graph.cell))
+
+    def forward(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N, D) -> (B, width)."""
+        weighted = self.weights(h, graph)[:, None] * h
+        total = scatter(weighted, node_batch(graph), dim_size=len(graph.cell), reduce="sum")
+        return torch.cat([total, self.defect(h, graph)], dim=1)
+
+
+POOLINGS: dict[str, Callable[[int], nn.Module]] = {
+    "mean": MeanPooling,
+    "defect": DefectPooling,
+    "gated": GatedPooling,
+}
+
+
+def pooling(name: str, width: int) -> nn.Module:
+    """The read-out called `name`, for nodes of D = width; DefectkitError for an unknown one."""
+    if name not in POOLINGS:
+        raise DefectkitError(f"No read-out is called '{name}'; choose from {', '.join(POOLINGS)}.")
+    return POOLINGS[name](width)
+
+
+class Heads(nn.Module):
+    """Formation energy and magnetic moment from one vector a graph.
+
+    eform = mean + scale * f(x); spin = scale * softplus(g(x)), which is never negative. The
+    means and scales belong to the training set (`fit`) and travel with the weights.
+
+    Args:
+        width: of the vector.
+        hidden: of the one hidden layer; None for a linear map.
+
+    Shapes: (B, width) -> `Output` of (B,).
+    """
+
+    def __init__(self, width: int, hidden: int | None = None):
+        super().__init__()
+        inner = [nn.Linear(width, hidden), nn.SiLU()] if hidden else []
+        self.map = nn.Sequential(*inner, nn.Linear(hidden or width, 2))
+        self.register_buffer("eform_mean", torch.zeros(()))
+        self.register_buffer("eform_scale", torch.ones(()))
+        self.register_buffer("spin_scale", torch.ones(()))
+
+    def fit(self, eform: Tensor, spin: Tensor) -> None:
+        """Take the normalisation from training labels, (n,) eV and μB; NaN is left out."""
+        eform, spin = eform[~eform.isnan()], spin[~spin.isnan()]
+        self.eform_mean.fill_(eform.mean())
+        self.eform_scale.fill_(eform.std().clamp(min=1e-3))
+        if len(spin):
+            self.spin_scale.fill_(spin.abs().mean().clamp(min=1e-3))
+
+    def forward(self, x: Tensor) -> Output:
+        """(B, width) -> eV and μB."""
+        eform, spin = self.map(x).unbind(dim=1)
+        return Output(
+            self.eform_mean + self.eform_scale * eform,
+            self.spin_scale * nn.functional.softplus(spin),
+        )
