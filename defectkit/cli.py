@@ -99,6 +99,21 @@ def notebooks(
 
 
 @app.command()
+def readme(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if outdated.")
+    ] = False,
+) -> None:
+    """Write the tables of README from data/benchmarks."""
+    from defectkit.bench.readme import update
+
+    if not update(check=check) and check:
+        print("Run `defectkit readme`; the tables of README are outdated.", file=sys.stderr)
+        raise typer.Exit(1)
+    print("The tables of README are up to date.")
+
+
+@app.command()
 def solutions(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("build/solutions"),
 ) -> None:
@@ -111,8 +126,10 @@ def solutions(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: graphs.")],
-    seed: Annotated[int, typer.Option(help="Seed of the structures.")] = 0,
+    name: Annotated[str, typer.Argument(help="What to measure: graphs or models.")],
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    data: Annotated[str, typer.Option(help="Data set, for models.")] = "demo",
+    path: DataPath = None,
     output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("data/benchmarks"),
 ) -> None:
     """Measure speed and memory on this machine and write the table."""
@@ -120,11 +137,77 @@ def bench(
 
     from defectkit import bench as benches
 
-    path = benches.run(name, seed, output)
-    table = pd.read_csv(path)
+    file = benches.run(name, seed, output, data, path)
+    table = pd.read_csv(file)
     columns = [c for c in table.columns if c not in ("versions", "machine", "command", "seed")]
     _print_table(columns, [tuple(map(str, row)) for row in table[columns].itertuples(index=False)])
-    print(f"{table.machine[0]}; table written to {path}")
+    print(f"{table.machine[0]}; table written to {file}")
+
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file, such as configs/cgcnn.yaml.")]
+Changes = Annotated[
+    list[str] | None, typer.Argument(help="Values to change, such as epochs=5 optimiser.lr=0.001.")
+]
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    changes: Changes = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder; build/runs/NAME-SEED by default.")
+    ] = None,
+    other_labels: Annotated[
+        bool, typer.Option("--other-labels", help="Start from a model of another label source.")
+    ] = False,
+) -> None:
+    """Train a model, or go on with a run that was interrupted."""
+    from defectkit.config import load_config, with_values
+    from defectkit.evaluate import scores
+    from defectkit.training import runs
+
+    chosen = with_values(load_config(config), changes or [])
+    folder = output or Path("build/runs") / f"{config.stem}-{seed}"
+    run = runs.train(chosen, *runs.load_data(chosen), folder, seed=seed, other_labels=other_labels)
+    valid = scores(run.part("valid"))
+    print(f"validation: MAE {valid['eform_mae']:.3f} eV, {valid['spin_mae']:.3f} μB")
+    print(f"Run folder: {run.folder}")
+
+
+@app.command()
+def evaluate(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    part: Annotated[str, typer.Option(help="test or valid.")] = "test",
+) -> None:
+    """Show the errors of finished runs."""
+    from defectkit.evaluate import scores
+    from defectkit.training.runs import Run
+
+    found = [{"run": folder.name, **scores(Run(folder).part(part))} for folder in folders]
+    _print_table(
+        list(found[0]),
+        [tuple(v if isinstance(v, str) else f"{v:.3f}" for v in row.values()) for row in found],
+    )
+
+
+@app.command()
+def tune(
+    config: ConfigFile,
+    changes: Changes = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler and of every trial.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Folder; build/tune/NAME by default.")] = None,
+) -> None:
+    """Search for settings on validation rows, or go on with a search."""
+    from defectkit.config import TuneConfig, load_config, with_values
+    from defectkit.training import runs
+    from defectkit.training.tune import tune as search
+
+    chosen = with_values(load_config(config, TuneConfig), changes or [])
+    folder = output or Path("build/tune") / config.stem
+    trials = search(chosen, *runs.load_data(chosen.run), folder, seed)
+    print(trials.sort_values("value").to_string(index=False))
+    print(f"Best settings: {folder / 'best.yaml'}")
 
 
 @data_app.command()

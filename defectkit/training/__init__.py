@@ -1,0 +1,1 @@
+"""Training: what is minimised, how, and the engine that every model shares."""

@@ -1,0 +1,164 @@
+"""What training minimises, and what moves the weights: loss, optimisers, schedules.
+
+Axes: B graphs.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from defectkit.config import LossConfig, OptimiserConfig, ScheduleConfig
+from defectkit.models.parts import Output
+
+
+def loss_terms(
+    output: Output,
+    eform: Tensor,
+    spin: Tensor,
+    config: LossConfig,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> dict[str, Tensor]:
+    """The weighted terms of equation (12), whose sum is the loss.
+
+    mean |E_hat - E| + lambda1 mean (S_hat - S)^2, and a penalty of lambda_range times the mean
+    square by which E_hat lies outside of `limits`. The third term, lambda2 |Theta|^2, is the
+    optimiser's weight decay. Labels that are NaN do not count.
+
+    Args:
+        output: predictions.
+        eform: (B,) eV.
+        spin: (B,) μB; its magnitude counts.
+        config: the weights.
+        limits: lowest and highest energy that is physical, eV.
+
+    Returns:
+        scalars "eform", "spin" and "range".
+    """
+    outside = output.eform - output.eform.clamp(*limits)
+    return {
+        "eform": _known_error(output.eform, eform).abs().sum() / _count(eform),
+        "spin": config.spin * _known_error(output.spin, spin.abs()).square().sum() / _count(spin),
+        "range": config.range * outside.square().mean(),
+    }
+
+
+def _known_error(predicted: Tensor, label: Tensor) -> Tensor:
+    """(B,) error, zero where there is no label: before any power, whose gradient would be NaN."""
+    return torch.where(label.isnan(), 0.0, predicted - label.nan_to_num())
+
+
+def _count(label: Tensor) -> Tensor:
+    return (~label.isnan()).sum().clamp(min=1)
+
+
+class Both(torch.optim.Optimizer):
+    """Several optimisers as one, each with parameters of its own.
+
+    Muon is for weight matrices alone; biases, norms and embeddings need another optimiser beside
+    it, and Lightning steps one.
+    """
+
+    def __init__(self, optimisers: Sequence[torch.optim.Optimizer]):
+        self.optimisers = list(optimisers)
+        super().__init__([{"params": p} for o in optimisers for p in _parameters(o)], {})
+        self._share()
+
+    def _share(self) -> None:
+        self.param_groups = [group for o in self.optimisers for group in o.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step of each."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimiser in self.optimisers:
+            optimiser.step()
+        return loss
+
+    def state_dict(self) -> dict:
+        """That of each."""
+        return {"optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """What `state_dict` returned."""
+        for optimiser, state in zip(self.optimisers, state_dict["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self._share()
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
+    return (p for group in optimiser.param_groups for p in group["params"])
+
+
+def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser of a model's parameters.
+
+    Weight decay acts on matrices only: biases, the scales of norms and single learned vectors
+    are left free. Muon (Jordan et al., 2024) takes the matrices inside the model, with its steps
+    scaled to AdamW's so that one learning rate serves both; AdamW takes all the rest, and the
+    output layer and embeddings, as its authors advise.
+    """
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    free = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=True)
+    if config.name == "adam":
+        return torch.optim.Adam(groups, config.lr)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, config.lr)
+    outer = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    outer |= {id(p) for p in model.heads.parameters()}
+    inner = [p for p in decayed if p.ndim == 2 and id(p) not in outer]
+    inside = {id(p) for p in inner}
+    rest = [
+        {
+            "params": [p for p in g["params"] if id(p) not in inside],
+            "weight_decay": g["weight_decay"],
+        }
+        for g in groups
+    ]
+    muon = torch.optim.Muon(
+        inner,
+        config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Both([muon, torch.optim.AdamW(rest, config.lr)])
+
+
+def make_schedule(
+    optimiser: torch.optim.Optimizer, config: ScheduleConfig, steps: int
+) -> LambdaLR | ReduceLROnPlateau:
+    """The schedule of an optimiser over `steps` steps.
+
+    `ReduceLROnPlateau` steps once an epoch with the validation error, the others every step.
+    """
+    if config.name == "plateau":
+        return ReduceLROnPlateau(optimiser, factor=config.factor, patience=config.patience)
+    return LambdaLR(optimiser, lambda step: rate_factor(config, step, steps))
+
+
+def rate_factor(config: ScheduleConfig, step: int, steps: int) -> float:
+    """What the learning rate is multiplied by at `step` of `steps` (not for "plateau").
+
+    A linear rise over the share `warmup`, times the schedule's own factor: 1, `factor` for
+    every milestone passed, or (1 + cos(pi progress)) / 2 after the rise.
+    """
+    rise = config.warmup * steps
+    factor = min(1.0, (step + 1) / rise) if rise else 1.0
+    if config.name == "piecewise":
+        factor *= config.factor ** sum(step >= share * steps for share in config.milestones)
+    if config.name == "cosine":
+        progress = min(max(step - rise, 0.0) / max(steps - rise, 1.0), 1.0)
+        factor *= 0.5 * (1.0 + math.cos(math.pi * progress))
+    return factor
