@@ -1,12 +1,5 @@
-"""Benchmarks: `defectkit bench NAME` measures and writes `data/benchmarks/NAME.csv`.
+"""Builders of crystal graphs, ours and others: time and memory by the number of atoms."""
 
-Every CSV file names the versions, the machine, the command and the seed beside its numbers. A
-benchmark is a function of a seed that returns rows; `BENCHES` lists them.
-"""
-
-import os
-import platform
-import shlex
 import sys
 import time
 from collections import defaultdict
@@ -14,51 +7,33 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from defectkit import DefectkitError
+from defectkit.bench import peak_mb
 from defectkit.structures.hosts import HOSTS
 
-OUTPUT = Path("data/benchmarks")
 ADATOM_HEIGHT = 1.6  # Å above the upper sulfur layer, where a gold atom touches it
 SIZES = (28, 50, 75, 200, 500)  # atoms
 CUTOFF = 5.0  # Å
 REPEATS, SECONDS = 5, 1.0  # a builder runs at least so often and so long
 
 
-def run(name: str, seed: int = 0, output: Path = OUTPUT) -> Path:
-    """Run one benchmark and write its table; DefectkitError for an unknown name."""
-    if name not in BENCHES:
-        raise DefectkitError(f"No benchmark is called '{name}'; choose from {', '.join(BENCHES)}.")
-    import pandas as pd  # not above: it would count in the memory of every builder
-
-    table = pd.DataFrame(BENCHES[name](seed))
-    table["machine"] = f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
-    table["command"] = shlex.join(["defectkit", "bench", name, "--seed", str(seed)])
-    table["seed"] = seed
-    path = Path(output) / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
-    return path
-
-
-def graphs(seed: int, sizes: Sequence[int] = SIZES) -> list[dict]:
+def rows(seed: int, sizes: Sequence[int] = SIZES) -> list[dict]:
     """Builders of crystal graphs: milliseconds a structure and peak memory on one core.
 
     Each builder works in a process of its own with one thread, on MoS2 with gold adatoms. The
     time is the shortest of the repeats, which other work on the machine disturbs least. The
     memory is the process's peak, interpreter and libraries included, up to that size.
     """
-    rows = []
+    table = []
     for builder, (_, packages) in BUILDERS.items():
         # Spawned, so that no builder starts with what another has loaded.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             measured = pool.submit(_measure, builder, sorted(sizes), seed).result()
         versions = " ".join(f"{name} {version(name)}" for name in ("numpy", *packages))
-        rows += [
+        table += [
             {
                 "builder": builder,
                 "n_atoms": n_atoms,
@@ -68,10 +43,7 @@ def graphs(seed: int, sizes: Sequence[int] = SIZES) -> list[dict]:
             }
             for n_atoms, seconds, peak in measured
         ]
-    return rows
-
-
-BENCHES: dict[str, Callable[[int], list[dict]]] = {"graphs": graphs}
+    return table
 
 
 def mos2_with_adatoms(n_atoms: int, seed: int) -> Atoms:
@@ -111,7 +83,7 @@ def _measure(builder: str, sizes: list[int], seed: int) -> list[tuple[int, float
                 begin = time.perf_counter()
                 build()
                 times.append(time.perf_counter() - begin)
-        measured.append((len(atoms), min(times), _peak_mb()))
+        measured.append((len(atoms), min(times), peak_mb()))
     return measured
 
 
@@ -221,25 +193,3 @@ BUILDERS: dict[str, tuple[Callable[[Atoms], Callable], tuple[str, ...]]] = {
     "pymatgen": (_pymatgen, ("pymatgen",)),
     "k-nearest loop over pymatgen": (_nearest_loop, ("pymatgen", "torch")),
 }
-
-
-def _peak_mb() -> float:
-    """Largest resident memory of this process so far, MB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the parent had when it started this process
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -1,0 +1,70 @@
+"""Benchmarks: `defectkit bench NAME` measures and writes `data/benchmarks/NAME.csv`.
+
+Every CSV file names the versions, the machine and the command beside its numbers. A benchmark is
+a module with a function `rows`, which takes a seed and returns rows; those that are made for one
+data set take its name and place as well, and their file carries the name.
+"""
+
+import os
+import platform
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from defectkit import DefectkitError
+
+OUTPUT = Path("data/benchmarks")
+BENCHES = ("graphs", "models", "tuning")
+ON_DATA = ("models",)
+
+
+def run(
+    name: str,
+    seed: int = 0,
+    output: Path = OUTPUT,
+    data: str = "demo",
+    path: Path | None = None,
+) -> Path:
+    """Run one benchmark and write its table; DefectkitError for an unknown name."""
+    if name not in BENCHES:
+        raise DefectkitError(f"No benchmark is called '{name}'; choose from {', '.join(BENCHES)}.")
+    import pandas as pd  # not above: it would count in the memory of what is measured
+
+    rows = import_module(f"defectkit.bench.{name}").rows
+    command = ["defectkit", "bench", name, "--seed", str(seed)]
+    if name in ON_DATA:
+        table = pd.DataFrame(rows(seed, data, path))
+        command += ["--data", data]
+    else:
+        table = pd.DataFrame(rows(seed))
+    table["machine"] = f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
+    table["command"] = shlex.join(command)
+    if "seed" not in table:
+        table["seed"] = seed
+    file = Path(output) / (f"{name}_{data}.csv" if name in ON_DATA else f"{name}.csv")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(file, index=False)
+    return file
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent had when it started this process
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

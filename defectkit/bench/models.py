@@ -1,0 +1,157 @@
+"""Every model on one data set: same split, same graphs, errors, cost.
+
+The runs are those of `configs/*.yaml`, each with seeds 0 to 2. One that is not there is trained
+first, or resumed where it stopped; the demo's are shipped in `data/checkpoints/`. Timings are
+taken in a process of their own with one thread.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from defectkit import DefectkitError
+from defectkit.bench import peak_mb
+from defectkit.config import RunConfig, load_config, with_values
+from defectkit.shipped import CHECKPOINTS, ROOT
+
+CONFIGS = ROOT / "configs"
+SEEDS = (0, 1, 2)
+SAMPLE = 64  # structures that are timed
+REPEATS = 3
+
+
+def rows(seed: int, data: str = "demo", path: Path | None = None) -> list[dict]:
+    """Train what is missing and measure all.
+
+    Args:
+        seed: of the bootstrap.
+        data: name of the data set.
+        path: where it lies, if elsewhere.
+    """
+    from defectkit.evaluate import scores
+
+    table = []
+    costs: dict[str, dict[str, float]] = {}
+    for name, run in runs(data, path):
+        tested = run.part("test")
+        if name not in costs:  # the seed does not change what a model costs
+            # Spawned, so that the memory of one model is not counted in the next one's.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                costs[name] = pool.submit(measure, run.folder).result()
+        table.append(
+            {
+                "task": data,
+                "input": run.config.graph.positions,
+                "model": name,
+                "seed": run.summary["seed"],
+                "split": f"{run.config.data.split.kind} {run.config.data.split.seed}",
+                "n_train": run.summary["rows"]["train"],
+                "n_test": len(tested),
+                **{key: round(value, 4) for key, value in scores(tested, seed).items()},
+                "n_params": run.summary["parameters"],
+                "train_s_per_epoch": round(run.summary["train_s_per_epoch"], 2),
+                **costs[name],
+            }
+        )
+    return table
+
+
+def runs(data: str = "demo", path: Path | None = None) -> Iterator[tuple]:
+    """Name and finished `Run` of every configuration and seed, trained where it is missing."""
+    from defectkit.training.runs import load_data, train
+
+    for file in config_files():
+        config = on_data(load_config(file), data, path)
+        for seed in SEEDS:
+            folder = run_folder(file, data, seed)
+            yield file.stem, train(config, *load_data(config), folder, seed)
+
+
+def config_files() -> list[Path]:
+    """The configurations of the kit; DefectkitError where it was installed without them."""
+    files = sorted(CONFIGS.glob("*.yaml"))
+    if not files:
+        raise DefectkitError(f"There are no configurations in {CONFIGS}; run this in a checkout.")
+    return files
+
+
+def on_data(config: RunConfig, data: str, path: Path | None) -> RunConfig:
+    """The same run on another data set."""
+    return with_values(config, {"data.name": data, "data.path": str(path) if path else None})
+
+
+def run_folder(config: Path, data: str, seed: int) -> Path:
+    """Where the run of a configuration lies: shipped for the demo, else under `build/`."""
+    parent = CHECKPOINTS if data == "demo" else ROOT / "build" / "runs" / data
+    return parent / f"{config.stem}-{seed}"
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Milliseconds a structure and peak memory of this process, with one thread.
+
+    `infer_ms_b1` and `infer_ms_b64` are the model alone, on graphs (or feature tables) that are
+    there already; `build_ms` is what makes these from atoms, the search for the defect included.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from defectkit.tabular.models import TABULAR
+    from defectkit.training.runs import Run, load_data
+
+    torch.set_num_threads(1)
+    run = Run(folder)
+    dataset, split = load_data(run.config)
+    records = [dataset[uid] for uid in run.part("test").index[:SAMPLE]]
+    network = run.config.model.name not in TABULAR
+    with threadpool_limits(1), torch.no_grad():
+        prepare = _network if network else _table
+        build, infer = prepare(run, dataset, split, records)
+        inputs, together = [build([record]) for record in records[:8]], build(records)
+        return {
+            "infer_ms_b1": _ms(lambda: [infer(one) for one in inputs], len(inputs)),
+            "infer_ms_b64": _ms(lambda: infer(together), len(records)),
+            "build_ms": _ms(lambda: build(records), len(records)),
+            "peak_mb": round(peak_mb()),
+        }
+
+
+def _network(run, dataset, split, records) -> tuple[Callable, Callable]:
+    from torch_geometric.data import Batch
+
+    from defectkit.checkpoint import load_model
+    from defectkit.graphs.build import build_graph
+
+    model, card = load_model(run.folder)
+
+    def build(some):
+        graphs = [build_graph(r, card.graph, dataset.hosts[r.host]) for r in some]
+        return Batch.from_data_list(graphs)
+
+    return build, model
+
+
+def _table(run, dataset, split, records) -> tuple[Callable, Callable]:
+    from defectkit.graphs.dataset import load_graphs
+    from defectkit.tabular.features import tabulate
+    from defectkit.training.runs import fit_table, graphs_of
+
+    model = fit_table(run.config, dataset, graphs_of(dataset, run.config.graph), split.train, 0)
+
+    def build(some):
+        return tabulate(load_graphs(some, dataset.hosts, run.config.graph))
+
+    return build, model.predict
+
+
+def _ms(work: Callable, n: int) -> float:
+    """The shortest of some repeats, which other work on the machine disturbs least, ms each."""
+    times = []
+    for _ in range(REPEATS + 1):  # the first one pays for first allocations
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return round(1e3 * float(np.min(times)) / n, 3)

@@ -1,0 +1,65 @@
+"""The tables of README, written from the files in `data/benchmarks/`."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from defectkit import DefectkitError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def models_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a model and input, mean and spread over seeds, best last.
+
+    Args:
+        table: `data/benchmarks/models_*.csv`.
+    """
+    lines = [
+        "| model | input | MAE (eV) | 95 % interval | RMSE (eV) | R² | spin MAE (μB) "
+        "| magnetic F1 | parameters | training, s/epoch | prediction, ms |",
+        "|:--|:--|--:|:-:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    groups = table.groupby(["model", "input"], sort=False)
+    for (model, place), rows in sorted(groups, key=lambda item: -item[1].eform_mae.mean()):
+        mean = rows.mean(numeric_only=True)
+        spread = f" ± {rows.eform_mae.std(ddof=1):.3f}" if len(rows) > 1 else ""
+        size = f"{mean.n_params:,.0f}" if mean.n_params else "–"
+        lines.append(
+            f"| {model} | {place} | {mean.eform_mae:.3f}{spread} "
+            f"| {mean.eform_mae_lo:.3f}–{mean.eform_mae_hi:.3f} | {mean.eform_rmse:.3f} "
+            f"| {mean.eform_r2:.3f} | {mean.spin_mae:.3f} | {mean.mag_f1:.3f} | {size} "
+            f"| {mean.train_s_per_epoch:.1f} | {mean.infer_ms_b64:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {"models_demo": models_table}
+
+
+def update(readme: Path = ROOT / "README.md", check: bool = False) -> bool:
+    """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Args:
+        readme: the file.
+        check: whether only to compare.
+
+    Returns:
+        whether the file was up to date. DefectkitError where a mark or a table's file is missing.
+    """
+    old = readme.read_text(encoding="utf-8")
+    new = old
+    for name, render in TABLES.items():
+        file = readme.parent / "data" / "benchmarks" / f"{name}.csv"
+        if not file.is_file():
+            raise DefectkitError(f"{file} is missing; run `defectkit bench models`.")
+        block = f"<!-- {name} -->\n{render(pd.read_csv(file))}\n<!-- /{name} -->"
+        new, found = re.subn(
+            f"<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, new, flags=re.DOTALL
+        )
+        if found != 1:
+            raise DefectkitError(f"{readme} has no place for the table {name}.")
+    if not check and new != old:
+        readme.write_text(new, encoding="utf-8")
+    return new == old

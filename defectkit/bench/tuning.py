@@ -1,0 +1,36 @@
+"""The searches for settings that stand behind the models: `configs/tune/*.yaml`, every trial.
+
+They lie in `build/tune/`; one that was interrupted goes on, one that is done is read.
+"""
+
+import json
+from pathlib import Path
+
+from defectkit.config import TuneConfig, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+SEARCHES = ROOT / "configs" / "tune"
+FOLDER = ROOT / "build" / "tune"
+
+
+def rows(seed: int) -> list[dict]:
+    """A row a trial: settings tried, and the validation MAE of eform in eV."""
+    from defectkit.training.runs import load_data
+    from defectkit.training.tune import tune
+
+    table = []
+    for file in sorted(SEARCHES.glob("*.yaml")):
+        config = load_config(file, TuneConfig)
+        trials = tune(config, *load_data(config.run), FOLDER / file.stem, seed)
+        table += [
+            {
+                "model": file.stem,
+                "trial": trial["number"],
+                "settings": json.dumps({name: trial[name] for name in config.search}),
+                "state": trial["state"].lower(),
+                "valid_mae": round(trial["value"], 4),
+                "seconds": trial["seconds"],
+            }
+            for trial in trials.to_dict("records")
+        ]
+    return table

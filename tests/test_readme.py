@@ -1,0 +1,54 @@
+import pandas as pd
+import pytest
+
+from defectkit import DefectkitError
+from defectkit.bench.readme import models_table, update
+
+ROWS = pd.DataFrame(
+    {
+        "model": ["good", "good", "poor"],
+        "input": "relaxed",
+        "seed": [0, 1, 0],
+        "eform_mae": [0.2, 0.4, 1.0],
+        "eform_mae_lo": [0.1, 0.3, 0.9],
+        "eform_mae_hi": [0.3, 0.5, 1.1],
+        "eform_rmse": 1.0,
+        "eform_r2": 0.5,
+        "spin_mae": 0.1,
+        "mag_f1": 0.9,
+        "n_params": [1000, 1000, 0],
+        "train_s_per_epoch": 2.0,
+        "infer_ms_b64": 0.5,
+    }
+)
+
+
+def test_tables_of_readme_are_those_of_the_benchmarks():
+    assert update(check=True), "run `defectkit readme`"
+
+
+def test_a_row_is_the_mean_over_seeds_with_its_spread():
+    poor, good = models_table(ROWS).splitlines()[2:]
+    assert poor.startswith("| poor | relaxed | 1.000 |")
+    assert good.startswith("| good | relaxed | 0.300 ± 0.141 | 0.200–0.400 ")
+    assert "1,000" in good
+    assert "–" in poor.split("|")[9]
+
+
+def test_a_table_goes_between_its_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- models_demo -->\nold\n<!-- /models_demo -->\nafter\n")
+    with pytest.raises(DefectkitError, match="bench models"):
+        update(readme)
+    (tmp_path / "data" / "benchmarks").mkdir(parents=True)
+    ROWS.to_csv(tmp_path / "data" / "benchmarks" / "models_demo.csv", index=False)
+    assert not update(readme, check=True)
+    assert "old" in readme.read_text()
+    assert not update(readme)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- models_demo -->\n| model |")
+    assert text.endswith("<!-- /models_demo -->\nafter\n")
+    assert update(readme)
+    readme.write_text("no marks")
+    with pytest.raises(DefectkitError, match="no place"):
+        update(readme)

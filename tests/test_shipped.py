@@ -1,0 +1,51 @@
+"""Shipped runs and tables: found by name, missed with a clear sentence."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from defectkit import DefectkitError, shipped
+from defectkit.training.runs import Run
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(shipped, "BENCHMARKS", tmp_path)
+    return tmp_path
+
+
+def finished(folder, fingerprint="abc"):
+    folder.mkdir()
+    (folder / "summary.yaml").write_text(json.dumps({"data_fingerprint": fingerprint}))
+
+
+def test_a_run_is_found_by_name_and_seed(elsewhere):
+    finished(elsewhere / "alignn-2")
+    assert shipped.shipped_run("alignn", 2).folder == elsewhere / "alignn-2"
+
+
+def test_a_missing_and_an_unfinished_run_are_named(elsewhere):
+    (elsewhere / "alignn-0").mkdir()
+    for name in ("alignn", "ridge"):
+        with pytest.raises(DefectkitError, match=f"'{name}' with seed 0"):
+            shipped.shipped_run(name)
+
+
+def test_data_in_use_are_kept_where_they_are_the_runs_own(elsewhere, monkeypatch):
+    finished(elsewhere / "alignn-0", "abc")
+    run = shipped.shipped_run("alignn")
+    monkeypatch.setattr(Run, "config", "its configuration")
+    monkeypatch.setattr(shipped, "load_data", lambda config: (f"data of {config}", "split"))
+    same = SimpleNamespace(fingerprint="abc")
+    assert shipped.data_of(run, same) is same
+    other = SimpleNamespace(fingerprint="xyz")
+    assert shipped.data_of(run, other) == "data of its configuration"
+
+
+def test_a_benchmark_is_read_or_missed_by_name(elsewhere):
+    (elsewhere / "models_demo.csv").write_text("model,seed\nmean,0\n")
+    assert shipped.benchmark("models_demo").model.tolist() == ["mean"]
+    with pytest.raises(DefectkitError, match=r"nothing\.csv is missing"):
+        shipped.benchmark("nothing")
