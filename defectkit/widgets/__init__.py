@@ -2,5 +2,6 @@
 
 from defectkit.widgets.cutoff import CutoffExplorer
 from defectkit.widgets.structure import view_defect
+from defectkit.widgets.training import LiveCurve
 
-__all__ = ["CutoffExplorer", "view_defect"]
+__all__ = ["CutoffExplorer", "LiveCurve", "view_defect"]

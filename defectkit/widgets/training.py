@@ -1,0 +1,53 @@
+"""A picture of a training run that grows while it runs."""
+
+import lightning.pytorch as pl
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
+from lightning.pytorch.callbacks import Callback
+
+from defectkit.result_plots import learning_curve
+
+SHOWN = ("train_loss", "valid_eform_mae")
+
+
+class LiveCurve(Callback):
+    """Draws the loss and the validation error anew after every epoch, in one place of the page.
+
+    For `train(..., progress=False, callbacks=(LiveCurve(),))`. Outside of a notebook nothing is
+    drawn.
+
+    Args:
+        baseline: eV, a mean absolute error to compare with, such as that of predicting the mean.
+
+    Attributes:
+        metrics: columns train_loss and valid_eform_mae (eV) by epoch, counted from 1.
+    """
+
+    def __init__(self, baseline: float | None = None):
+        self.baseline = baseline
+        self.metrics = pd.DataFrame(columns=list(SHOWN), dtype=float)
+        self.handle = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One more epoch."""
+        logged = trainer.callback_metrics
+        values = [float(logged[name]) if name in logged else float("nan") for name in SHOWN]
+        self.metrics.loc[trainer.current_epoch + 1] = values
+        if _in_notebook():
+            self._draw(trainer.max_epochs)
+
+    def _draw(self, epochs: int) -> None:
+        axes = learning_curve(self.metrics, epochs, self.baseline)
+        figure = axes[0].figure
+        plt.close(figure)  # else the notebook shows it a second time
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)
+        else:
+            self.handle.update(figure)
+
+
+def _in_notebook() -> bool:
+    """Whether pictures can be shown: a terminal's shell has no kernel."""
+    return hasattr(get_ipython(), "kernel")
