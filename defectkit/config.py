@@ -165,21 +165,6 @@ class TuneConfig:
     sampler: Literal["bayes", "grid"] = "bayes"
 
 
-@dataclass(frozen=True, config=STRICT)
-class StudyConfig:
-    """A comparison at equal budget, judged on validation rows.
-
-    Attributes:
-        run: what all have in common.
-        variants: by name, the values of `run` that differ, by dotted name.
-        seeds: each variant is trained with each.
-    """
-
-    run: RunConfig
-    variants: dict[str, dict[str, Any]]
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-
 def load_config(path: str | Path, kind: type = RunConfig) -> Any:
     """Read a YAML file as a `RunConfig` (or another class of this module).
 
