@@ -126,7 +126,7 @@ def solutions(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: graphs or models.")],
+    name: Annotated[str, typer.Argument(help="What to measure: graphs, models or tuning.")],
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
     data: Annotated[str, typer.Option(help="Data set, for models.")] = "demo",
     path: DataPath = None,
