@@ -1,16 +1,15 @@
 """What comes with the kit beside its data: trained runs and the tables of benchmarks."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
+from defectkit.data.fetch import CHECKOUT_DATA
 from defectkit.training.runs import Run, load_data
 
-ROOT = Path(__file__).resolve().parent.parent
-CHECKPOINTS = ROOT / "data" / "checkpoints"
-BENCHMARKS = ROOT / "data" / "benchmarks"
+ROOT = CHECKOUT_DATA.parent
+CHECKPOINTS = CHECKOUT_DATA / "checkpoints"
+BENCHMARKS = CHECKOUT_DATA / "benchmarks"
 
 
 def shipped_run(name: str, seed: int = 0) -> Run:

@@ -30,3 +30,27 @@ def pilot(real_data) -> Dataset:
 def trap_database(tmp_path_factory) -> Path:
     """A database with Imp2d's schema that holds every known trap of the real one."""
     return write_trap_database(tmp_path_factory.mktemp("imp2d") / "imp2d.db")
+
+
+@pytest.fixture
+def double_precision():
+    """Float64 on one thread, for the test that uses it."""
+    import torch
+
+    before = torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)  # threads would cost small graphs more than they gain
+    yield
+    torch.set_default_dtype(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.fixture
+def no_windows():
+    """Figures go nowhere, and none is left."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    mpl.use("Agg")
+    yield
+    plt.close("all")

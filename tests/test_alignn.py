@@ -14,14 +14,7 @@ from defectkit.models.alignn import EdgeGatedConv
 PUBLISHED = 4_026_753  # parameters, with 92 atom features and one output
 
 
-@pytest.fixture(autouse=True)
-def _double_precision_on_one_thread():
-    before = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)  # threads would cost these small graphs more than they gain
-    yield
-    torch.set_default_dtype(before[0])
-    torch.set_num_threads(before[1])
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def weights(module: torch.nn.Module, prefix: str = "") -> dict[str, np.ndarray]:

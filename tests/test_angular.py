@@ -15,12 +15,7 @@ from defectkit.models.angular import (
 )
 from defectkit.models.layers import GaussianBasis
 
-
-@pytest.fixture(autouse=True)
-def _double_precision():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def unit_vectors(n: int, seed: int = 0) -> torch.Tensor:

@@ -15,11 +15,7 @@ RADIUS = 7.0
 IMAGES = GraphConfig(image_radius=RADIUS)
 
 
-@pytest.fixture(autouse=True)
-def _double_precision():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def graph_of(atoms, config=None, pristine=None):

@@ -1,6 +1,5 @@
 """Figures of graphs, and the cutoff slider: what they show and count."""
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -13,12 +12,7 @@ from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
 from defectkit.widgets import CutoffExplorer
 
-
-@pytest.fixture(autouse=True)
-def no_windows():
-    mpl.use("Agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("no_windows")
 
 
 @pytest.fixture(scope="module")

@@ -27,14 +27,7 @@ from defectkit.records import SiteKind
 IMAGES = GraphConfig(cutoff=4.7, angle_cutoff=3.5, image_radius=6.0)
 
 
-@pytest.fixture(autouse=True)
-def _double_precision_on_one_thread():
-    before = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    yield
-    torch.set_default_dtype(before[0])
-    torch.set_num_threads(before[1])
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def model_of(config: GraphConfig = CONFIG, **settings) -> Hybrid:

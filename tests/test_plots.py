@@ -1,7 +1,5 @@
 """Figures: what is drawn and how it is labelled."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +9,7 @@ from defectkit import plots
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
 
-
-@pytest.fixture(autouse=True)
-def no_windows():
-    mpl.use("Agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("no_windows")
 
 
 @pytest.fixture

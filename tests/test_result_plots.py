@@ -1,7 +1,5 @@
 """Figures of models and their results: what is drawn, counted and labelled."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,11 +14,7 @@ from defectkit.graphs import GraphConfig, build_graph
 SOURCE = "CHGNet-0.3.0"
 
 
-@pytest.fixture(autouse=True)
-def no_windows():
-    mpl.use("Agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("no_windows")
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def measure(folder: Path) -> dict[str, float]:
     network = run.config.model.name not in TABULAR
     with threadpool_limits(1), torch.no_grad():
         prepare = _network if network else _table
-        build, infer = prepare(run, dataset, split, records)
+        build, infer = prepare(run, dataset, split)
         inputs, together = [build([record]) for record in records[:8]], build(records)
         return {
             "infer_ms_b1": _ms(lambda: [infer(one) for one in inputs], len(inputs)),
@@ -119,7 +119,7 @@ def measure(folder: Path) -> dict[str, float]:
         }
 
 
-def _network(run, dataset, split, records) -> tuple[Callable, Callable]:
+def _network(run, dataset, split) -> tuple[Callable, Callable]:
     from torch_geometric.data import Batch
 
     from defectkit.checkpoint import load_model
@@ -134,7 +134,7 @@ def _network(run, dataset, split, records) -> tuple[Callable, Callable]:
     return build, model
 
 
-def _table(run, dataset, split, records) -> tuple[Callable, Callable]:
+def _table(run, dataset, split) -> tuple[Callable, Callable]:
     from defectkit.graphs.dataset import load_graphs
     from defectkit.tabular.features import tabulate
     from defectkit.training.runs import fit_table, graphs_of

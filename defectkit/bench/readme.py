@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from defectkit import DefectkitError
+from defectkit.data.fetch import CHECKOUT_DATA
 
-ROOT = Path(__file__).resolve().parents[2]
+README = CHECKOUT_DATA.parent / "README.md"
 
 
 def models_table(table: pd.DataFrame) -> str:
@@ -38,7 +39,7 @@ def models_table(table: pd.DataFrame) -> str:
 TABLES = {"models_demo": models_table}
 
 
-def update(readme: Path = ROOT / "README.md", check: bool = False) -> bool:
+def update(readme: Path = README, check: bool = False) -> bool:
     """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`.
 
     Args:

@@ -4,11 +4,10 @@ They lie in `build/tune/`; one that was interrupted goes on, one that is done is
 """
 
 import json
-from pathlib import Path
 
 from defectkit.config import TuneConfig, load_config
+from defectkit.shipped import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SEARCHES = ROOT / "configs" / "tune"
 FOLDER = ROOT / "build" / "tune"
 

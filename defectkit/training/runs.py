@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,7 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Columns part, eform, spin, eform_pred, spin_pred (eV, μB), indexed by uid."""
-        _text(self.folder / "predictions.csv")
-        return pd.read_csv(self.folder / "predictions.csv", index_col="uid")
+        return pd.read_csv(StringIO(_text(self.folder / "predictions.csv")), index_col="uid")
 
     def part(self, name: str) -> pd.DataFrame:
         """Predictions of one part, "valid" or "test"."""
