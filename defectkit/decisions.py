@@ -14,7 +14,7 @@ from scipy.stats import hypergeom
 
 from defectkit import DefectkitError
 from defectkit.data.splits import SAME_ENERGY
-from defectkit.evaluate import group_interval, interval
+from defectkit.evaluate import mean_interval
 
 SITE = ("host", "dopant", "strain")  # a unit whose options are the sites of a dopant in a host
 DOPANT = ("host", "strain")  # a unit whose options are the dopants of a host
@@ -88,7 +88,7 @@ def regret(table: pd.DataFrame, groups: pd.Series | None = None, seed: int = 0) 
         `regret`, `lo`, `hi`, `chance` (eV); `right`, the share of units with a right choice;
         `units`.
     """
-    low, high = _interval(table.regret, groups, seed)
+    low, high = mean_interval(table.regret, groups, seed)
     return {
         "regret": float(table.regret.mean()),
         "lo": low,
@@ -124,7 +124,7 @@ def top_k(
     for k in ks:
         open_ = table[table.options > k]
         found = (open_["rank"] <= k).astype(float)
-        low, high = _interval(found, None if groups is None else groups.loc[open_.index], seed)
+        low, high = mean_interval(found, groups, seed)
         random = hypergeom.sf(0, open_.options.astype(int), open_.ties.astype(int), k)
         rows[k] = {
             "units": len(open_),
@@ -134,9 +134,3 @@ def top_k(
             "chance": float(random.mean()) if len(open_) else np.nan,
         }
     return pd.DataFrame(rows).T.rename_axis("k").astype({"units": int})
-
-
-def _interval(values: pd.Series, groups: pd.Series | None, seed: int) -> tuple[float, float]:
-    if groups is None:
-        return interval(values.to_numpy(float), seed=seed)
-    return group_interval(values.to_numpy(float), groups.to_numpy(), seed)

@@ -43,7 +43,7 @@ def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -
     """
     energy, moment = rows.dropna(subset=["eform"]), rows.dropna(subset=["spin"])
     errors = (energy.eform_pred - energy.eform).abs()
-    low, high = _mean_interval(errors, groups, seed)
+    low, high = mean_interval(errors, groups, seed)
     magnetic, called = _magnetic(moment)
     return {
         "eform_mae": _score(mean_absolute_error, energy.eform, energy.eform_pred),
@@ -86,6 +86,21 @@ def group_interval(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> tup
     grouped = pd.Series(np.asarray(values)).groupby(np.asarray(groups))
     sums, counts = grouped.sum().to_numpy(), grouped.count().to_numpy()
     return resampled((sums, counts), lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), seed)
+
+
+def mean_interval(
+    values: pd.Series, groups: pd.Series | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval (95 %) of a mean, by rows or by groups.
+
+    Args:
+        values: one a row, by uid.
+        groups: what was held out together, by uid; every row for itself where it is not given.
+        seed: of the bootstrap.
+    """
+    if groups is None:
+        return interval(values.to_numpy(float), seed=seed)
+    return group_interval(values.to_numpy(float), groups.loc[values.index].to_numpy(), seed)
 
 
 def resampled(
@@ -141,7 +156,7 @@ def compare(
     check_same_rows(rows, reference)
     ours, theirs = (_absolute_errors(table) for table in (rows, reference))
     difference = ours - theirs.loc[ours.index]
-    low, high = _mean_interval(difference, groups, seed)
+    low, high = mean_interval(difference, groups, seed)
     return {
         "difference": float(difference.mean()),
         "lo": low,
@@ -170,12 +185,6 @@ def check_same_rows(rows: pd.DataFrame, other: pd.DataFrame) -> None:
 def _absolute_errors(rows: pd.DataFrame) -> pd.Series:
     """Of each uid, eV, a mean over seeds."""
     return (rows.eform_pred - rows.eform).abs().dropna().groupby(level=0, sort=False).mean()
-
-
-def _mean_interval(values: pd.Series, groups: pd.Series | None, seed: int) -> tuple[float, float]:
-    if groups is None:
-        return interval(values.to_numpy(), seed=seed)
-    return group_interval(values.to_numpy(), groups.loc[values.index].to_numpy(), seed)
 
 
 def _magnetic(moment: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -29,6 +29,7 @@ LAYERS = [
     {"errors", "reasons", "decisions", "uncertainty", "domain", "sanity"},
     {"plots", "graph_plots", "result_plots"},
     {"evaluation_plots"},
+    {"report"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
     {"tour", "bench"},
