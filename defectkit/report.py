@@ -24,6 +24,7 @@ from tqdm import tqdm
 from defectkit import DefectkitError, __version__, decisions, evaluation_plots, plots, result_plots
 from defectkit.config import to_dict
 from defectkit.data.dataset import Dataset
+from defectkit.domain import NEIGHBOURS, Guard, Nearness, composition_vectors, guard_table
 from defectkit.errors import described, errors_by, ranges
 from defectkit.evaluate import compare, confusion, mean_interval, scores
 from defectkit.reasons import Training, reasons, rule_errors, worst
@@ -275,7 +276,30 @@ def _ensemble(seeds: Sequence[Judged]) -> list[str]:
     ]
     if "normalised" in set(table.method):
         html.append(_image(evaluation_plots.sigma_errors(rows), "errors over the spread"))
+        html += _guard(first, valid, rows)
     return html
+
+
+def _guard(first: Judged, valid: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """Both signs that cost no prediction of the training rows: spread and composition."""
+    dataset, split = load_data(first.run.config)
+    vectors = composition_vectors(dataset.frame)
+    if len(split.train) <= NEIGHBOURS:
+        return []
+    nearness = Nearness(vectors.loc[list(split.train)])
+    known, signs = (
+        pd.DataFrame({"spread": t.eform_sigma, "composition": nearness(vectors.loc[t.index])})
+        for t in (valid, rows)
+    )
+    guard, errors = Guard.fit(known), (rows.eform_pred - rows.eform).dropna()
+    table = guard_table(guard.verdict(signs).verdict, errors)
+    return [
+        "<h3>Out-of-domain guard</h3>",
+        "<p>Thresholds are 95 % quantiles on validation rows. Caught: the share of the largest "
+        "twentieth of all errors.</p>",
+        _image(evaluation_plots.guard(signs, guard, errors), "spread over distance"),
+        _table(_readable(table)),
+    ]
 
 
 def _decisions(models: Sequence[Sequence[Judged]]) -> list[str]:
@@ -382,7 +406,7 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
         {"rows": table.n, "MAE (eV)": _with_interval(table, "mae", "mae_lo", "mae_hi")}
     )
     units = {"bias": "mean error (eV)", "worst": "largest (eV)", "mae_else": "MAE elsewhere (eV)",
-             "ratio": "ratio"}  # fmt: skip
+             "ratio": "ratio", "caught": "caught"}  # fmt: skip
     for column, name in units.items():
         if column in table:
             shown[name] = table[column]

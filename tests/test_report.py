@@ -77,7 +77,7 @@ def test_the_page_stands_alone_and_the_table_has_the_numbers(run, tmp_path):
     assert "ridge, 2 seeds together" in text
     assert text.count("worst rows") == 2  # of the first seed of each model
     assert "labels of made up" in text
-    for words in ("Decisions", "What large errors go with", "likely reason"):
+    for words in ("Decisions", "Out-of-domain guard", "What large errors go with", "likely reason"):
         assert words in text
     table = pd.read_csv(tmp_path / "out" / report.TABLE).set_index("run")
     assert list(table.index) == ["ridge-0", "ridge-1", "forest-0"]
