@@ -102,6 +102,18 @@ def same_text(answer: object, expected: str, hint: str) -> str | None:
     return None if answer.strip() == expected else f"not {answer.strip()!r}. {hint}"
 
 
+def same_tensor(answer: object, expected, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is a tensor close to `expected`, else a hint."""
+    import torch
+
+    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
+        found = tuple(getattr(answer, "shape", ())) or type(answer).__name__
+        return f"a tensor of shape {tuple(expected.shape)} is wanted, not {found}. {hint}"
+    if torch.allclose(answer, expected, atol=1e-5):
+        return None
+    return f"right shape, other numbers than expected. {hint}"
+
+
 def _load(notebook: str) -> None:
     try:
         importlib.import_module(f"defectkit.exercises.nb{notebook}")

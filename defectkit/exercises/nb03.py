@@ -5,7 +5,7 @@ import torch
 
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.shipped import data_of, shipped_run
-from defectkit.teach import exercise, same_number, same_text
+from defectkit.teach import exercise, same_number, same_tensor, same_text
 
 
 def _random_graph(generator: torch.Generator) -> tuple[torch.Tensor, int, int]:
@@ -13,15 +13,6 @@ def _random_graph(generator: torch.Generator) -> tuple[torch.Tensor, int, int]:
     n, edges = 6, 15
     index = torch.randint(n - 1, (2, edges), generator=generator)
     return index, n, edges
-
-
-def _same_tensor(answer: object, expected: torch.Tensor, hint: str) -> str | None:
-    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
-        found = tuple(getattr(answer, "shape", ())) or type(answer).__name__
-        return f"a tensor of shape {tuple(expected.shape)} is wanted, not {found}. {hint}"
-    if torch.allclose(answer, expected, atol=1e-5):
-        return None
-    return f"right shape, other numbers than expected. {hint}"
 
 
 @exercise("03-1")
@@ -42,7 +33,7 @@ def message_round(data, answer):
         return f"your function stopped: {error}. h is (N, D), index (2, E), weight (E,)."
     if not torch.equal(h, before):
         return "your function changes h itself; messages of one round must all read the old h."
-    return _same_tensor(found, expected, "Add weight * h[sender] at the receiver, index[1], to h.")
+    return same_tensor(found, expected, "Add weight * h[sender] at the receiver, index[1], to h.")
 
 
 @exercise("03-2")
@@ -75,7 +66,7 @@ def gated_mean(data, answer):
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         return f"your function stopped: {error}. value is (N, D), gate (E, D), index (2, E)."
     hint = "Sum gate * value[sender] at the receivers, divide by the sum of gates there plus 1e-6."
-    return _same_tensor(found, total / (weight + 1e-6), hint)
+    return same_tensor(found, total / (weight + 1e-6), hint)
 
 
 @exercise("03-4")
