@@ -6,7 +6,7 @@ import torch
 
 from defectkit.shipped import benchmark
 from defectkit.structures.hosts import shortest_translation
-from defectkit.teach import exercise, same_number, same_tensor, same_text
+from defectkit.teach import exercise, result_of, same_number, same_tensor, same_text
 
 
 @exercise("04-1")
@@ -19,16 +19,12 @@ def careless_distance(data, answer):
 @exercise("04-2")
 def attention(data, answer):
     """Attention with a bias."""
-    if not callable(answer):
-        return "answer with a function of (query, key, value, bias)."
     generator = torch.Generator().manual_seed(0)
     query, key, value = torch.randn(3, 5, 4, generator=generator)
     bias = torch.randn(5, 5, generator=generator)
     expected = (query @ key.T / 2 + bias).softmax(dim=1) @ value
-    try:
-        found = answer(query, key, value, bias)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        return f"your function stopped: {error}. query, key and value are (n, d), bias (n, n)."
+    names, shapes = "(query, key, value, bias)", "query, key and value are (n, d), bias (n, n)."
+    found = result_of(answer, names, shapes, query, key, value, bias)
     hint = "Scores over the root of d, plus the bias; softmax along each row (dim=1); times value."
     return same_tensor(found, expected, hint)
 

@@ -29,7 +29,6 @@ seed = 0
 # %%
 import math
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +39,7 @@ import torch
 from torch_geometric.data import Batch
 
 from defectkit import anatomy, attention_plots, result_plots, study_plots, teach
+from defectkit.bench import shortest_ms
 from defectkit.checkpoint import load_model
 from defectkit.config import ModelConfig, OptimiserConfig, RunConfig
 from defectkit.data import load
@@ -336,13 +336,8 @@ check("04-5", answer)
 
 # %%
 def timed(form, weights, *given):
-    """Milliseconds, the best of five, and what comes out."""
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        power = form(*given)(weights)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * min(seconds), power
+    """Milliseconds, and what comes out."""
+    return shortest_ms(lambda: form(*given)(weights), 1), form(*given)(weights)
 
 
 rows = []
