@@ -126,7 +126,7 @@ def solutions(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: graphs, models or tuning.")],
+    name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists all.")],
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
     data: Annotated[str, typer.Option(help="Data set, for models.")] = "demo",
     path: DataPath = None,
@@ -173,6 +173,25 @@ def train(
     valid = scores(run.part("valid"))
     print(f"validation: MAE {valid['eform_mae']:.3f} eV, {valid['spin_mae']:.3f} μB")
     print(f"Run folder: {run.folder}")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="demo, imp2d or 2dmd.")] = "imp2d",
+    changes: Changes = None,
+    path: DataPath = None,
+    output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("build/benchmarks"),
+) -> None:
+    """Fetch and clean a data set, train every model of the kit on it and compare them."""
+    import pandas as pd
+
+    from defectkit import bench as benches
+    from defectkit.bench.readme import models_table
+
+    clean(name, path)
+    file = benches.run("models", 0, output, name, path, changes or [])
+    print(models_table(pd.read_csv(file)))
+    print(f"Table written to {file}")
 
 
 @app.command()

@@ -165,6 +165,23 @@ class TuneConfig:
     sampler: Literal["bayes", "grid"] = "bayes"
 
 
+@dataclass(frozen=True, config=STRICT)
+class StudyConfig:
+    """A comparison at equal budget, judged on validation rows.
+
+    Attributes:
+        run: what every variant starts from.
+        variants: by group and name, the values of `run` that differ, by dotted name.
+        seeds: each variant is trained with all of them.
+        splits: whether every seed draws a split of its own as well.
+    """
+
+    run: RunConfig
+    variants: dict[str, dict[str, dict[str, Any]]]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    splits: bool = False
+
+
 def load_config(path: str | Path, kind: type = RunConfig) -> Any:
     """Read a YAML file as a `RunConfig` (or another class of this module).
 

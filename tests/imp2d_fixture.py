@@ -116,11 +116,11 @@ def _sites(host: str) -> dict:
 
 def _structure(host: str, dopant: str, site: str) -> Atoms:
     """A slightly rattled defect in a slab that calls itself periodic along z, as Imp2d does."""
-    kind = "int0" if "int" in site else "ads0"
     sunk = (host, dopant) == ("MoTe2", "Te")
+    kind = "int0" if "int" in site or sunk else "ads0"
     unit = HOSTS[host].unit_cell()
     atoms = make_defect(unit, (3, 3, 1), _sites(host)[kind], dopant).atoms
-    if sunk:  # just under the upper chalcogens
+    if sunk:  # in a hollow, just under the upper chalcogens
         atoms.positions[-1, 2] = atoms.positions[:-1, 2].max() - 0.1
     if dopant == "Xe":
         atoms.positions[-1, 2] += 3.0

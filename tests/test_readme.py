@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from defectkit import DefectkitError
-from defectkit.bench.readme import models_table, update
+from defectkit.bench import readme as tables
+from defectkit.bench.readme import models_table, throughput_table, update
 
 ROWS = pd.DataFrame(
     {
@@ -35,7 +36,18 @@ def test_a_row_is_the_mean_over_seeds_with_its_spread():
     assert "–" in poor.split("|")[9]
 
 
-def test_a_table_goes_between_its_marks(tmp_path):
+def test_times_are_compared_with_those_of_the_hybrid():
+    columns = {"hidden": 64, "n_params": 1000, "angles": 5.0}
+    table = pd.DataFrame(
+        {"model": ["hybrid", "alignn"], "train_ms": [2.0, 10.0], "infer_ms": [1.0, 3.0], **columns}
+    )
+    slow, fast = throughput_table(table).splitlines()[2:]
+    assert slow == "| alignn | 64 | 1,000 | 5 | 10.0 | 3.0 | 5.0 and 3.0 |"
+    assert fast.endswith("| 1.0 and 1.0 |")
+
+
+def test_a_table_goes_between_its_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "TABLES", {"models_demo": models_table})
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- models_demo -->\nold\n<!-- /models_demo -->\nafter\n")
     with pytest.raises(DefectkitError, match="bench models"):

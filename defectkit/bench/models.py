@@ -5,43 +5,37 @@ first, or resumed where it stopped; the demo's are shipped in `data/checkpoints/
 taken in a process of their own with one thread.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from defectkit import DefectkitError
-from defectkit.bench import peak_mb
+from defectkit.bench import in_own_process, peak_mb, shortest_ms
 from defectkit.config import RunConfig, load_config, with_values
-from defectkit.shipped import CHECKPOINTS, ROOT
+from defectkit.shipped import CHECKPOINTS, CONFIGS, ROOT
 
-CONFIGS = ROOT / "configs"
 SEEDS = (0, 1, 2)
 SAMPLE = 64  # structures that are timed
-REPEATS = 3
 
 
-def rows(seed: int, data: str = "demo", path: Path | None = None) -> list[dict]:
+def rows(
+    seed: int, data: str = "demo", path: Path | None = None, changes: Sequence[str] = ()
+) -> list[dict]:
     """Train what is missing and measure all.
 
     Args:
         seed: of the bootstrap.
         data: name of the data set.
         path: where it lies, if elsewhere.
+        changes: values of all configurations to change, such as "epochs=5".
     """
     from defectkit.evaluate import scores
 
     table = []
     costs: dict[str, dict[str, float]] = {}
-    for name, run in runs(data, path):
+    for name, run in runs(data, path, changes):
         tested = run.part("test")
         if name not in costs:  # the seed does not change what a model costs
-            # Spawned, so that the memory of one model is not counted in the next one's.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                costs[name] = pool.submit(measure, run.folder).result()
+            costs[name] = in_own_process(measure, run.folder)
         table.append(
             {
                 "task": data,
@@ -60,12 +54,20 @@ def rows(seed: int, data: str = "demo", path: Path | None = None) -> list[dict]:
     return table
 
 
-def runs(data: str = "demo", path: Path | None = None) -> Iterator[tuple]:
-    """Name and finished `Run` of every configuration and seed, trained where it is missing."""
+def runs(
+    data: str = "demo", path: Path | None = None, changes: Sequence[str] = ()
+) -> Iterator[tuple]:
+    """Name and finished `Run` of every configuration and seed, trained where it is missing.
+
+    Configurations that need positions before relaxation are left out where the data have none.
+    """
     from defectkit.training.runs import load_data, train
 
     for file in config_files():
-        config = on_data(load_config(file), data, path)
+        config = with_values(on_data(load_config(file), data, path), changes)
+        unrelaxed = config.graph.positions == "unrelaxed" or config.also_unrelaxed
+        if unrelaxed and any(record.unrelaxed is None for record in load_data(config)[0].records):
+            continue
         for seed in SEEDS:
             folder = run_folder(file, data, seed)
             yield file.stem, train(config, *load_data(config), folder, seed)
@@ -112,9 +114,9 @@ def measure(folder: Path) -> dict[str, float]:
         build, infer = prepare(run, dataset, split)
         inputs, together = [build([record]) for record in records[:8]], build(records)
         return {
-            "infer_ms_b1": _ms(lambda: [infer(one) for one in inputs], len(inputs)),
-            "infer_ms_b64": _ms(lambda: infer(together), len(records)),
-            "build_ms": _ms(lambda: build(records), len(records)),
+            "infer_ms_b1": shortest_ms(lambda: [infer(one) for one in inputs], len(inputs)),
+            "infer_ms_b64": shortest_ms(lambda: infer(together), len(records)),
+            "build_ms": shortest_ms(lambda: build(records), len(records)),
             "peak_mb": round(peak_mb()),
         }
 
@@ -145,13 +147,3 @@ def _table(run, dataset, split) -> tuple[Callable, Callable]:
         return tabulate(load_graphs(some, dataset.hosts, run.config.graph))
 
     return build, model.predict
-
-
-def _ms(work: Callable, n: int) -> float:
-    """The shortest of some repeats, which other work on the machine disturbs least, ms each."""
-    times = []
-    for _ in range(REPEATS + 1):  # the first one pays for first allocations
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return round(1e3 * float(np.min(times)) / n, 3)

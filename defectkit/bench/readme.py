@@ -36,7 +36,28 @@ def models_table(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"models_demo": models_table}
+def throughput_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a network, slowest first, with its times in those of the hybrid.
+
+    Args:
+        table: `data/benchmarks/throughput.csv`.
+    """
+    lines = [
+        "| model | hidden width | parameters | angles a structure | training step, ms "
+        "| prediction, ms | times the hybrid's |",
+        "|:--|--:|--:|--:|--:|--:|:-:|",
+    ]
+    own = table.set_index("model").loc["hybrid"]
+    for row in table.sort_values("train_ms", ascending=False).itertuples():
+        lines.append(
+            f"| {row.model} | {row.hidden} | {row.n_params:,} | {row.angles:,.0f} "
+            f"| {row.train_ms:.1f} | {row.infer_ms:.1f} "
+            f"| {row.train_ms / own.train_ms:.1f} and {row.infer_ms / own.infer_ms:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {"models_demo": models_table, "throughput": throughput_table}
 
 
 def update(readme: Path = README, check: bool = False) -> bool:
@@ -54,7 +75,7 @@ def update(readme: Path = README, check: bool = False) -> bool:
     for name, render in TABLES.items():
         file = readme.parent / "data" / "benchmarks" / f"{name}.csv"
         if not file.is_file():
-            raise DefectkitError(f"{file} is missing; run `defectkit bench models`.")
+            raise DefectkitError(f"{file} is missing; run `defectkit bench {name.split('_')[0]}`.")
         block = f"<!-- {name} -->\n{render(pd.read_csv(file))}\n<!-- /{name} -->"
         new, found = re.subn(
             f"<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, new, flags=re.DOTALL

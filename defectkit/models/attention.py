@@ -11,10 +11,12 @@ D hidden, d = D / H.
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch_geometric.utils import to_dense_batch
 
 from defectkit.graphs.build import CrystalGraph
@@ -202,12 +204,15 @@ class PeriodicAttention(nn.Module):
     def forward(self, h: Tensor, pairs: Pairs) -> Tensor:
         """(N, D) -> (N, D)."""
         query, key, value = self._projected(h, pairs)
-        alpha = self._alpha(query, key, pairs)
         if self.gate is None:
-            mixed = pairs.unpack(_joined(alpha @ value))
-        else:
-            mixed = self._modulated(alpha, pairs.unpack(_joined(value)), pairs)
-        return self.out(mixed)
+            # Torch's quick kernels have no second derivative, which training on forces needs.
+            with sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext():
+                mixed = nn.functional.scaled_dot_product_attention(
+                    query, key, value, attn_mask=self.bias(pairs)
+                )
+            return self.out(pairs.unpack(_joined(mixed)))
+        alpha = self._alpha(query, key, pairs)
+        return self.out(self._modulated(alpha, pairs.unpack(_joined(value)), pairs))
 
     def weights(self, h: Tensor, pairs: Pairs) -> Tensor:
         """The alpha of `forward`, (B, H, n, n): rows are queries, zeros where there is no node.
@@ -218,8 +223,7 @@ class PeriodicAttention(nn.Module):
         return self._alpha(query, key, pairs) * pairs.mask[:, None, :, None]
 
     def _alpha(self, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
-        # Not torch's scaled_dot_product_attention: where the bias has gradients that takes its
-        # general kernel, which is slower than these lines and does the same.
+        """What `scaled_dot_product_attention` computes on the way and does not tell."""
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         return (scores + self.bias(pairs)).softmax(dim=-1)
 

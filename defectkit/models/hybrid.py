@@ -12,6 +12,7 @@ functions, D hidden.
 from typing import NamedTuple
 
 import torch
+from ase.data import covalent_radii
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
@@ -21,9 +22,18 @@ from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.models.angular import AngularTerm, FastPower, RadialFilter, Shell, TripletPower
 from defectkit.models.attention import PairBias, PairInputs, Pairs, PeriodicAttention
 from defectkit.models.layers import GaussianBasis, envelope
-from defectkit.models.parts import Heads, NodeInputs, Output, local_geometry, node_batch, pooling
+from defectkit.models.parts import (
+    Heads,
+    Ingredients,
+    NodeInputs,
+    Output,
+    local_geometry,
+    node_batch,
+    pooling,
+)
 
 LATTICE_RANGE = 30.0  # Å, of the basis for lengths of cell vectors
+RELATIVE_RANGE = 2.0, 0.5  # longest and shortest bond, over the sum of covalent radii
 SMALL_STRAIN = 0.05  # unit of the local strain, for inputs of the order of one
 
 
@@ -34,6 +44,39 @@ class Local(NamedTuple):
     receiver: Tensor  # (E,)
     basis: Tensor  # (E, K) radial basis times the envelope of the cutoff
     shell: Shell | None
+
+
+class BondBasis(nn.Module):
+    """The radial basis of a bond's length in Å, and of its length relative to what is usual.
+
+    The second is d_ij / (r_i + r_j) with covalent radii (Cordero et al., Dalton Trans. 2832,
+    2008), about one for a single bond whatever the elements. A vacancy has the radius of the
+    atom that is missing.
+
+    Args:
+        cutoff: Å.
+        radial: K of each.
+        relative: whether the second is there.
+
+    Shapes: graph, distance (E,) -> (E, width).
+    """
+
+    def __init__(self, cutoff: float, radial: int, relative: bool = True):
+        super().__init__()
+        self.absolute = GaussianBasis(cutoff, n=radial)
+        self.relative = GaussianBasis(*RELATIVE_RANGE, n=radial) if relative else None
+        self.width = 2 * radial if relative else radial
+        radii = torch.tensor(covalent_radii, dtype=torch.get_default_dtype())
+        self.register_buffer("radii", radii, persistent=False)
+
+    def forward(self, graph: CrystalGraph, distance: Tensor) -> Tensor:
+        """(E, width)."""
+        basis = self.absolute(distance)
+        if self.relative is None:
+            return basis
+        radius = self.radii[torch.where(graph.is_vacancy, graph.original_z, graph.z)]
+        usual = radius[graph.edge_index].sum(dim=0)  # (E,) Å
+        return torch.cat([basis, self.relative(distance / usual)], dim=1)
 
 
 class LocalBlock(nn.Module):
@@ -158,7 +201,8 @@ class SiteInputs(nn.Module):
         e_i = <eps_ij>,  s_i = <eps_ij r_ij / d_ij>,  a_i = <(chi_j - <chi>) r_ij / d_ij>.
 
     They follow `descriptors.local_strain` and `asymmetry`, but the mean <> is weighted by the
-    envelope, so that they stay smooth where the nearest neighbours change. Vacancies do not count.
+    envelope, so that they stay smooth where the nearest neighbours change. Vacancies do not count,
+    and eps is zero for bonds of added atoms, which have no place in the host.
 
     Args:
         n_features: F.
@@ -181,11 +225,11 @@ class SiteInputs(nn.Module):
         near = ((distance < self.cutoff) & (graph.z[graph.edge_index[0]] > 0)).nonzero()[:, 0]
         index, distance = graph.edge_index[:, near], distance[near]
         unit = vectors[near] / distance[:, None]
-        # An added atom has no ideal site and takes its own along.
-        added = (graph.original_z == 0)[:, None]
-        ideal = torch.where(added, graph.pos, graph.ideal_pos)
-        ideal = lengths(edge_vectors(ideal, graph.cell, index, graph.edge_shift[near], graph.batch))
+        shift = graph.edge_shift[near]
+        ideal = lengths(edge_vectors(graph.ideal_pos, graph.cell, index, shift, graph.batch))
         strain = 2 * (distance - ideal) / (distance + ideal) / SMALL_STRAIN  # (e,)
+        # An added atom has no ideal site, and its bonds no strain.
+        strain = strain * (graph.original_z[index] > 0).all(dim=0)
         chi = self.chi(features)[graph.z[index[0]], 0]
         weight = envelope(distance, self.cutoff)
         columns = torch.stack([torch.ones_like(chi), strain, chi], dim=1)
@@ -223,6 +267,7 @@ class Hybrid(nn.Module):
         global_layers: blocks of attention; 0 for a purely local model.
         attention_heads: H.
         radial: K of the radial basis, for edges and for pairs.
+        relative: whether edges know their length in units of the covalent radii as well.
         angles: "fast", "triplets" (the same numbers, slower) or None.
         angular_cutoff: Å, edges shorter than this form angles and carry the site inputs.
         reach: Å, the range of phi.
@@ -234,6 +279,7 @@ class Hybrid(nn.Module):
         lattice: whether edges to an atom's own images say what the cell is.
         descriptors: whether local strain and asymmetry are inputs of a node.
         readout: "mean", "defect" or "gated" (`parts.pooling`).
+        ingredients: whether the read-out is told which elements there are (`parts.Ingredients`).
         dropout: in all residual blocks.
 
     Raises DefectkitError for settings that do not fit each other or the graphs.
@@ -244,11 +290,12 @@ class Hybrid(nn.Module):
         features: Tensor,
         graph: GraphConfig,
         *,
-        hidden: int = 96,
-        local_layers: int = 3,
-        global_layers: int = 2,
+        hidden: int = 64,
+        local_layers: int = 2,
+        global_layers: int = 1,
         attention_heads: int = 4,
         radial: int = 16,
+        relative: bool = True,
         angles: str | None = "fast",
         angular_cutoff: float = 4.0,
         reach: float = 15.0,
@@ -260,6 +307,7 @@ class Hybrid(nn.Module):
         lattice: bool = True,
         descriptors: bool = True,
         readout: str = "gated",
+        ingredients: bool = True,
         dropout: float = 0.0,
     ):
         super().__init__()
@@ -272,10 +320,11 @@ class Hybrid(nn.Module):
         width = self.inputs.width + (self.sites.width if descriptors else 0)
         self.embed = nn.Linear(width, hidden)
         self.lattice = LatticeInputs(hidden, radial) if lattice else None
-        self.basis = GaussianBasis(graph.cutoff, n=radial)
+        self.basis = BondBasis(graph.cutoff, radial, relative)
         self.pairs = PairInputs(reach, radial, graph.image_radius)
         self.local_blocks = nn.ModuleList(
-            LocalBlock(hidden, radial, angles is not None, dropout) for _ in range(local_layers)
+            LocalBlock(hidden, self.basis.width, angles is not None, dropout)
+            for _ in range(local_layers)
         )
         self.global_blocks = nn.ModuleList()
         for _ in range(global_layers):
@@ -285,15 +334,18 @@ class Hybrid(nn.Module):
             self.global_blocks.append(GlobalBlock(attention, hidden, dropout))
         self.norm = nn.LayerNorm(hidden)
         self.readout = pooling(readout, hidden)
-        self.heads = Heads(self.readout.width, hidden)
+        self.ingredients = Ingredients(features.shape[1]) if ingredients else None
+        width = self.readout.width + (self.ingredients.width if ingredients else 0)
+        self.mix = nn.Sequential(nn.Linear(width, 2 * hidden), nn.SiLU())
+        self.heads = Heads(2 * hidden, hidden)
 
     def forward(self, graph: CrystalGraph) -> Output:
         """Energy in eV and moment in μB, (B,) each."""
-        h = self.local_states(graph)
-        pairs = self.pairs(graph) if self.global_blocks else None
-        for block in self.global_blocks:
-            h = block(h, pairs)
-        return self.heads(self.readout(self.norm(h), graph))
+        h = self.global_states(self.local_states(graph), graph)
+        x = self.readout(self.norm(h), graph)
+        if self.ingredients is not None:
+            x = torch.cat([x, self.ingredients(graph, self.inputs.features)], dim=1)
+        return self.heads(self.mix(x))
 
     def attention(self, graph: CrystalGraph) -> list[Tensor]:
         """The attention of every global layer, (B, H, n, n) each.
@@ -324,9 +376,16 @@ class Hybrid(nn.Module):
             h = block(h, local)
         return h
 
+    def global_states(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N, D) the nodes after the global blocks, from those after the local ones."""
+        pairs = self.pairs(graph) if self.global_blocks else None
+        for block in self.global_blocks:
+            h = block(h, pairs)
+        return h
+
     def _local(self, graph: CrystalGraph, vectors: Tensor, distance: Tensor) -> Local:
         sender, receiver = graph.edge_index
-        basis = self.basis(distance) * envelope(distance, self.cutoff)[:, None]
+        basis = self.basis(graph, distance) * envelope(distance, self.cutoff)[:, None]
         if self.angles is None:
             return Local(sender, receiver, basis, None)
         near = (distance < self.angular_cutoff).nonzero()[:, 0]

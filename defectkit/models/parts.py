@@ -67,6 +67,38 @@ class NodeInputs(nn.Module):
         return torch.cat([here, self.features[graph.original_z], kind], dim=1)
 
 
+class Ingredients(nn.Module):
+    """Which elements there are, by the part they play, before any message has passed.
+
+    Mean features of the atoms that the defect added, of those that it took away, and of the
+    pristine host, zeros where there are none; and how many sites there are of every kind of
+    defect. Geometry does not come in.
+
+    Args:
+        n_features: F.
+
+    Shapes: graph, element features (119, F) -> (B, width).
+    """
+
+    def __init__(self, n_features: int):
+        super().__init__()
+        self.width = 3 * n_features + len(SiteKind)
+
+    def forward(self, graph: CrystalGraph, features: Tensor) -> Tensor:
+        """(B, width)."""
+        batch, size = node_batch(graph), len(graph.cell)
+        host = graph.original_z > 0
+        added, gone = graph.is_defect & (graph.z > 0), graph.is_defect & host
+        parts = [(graph.z, added), (graph.original_z, gone), (graph.original_z, host)]
+        means = [
+            scatter(features[z[chosen]], batch[chosen], dim_size=size, reduce="mean")
+            for z, chosen in parts
+        ]
+        kinds = nn.functional.one_hot(graph.site_kind, len(SiteKind)).to(features.dtype)
+        kinds = kinds * graph.is_defect[:, None]
+        return torch.cat([*means, scatter(kinds, batch, dim_size=size, reduce="sum")], dim=1)
+
+
 class MeanPooling(nn.Module):
     """The mean over all nodes of a graph: the read-out of the proposal and of ALIGNN."""
 

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from torch import nn
 from torch_geometric.data import Batch
 
 from defectkit import DefectkitError
@@ -215,7 +216,7 @@ def _train_network(
     engine.pl.seed_everything(seed, verbose=False)
     training = _training_graphs(config, dataset, graphs, parts["train"])
     eform, spin = (_range(training.tensors[key]) for key in ("y_eform", "y_spin"))
-    model = _new_model(config, training, dataset.label_source, other_labels)
+    model = new_model(config, training, dataset.label_source, other_labels)
     collate = _Augmented(config, dataset, training) if config.augment else training.batch
     valid = parts["valid"]
     outcome = engine.fit(
@@ -260,8 +261,17 @@ def _training_graphs(config, dataset, graphs, numbers) -> GraphDataset:
     return GraphDataset.from_graphs(chosen)
 
 
-def _new_model(config, training: GraphDataset, label_source: str, other_labels: bool):
-    """A model with the normalisation of the training rows, or the one to start from."""
+def new_model(
+    config: RunConfig, training: GraphDataset, label_source: str, other_labels: bool = False
+) -> nn.Module:
+    """A model with the normalisation of the training rows, or the one to start from.
+
+    Args:
+        config: of the run.
+        training: graphs of the training rows.
+        label_source: of their labels.
+        other_labels: whether the model to start from may have learned from other labels.
+    """
     if config.start:
         model, card = load_model(config.start)
         if not other_labels:

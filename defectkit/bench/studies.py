@@ -1,0 +1,85 @@
+"""Comparisons at equal budget: `configs/studies/NAME.yaml`, judged on validation rows.
+
+Every run is kept in `build/studies/NAME/`, so that a study that was interrupted goes on. A run is
+not shown the test rows: they are taken out of its split.
+"""
+
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from defectkit.config import RunConfig, StudyConfig, load_config, with_values
+from defectkit.shipped import CONFIGS, ROOT
+
+STUDIES = CONFIGS / "studies"
+FOLDER = ROOT / "build" / "studies"
+KEPT = ("eform_mae", "eform_mae_lo", "eform_mae_hi", "eform_rmse", "spin_mae")
+
+
+def rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
+    """Train every variant with every seed, one thread each, and score it on validation rows.
+
+    Args:
+        name: of the study's file.
+        seed: of the bootstrap.
+        path: where the data set lies, if elsewhere.
+    """
+    study = load_config(STUDIES / f"{name}.yaml", StudyConfig)
+    if path is not None:
+        study = with_values(study, {"run.data.path": str(path)})
+    jobs = jobs_of(study, FOLDER / name)
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        running = {
+            pool.submit(_scored, folder, config, run_seed, seed): (group, variant, run_seed, config)
+            for group, variant, run_seed, config, folder in jobs
+        }
+        for _ in tqdm(as_completed(running), total=len(jobs), desc=name, unit="run"):
+            pass
+    return [
+        {
+            "group": group,
+            "variant": variant,
+            "seed": run_seed,
+            "input": config.graph.positions,
+            **job.result(),
+        }
+        for job, (group, variant, run_seed, config) in running.items()
+    ]
+
+
+def jobs_of(study: StudyConfig, folder: Path) -> list[tuple[str, str, int, RunConfig, Path]]:
+    """Group, variant, seed, configuration and folder of every run; all variants of a seed first."""
+    jobs = []
+    for seed in study.seeds:  # a study that is cut short has every variant once
+        split = {"data.split.seed": seed} if study.splits else {}
+        for group, variants in study.variants.items():
+            for variant, values in variants.items():
+                config = with_values(study.run, values | split)
+                place = folder / f"{group}-{variant}-{seed}".replace(" ", "-")
+                jobs.append((group, variant, seed, config, place))
+    return jobs
+
+
+def _scored(folder: Path, config: RunConfig, seed: int, bootstrap_seed: int) -> dict:
+    import torch
+
+    from defectkit.evaluate import scores
+    from defectkit.training.runs import load_data, train
+
+    torch.set_num_threads(1)
+    dataset, split = load_data(config)
+    run = train(
+        config, dataset, replace(split, test=()), folder, seed, progress=False, other_labels=True
+    )
+    found = scores(run.part("valid"), bootstrap_seed)
+    return {
+        "n_train": run.summary["rows"]["train"],
+        "epochs": run.summary.get("epochs", 0),
+        **{key: round(found[key], 4) for key in KEPT},
+        "n_params": run.summary["parameters"],
+        "train_s_per_epoch": round(run.summary["train_s_per_epoch"], 2),
+    }
