@@ -228,12 +228,19 @@ def _overview(judged: Sequence[Judged], table: pd.DataFrame) -> list[str]:
     ]
 
 
-def ladder_table(judged: Sequence[Judged]) -> pd.DataFrame:
+def ladder_table(judged: Sequence[Judged], reference: str = "", seed: int = 0) -> pd.DataFrame:
     """A row a kind of split and model: the error over the rows of all its folds.
 
     The error of a row is its mean over seeds; the interval is drawn by what was held out. For
     `evaluation_plots.ladder`. A model is what its settings say, wherever its folders lie; models
     of one kind with different settings go by the names of their folders.
+
+    Args:
+        judged: finished runs.
+        reference: the model that the others are compared with on each split, if any; the columns
+            `difference` (of the mean absolute errors, eV), `difference_lo` and `difference_hi`
+            are of the paired bootstrap.
+        seed: of the bootstrap.
     """
     alike: dict[tuple, list[Judged]] = {}
     for one in judged:
@@ -241,23 +248,28 @@ def ladder_table(judged: Sequence[Judged]) -> pd.DataFrame:
         alike.setdefault((one.run.config.data.split.kind, json.dumps(settings)), []).append(one)
     names = {settings: runs[0].run.config.model.name for (_, settings), runs in alike.items()}
     shared = [name for name, n in Counter(names.values()).items() if n > 1]
+    tables = {
+        (kind, runs[0].model if names[settings] in shared else names[settings]): pd.concat(
+            [one.table for one in runs]
+        )
+        for (kind, settings), runs in alike.items()
+    }
     table = []
-    for (kind, settings), runs in alike.items():
-        rows = pd.concat([one.table for one in runs])
+    for (kind, model), rows in tables.items():
         errors = rows.error.abs().groupby(level=0).mean()
         unit = UNITS.get(kind)
         groups = rows.loc[~rows.index.duplicated(), unit] if unit else None
-        low, high = mean_interval(errors, groups)
-        table.append(
-            {
-                "split": kind,
-                "model": runs[0].model if names[settings] in shared else names[settings],
-                "rows": len(errors),
-                "eform_mae": errors.mean(),
-                "eform_mae_lo": low,
-                "eform_mae_hi": high,
+        low, high = mean_interval(errors, groups, seed)
+        row = {"split": kind, "model": model, "rows": len(errors), "eform_mae": errors.mean()}
+        row |= {"eform_mae_lo": low, "eform_mae_hi": high}
+        if reference and model != reference and (kind, reference) in tables:
+            found = compare(rows, tables[kind, reference], groups, seed)
+            row |= {
+                "difference": found["difference"],
+                "difference_lo": found["lo"],
+                "difference_hi": found["hi"],
             }
-        )
+        table.append(row)
     return pd.DataFrame(table)
 
 

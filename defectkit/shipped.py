@@ -10,6 +10,7 @@ from defectkit.training.runs import Run, load_data
 ROOT = CHECKOUT_DATA.parent
 CONFIGS = ROOT / "configs"
 CHECKPOINTS = CHECKOUT_DATA / "checkpoints"
+LADDER = CHECKOUT_DATA / "ladder"
 BENCHMARKS = CHECKOUT_DATA / "benchmarks"
 
 

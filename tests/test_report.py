@@ -124,6 +124,18 @@ def test_folds_and_seeds_of_a_model_are_one_row_of_the_ladder(run):
     assert table.model.tolist() == ["ridge", "fast"]
 
 
+def test_the_ladder_compares_models_on_the_same_rows(run):
+    judged = [report.Judged(run(name, 0, error), "test")
+              for name, error in (("ridge", 0.3), ("forest", 0.3), ("mean", 1.5))]  # fmt: skip
+    table = report.ladder_table(judged, reference="ridge").set_index("model")
+    assert np.isnan(table.difference["ridge"])
+    for name in ("forest", "mean"):
+        gap = table.eform_mae[name] - table.eform_mae["ridge"]
+        assert table.difference[name] == pytest.approx(gap)
+        assert table.difference_lo[name] <= gap <= table.difference_hi[name]
+    assert table.difference_lo["mean"] > 0
+
+
 def test_other_label_sources_and_unfinished_runs_are_refused(run, tmp_path):
     one, other = run("ridge", 0, 0.3), run("forest", 0, 0.3, source="DFT")
     with pytest.raises(DefectkitError, match=r"DFT and made up.*a report for each"):

@@ -21,7 +21,8 @@ from defectkit import DefectkitError
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer")
-BENCHES = ("graphs", "models", "tuning", "throughput", "scaling", "positions", *STUDIES)
+MEASURES = ("graphs", "models", "tuning", "throughput", "scaling", "positions", "ladder")
+BENCHES = (*MEASURES, *STUDIES)
 ON_DATA = ("models",)
 REPEATS = 3
 
