@@ -20,8 +20,17 @@ from typing import Any
 from defectkit import DefectkitError
 
 OUTPUT = Path("data/benchmarks")
-STUDIES = ("optim", "ablation", "transfer")
-MEASURES = ("graphs", "models", "tuning", "throughput", "scaling", "positions", "ladder")
+STUDIES = ("optim", "ablation", "transfer", "learning")
+MEASURES = (
+    "graphs",
+    "models",
+    "tuning",
+    "throughput",
+    "scaling",
+    "positions",
+    "readouts",
+    "ladder",
+)
 BENCHES = (*MEASURES, *STUDIES)
 ON_DATA = ("models",)
 REPEATS = 3

@@ -64,17 +64,23 @@ def jobs_of(study: StudyConfig, folder: Path) -> list[tuple[str, str, int, RunCo
     return jobs
 
 
-def _scored(folder: Path, config: RunConfig, seed: int, bootstrap_seed: int) -> dict:
+def trained(folder: Path, config: RunConfig, seed: int):
+    """The run of a study in `folder`, trained with one thread where it is not finished."""
     import torch
 
-    from defectkit.evaluate import scores
     from defectkit.training.runs import load_data, train
 
     torch.set_num_threads(1)
     dataset, split = load_data(config)
-    run = train(
+    return train(
         config, dataset, replace(split, test=()), folder, seed, progress=False, other_labels=True
     )
+
+
+def _scored(folder: Path, config: RunConfig, seed: int, bootstrap_seed: int) -> dict:
+    from defectkit.evaluate import scores
+
+    run = trained(folder, config, seed)
     found = scores(run.part("valid"), bootstrap_seed)
     return {
         "n_train": run.summary["rows"]["train"],

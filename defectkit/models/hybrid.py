@@ -278,7 +278,7 @@ class Hybrid(nn.Module):
         marks: whether nodes know their kind and what stood there (`NodeInputs`).
         lattice: whether edges to an atom's own images say what the cell is.
         descriptors: whether local strain and asymmetry are inputs of a node.
-        readout: "mean", "defect" or "gated" (`parts.pooling`).
+        readout: "mean", "sum", "defect" or "gated" (`parts.pooling`).
         ingredients: whether the read-out is told which elements there are (`parts.Ingredients`).
         dropout: in all residual blocks.
 

@@ -111,6 +111,14 @@ class MeanPooling(nn.Module):
         return scatter(h, node_batch(graph), dim_size=len(graph.cell), reduce="mean")
 
 
+class SumPooling(MeanPooling):
+    """The sum over all nodes of a graph: right for what grows with the crystal."""
+
+    def forward(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N, D) -> (B, width)."""
+        return scatter(h, node_batch(graph), dim_size=len(graph.cell), reduce="sum")
+
+
 class DefectPooling(MeanPooling):
     """The mean over the nodes of the defect; over all nodes where there is none."""
 
@@ -152,6 +160,7 @@ class GatedPooling(nn.Module):
 
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "mean": MeanPooling,
+    "sum": SumPooling,
     "defect": DefectPooling,
     "gated": GatedPooling,
 }
