@@ -222,6 +222,19 @@ def evaluate(
 
 
 @app.command()
+def join(folders: Annotated[list[Path], typer.Argument(help="Run folders.")]) -> None:
+    """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
+    from defectkit.predictor import Predictor
+    from defectkit.training.runs import Run
+
+    first = Run(folders[0])
+    name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
+    path = first.folder.parent / f"{name}.safetensors"
+    Predictor.fit([Run(folder) for folder in folders]).save(path)
+    print(f"Predictor written to {path}")
+
+
+@app.command()
 def tune(
     config: ConfigFile,
     changes: Changes = None,

@@ -27,6 +27,7 @@ LAYERS = [
     {"training"},
     {"evaluate", "shipped"},
     {"errors", "reasons", "decisions", "uncertainty", "domain", "sanity"},
+    {"predictor"},
     {"plots", "graph_plots", "result_plots"},
     {"attention_plots", "study_plots", "evaluation_plots"},
     {"report"},

@@ -66,9 +66,7 @@ def _judged(run, dataset, cells: list, seed: int) -> dict:
     from defectkit.predict import predict
 
     model, _ = load_model(run.folder)
-    small, large = (
-        predict(model, graphs).assign(natoms=_real_atoms(graphs)) for graphs in cells
-    )
+    small, large = (predict(model, graphs).assign(natoms=_real_atoms(graphs)) for graphs in cells)
     labels = dataset.frame.loc[small.index]
     both = pd.concat([small, large])
     error = both.eform - pd.concat([labels.eform] * 2)

@@ -1,0 +1,198 @@
+"""Predictions that say how far to trust them: an ensemble with its intervals and its guard.
+
+A predictor joins runs that differ by their seed alone. What it must know of the rows they learned
+from is stored in one file beside their folders, so that a prediction needs no data set.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import nn
+
+from defectkit import DefectkitError
+from defectkit.checkpoint import ModelCard, load_model
+from defectkit.domain import Guard, Nearness, composition_vectors, latent_vectors
+from defectkit.graphs.dataset import GraphDataset, load_graphs
+from defectkit.predict import predict
+from defectkit.records import DefectRecord, to_frame
+from defectkit.sanity import flags
+from defectkit.tabular.models import TABULAR
+from defectkit.training.runs import Run, graphs_of, load_data
+from defectkit.uncertainty import Conformal, ensemble
+
+MEMBERS = "members"  # names of the run folders, in the file's own header
+VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """An ensemble of networks that differ by their seed, with what judges its predictions.
+
+    Attributes:
+        members: folders of the runs.
+        latent: (n, D) latent vectors of the training rows in the first member, half precision.
+        composition: (n, C) their `domain.composition_vectors`, half precision.
+        valid: columns `VALID` of the validation rows: label, mean prediction and spread (eV), and
+            the distances to the training rows.
+    """
+
+    members: tuple[Path, ...]
+    latent: np.ndarray
+    composition: np.ndarray
+    valid: pd.DataFrame
+
+    @classmethod
+    def fit(cls, runs: Sequence[Run]) -> "Predictor":
+        """Join finished runs of a network.
+
+        Args:
+            runs: of one configuration and several seeds, with their data set at hand.
+
+        Raises DefectkitError for fewer than two runs, tables' models, or runs that differ by more
+        than their seed.
+        """
+        first = runs[0]
+        if any(run.config != first.config for run in runs):
+            raise DefectkitError(
+                "The runs differ by more than their seed; give runs of one configuration."
+            )
+        if first.config.model.name in TABULAR:
+            raise DefectkitError(
+                f"{first.config.model.name} keeps no weights and has no latent vectors; give runs "
+                "of a network."
+            )
+        valid = ensemble([run.part("valid") for run in runs]).dropna(subset=["eform"])
+        dataset, split = load_data(first.config)
+        graphs = graphs_of(dataset, first.config.graph)
+        model, _ = load_model(first.folder)
+        numbers = graphs.select(split.train)
+        latent = latent_vectors(model, graphs, numbers)
+        composition = composition_vectors(dataset.frame.loc[latent.index])
+        fitted = cls(
+            tuple(run.folder for run in runs),
+            latent.to_numpy(np.float16),
+            composition.to_numpy(np.float16),
+            valid,
+        )
+        distances = fitted._distances(graphs, graphs.select(valid.index), dataset.frame)
+        valid = valid.join(distances)[VALID].astype(np.float32)
+        return cls(fitted.members, fitted.latent, fitted.composition, valid)
+
+    def save(self, path: str | Path) -> None:
+        """Write one file; it must lie beside the folders of the members."""
+        path = Path(path)
+        if any(folder.resolve().parent != path.resolve().parent for folder in self.members):
+            raise DefectkitError(f"{path} must lie in the folder that holds its members.")
+        arrays = {
+            "latent": self.latent,
+            "composition": self.composition,
+            "valid": self.valid.to_numpy(np.float32),
+        }
+        # The format knows rows that follow each other only, and tables keep columns.
+        arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
+        save_file(arrays, path, {MEMBERS: "\n".join(folder.name for folder in self.members)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Predictor":
+        """Read a file of `save`; DefectkitError where it is missing or damaged."""
+        path = Path(path)
+        try:
+            with safe_open(path, "numpy") as file:
+                names = file.metadata()[MEMBERS].splitlines()
+                arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise DefectkitError(
+                f"{path} is missing or holds no predictor ({error}); make it with `defectkit join`."
+            ) from error
+        valid = pd.DataFrame(arrays["valid"], columns=VALID)
+        members = tuple(path.parent / name for name in names)
+        return cls(members, arrays["latent"], arrays["composition"], valid)
+
+    def __call__(
+        self,
+        records: Sequence[DefectRecord],
+        hosts: Mapping[str, Atoms],
+        confidence: float = 0.9,
+    ) -> pd.DataFrame:
+        """Predict, and judge every prediction.
+
+        Args:
+            records: structures, in relaxed or unrelaxed positions as the members learned.
+            hosts: the pristine host of each by name (`Dataset.hosts`).
+            confidence: of the intervals.
+
+        Returns:
+            Indexed by uid: `eform` (eV) and `spin` (μB), means of the members, and their spreads
+            `eform_sigma` and `spin_sigma`; the conformal interval `eform_lo` to `eform_hi`; the
+            `verdict` of the guard (`domain.VERDICTS`) with its `sentence`; `impossible`, what is
+            wrong with a value that cannot be (`sanity.flags`), else empty.
+
+        Raises DefectkitError as `graphs.dataset.load_graphs` does.
+        """
+        models = [model for model, _ in self._models]
+        graphs = load_graphs(list(records), hosts, self.card.graph)
+        answers = [predict(model, graphs) for model in models]
+        table = _mean_and_spread(answers)
+        half = self._conformal.half_width(table, confidence)
+        signs = self._distances(graphs, range(len(graphs)), to_frame(list(records)))
+        signs["spread"] = table.eform_sigma
+        atoms = {record.uid: record.atoms for record in records}
+        wrong = flags(table, self.card.eform_range, self.card.spin_range, atoms)
+        return table.assign(
+            eform_lo=table.eform - half,
+            eform_hi=table.eform + half,
+            **self.guard.verdict(signs),
+            impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
+        )
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the first member."""
+        return self._models[0][1]
+
+    @cached_property
+    def guard(self) -> Guard:
+        """With the thresholds of the validation rows."""
+        signs = self.valid.rename(columns={"eform_sigma": "spread"})
+        return Guard.fit(signs[["spread", "latent", "composition"]])
+
+    @cached_property
+    def _models(self) -> list[tuple[nn.Module, ModelCard]]:
+        return [load_model(folder) for folder in self.members]
+
+    @cached_property
+    def _conformal(self) -> Conformal:
+        return Conformal.fit(self.valid, normalised=True)
+
+    @cached_property
+    def _nearness(self) -> tuple[Nearness, Nearness]:
+        return tuple(
+            Nearness(pd.DataFrame(vectors.astype(float)))
+            for vectors in (self.latent, self.composition)
+        )
+
+    def _distances(
+        self, graphs: GraphDataset, numbers: Sequence[int], frame: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Columns latent and composition, by uid."""
+        latent = latent_vectors(self._models[0][0], graphs, numbers)
+        near_latent, near_composition = self._nearness
+        return pd.DataFrame(
+            {
+                "latent": near_latent(latent),
+                "composition": near_composition(composition_vectors(frame.loc[latent.index])),
+            }
+        )
+
+
+def _mean_and_spread(answers: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    stacked = pd.concat(answers).groupby(level=0)[["eform", "spin"]]
+    mean, sigma = stacked.mean(), stacked.std(ddof=1).add_suffix("_sigma")
+    return mean.join(sigma).loc[answers[0].index]
