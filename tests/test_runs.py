@@ -17,7 +17,7 @@ from defectkit.data import load
 from defectkit.data.splits import make_split
 from defectkit.graphs.build import GraphConfig
 from defectkit.predict import check_labels, predict
-from defectkit.training.runs import Run, _load_data, graphs_of, train
+from defectkit.training.runs import Run, _cleaned, graphs_of, train
 from defectkit.training.tune import tune
 
 CONFIG = RunConfig(
@@ -238,7 +238,7 @@ def test_search_is_blind_to_test_rows_and_resumes(rows, split, tmp_path):
 
 def test_command_line_trains_and_evaluates(rows, tmp_path, monkeypatch):
     monkeypatch.setattr("defectkit.training.runs.load", lambda name, path: rows)
-    _load_data.cache_clear()
+    _cleaned.cache_clear()
     save_config(CONFIG, tmp_path / "run.yaml")
     command = ["train", str(tmp_path / "run.yaml"), "epochs=1", "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)
@@ -248,7 +248,7 @@ def test_command_line_trains_and_evaluates(rows, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "eform_mae" in result.output
     assert Run(tmp_path / "out").config.epochs == 1
-    _load_data.cache_clear()
+    _cleaned.cache_clear()
 
 
 def test_real_dft_rows_train_like_the_demo(pilot, tmp_path):

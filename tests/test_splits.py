@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imp2d_fixture import TWINS
 
 from defectkit import DefectkitError
-from defectkit.data import Dataset, load
+from defectkit.data import Dataset, load, splits
 from defectkit.data.splits import (
     FOLDS,
     PARTS,
@@ -268,6 +268,20 @@ def test_groups_do_not_depend_on_order():
     groups = structure_groups(dataset)
     backwards = structure_groups(dataset.subset(["s2", "s1", "s0"]))
     pd.testing.assert_series_equal(groups, backwards)
+
+
+def test_groups_are_found_once(tmp_path, monkeypatch):
+    atoms = adatom()
+    dataset = structures(atoms, adatom(1), same_elsewhere(atoms, 0.001))
+    groups = structure_groups(dataset, tmp_path)
+    (file,) = tmp_path.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "_find_groups", None)
+        pd.testing.assert_series_equal(structure_groups(dataset, tmp_path), groups)
+    for damaged in (b"", b"\xff\x00", file.read_bytes()[:-12], b"uid,group\ns0,s0\n"):
+        file.write_bytes(damaged)
+        pd.testing.assert_series_equal(structure_groups(dataset, tmp_path), groups)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_twins_of_imp2d_stay_together(trap_database):

@@ -5,6 +5,7 @@ stored with the fingerprint of its data and refuses any other data.
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -123,14 +124,45 @@ def make_split(
     return Split(kind, seed, fold, held_out, dataset.fingerprint, **uids)
 
 
-def structure_groups(dataset: Dataset) -> pd.Series:
+def structure_groups(dataset: Dataset, cache: Path | None = None) -> pd.Series:
     """Group id by uid: rows of one relaxed structure share it (the first uid of the group).
 
     Compared are rows of one host and composition whose formation energies lie within
     `SAME_ENERGY` and whose cells and distances from the rarest element agree; pymatgen's
     StructureMatcher, without scaling or reduction of the cell, then decides.
+
+    Args:
+        dataset: the rows.
+        cache: a folder, where the groups of these very rows are read if they are there, and
+            written if not; nothing is where it is not given.
     """
     uids = sorted(dataset.frame.index)
+    if cache is None:
+        return _find_groups(dataset, uids)
+    bounds = f"{SAME_ENERGY}-{SAME_POSITION}"
+    path = Path(cache) / f"groups-{bounds}-{dataset.fingerprint[:20]}.csv"
+    groups = _read_groups(path, uids)
+    if groups is None:
+        groups = _find_groups(dataset, uids)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        groups.rename_axis("uid").to_csv(part)
+        part.replace(path)  # whole or not at all
+    return groups
+
+
+def _read_groups(path: Path, uids: list[str]) -> pd.Series | None:
+    """None where there is no whole file about these rows."""
+    try:
+        known = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return None
+    if list(known) != ["uid", "group"] or list(known.uid) != uids:
+        return None
+    return pd.Series(known.group.to_numpy(object), uids, name="group")
+
+
+def _find_groups(dataset: Dataset, uids: list[str]) -> pd.Series:
     buckets: dict[tuple, list[int]] = {}
     for number, uid in enumerate(uids):
         record = dataset[uid]

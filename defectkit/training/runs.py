@@ -26,12 +26,12 @@ from torch_geometric.data import Batch
 
 from defectkit import DefectkitError
 from defectkit.checkpoint import ModelCard, load_model, save_model
-from defectkit.config import DataConfig, RunConfig, load_config, save_config
+from defectkit.config import RunConfig, load_config, save_config
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
 from defectkit.data.fetch import data_folder
-from defectkit.data.splits import Split, make_split
+from defectkit.data.splits import Split, make_split, structure_groups
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
@@ -77,15 +77,17 @@ class Run:
 
 
 def load_data(config: RunConfig) -> tuple[Dataset, Split]:
-    """The cleaned data of a configuration, and its split; kept for the next run on them."""
-    return _load_data(replace(config.data, train_rows=None))
+    """The cleaned data of a configuration, kept for the next run on them, and its split."""
+    data = config.data
+    dataset, groups = _cleaned(data.name, data.path, data.rules)
+    return dataset, make_split(dataset, **asdict(data.split), groups=groups)
 
 
 @lru_cache(maxsize=2)
-def _load_data(data: DataConfig) -> tuple[Dataset, Split]:
-    path = Path(data.path) if data.path else None
-    dataset = clean(load(data.name, path), data.rules).dataset
-    return dataset, make_split(dataset, **asdict(data.split))
+def _cleaned(name: str, path: str | None, rules: str) -> tuple[Dataset, pd.Series]:
+    """The data and their structure groups."""
+    dataset = clean(load(name, Path(path) if path else None), rules).dataset
+    return dataset, structure_groups(dataset, data_folder() / "groups")
 
 
 def train(
