@@ -131,8 +131,9 @@ class Predictor:
         Returns:
             Indexed by uid: `eform` (eV) and `spin` (μB), means of the members, and their spreads
             `eform_sigma` and `spin_sigma`; the conformal interval `eform_lo` to `eform_hi`; the
-            `verdict` of the guard (`domain.VERDICTS`) with its `sentence`; `impossible`, what is
-            wrong with a value that cannot be (`sanity.flags`), else empty.
+            distances `latent` and `composition` to the training rows (`domain.Nearness`), and the
+            guard's `verdict` (`domain.VERDICTS`) on these and the spread with its `sentence`;
+            `impossible`, what is wrong with a value that cannot be (`sanity.flags`), else empty.
 
         Raises DefectkitError as `graphs.dataset.load_graphs` does.
         """
@@ -148,6 +149,7 @@ class Predictor:
         return table.assign(
             eform_lo=table.eform - half,
             eform_hi=table.eform + half,
+            **signs[["latent", "composition"]],
             **self.guard.verdict(signs),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )

@@ -12,6 +12,7 @@ CONFIGS = ROOT / "configs"
 CHECKPOINTS = CHECKOUT_DATA / "checkpoints"
 LADDER = CHECKOUT_DATA / "ladder"
 BENCHMARKS = CHECKOUT_DATA / "benchmarks"
+PUBLISHED = CHECKOUT_DATA / "published"
 
 
 def shipped_run(name: str, seed: int = 0) -> Run:
@@ -26,6 +27,37 @@ def shipped_run(name: str, seed: int = 0) -> Run:
             "`defectkit bench models` trains what is missing."
         )
     return run
+
+
+def ladder_runs(split: str, model: str) -> list[list[Run]]:
+    """The runs of one step of the ladder (`bench.ladder`): by fold, all seeds of `model`.
+
+    Args:
+        split: kind of the split, such as "host".
+        model: such as "hybrid".
+
+    Raises DefectkitError where there are none.
+    """
+    folds: dict[str, list[Run]] = {}
+    for folder in sorted(LADDER.glob(f"{split}-*-{model}-*")):
+        run = Run(folder)
+        if run.finished:
+            folds.setdefault(folder.name.split("-")[1], []).append(run)
+    if not folds:
+        raise DefectkitError(
+            f"There is no run of '{model}' on the {split} split in {LADDER}; "
+            "`defectkit bench ladder` trains what is missing."
+        )
+    return list(folds.values())
+
+
+def published_ladder() -> pd.DataFrame:
+    """Public results on Imp2d: columns model, split and eform_mae (eV).
+
+    Out of fold on 10,224 of its rows, labels DFT: other data, other labels and other training
+    than the kit's own ladder, and in that no rivals of it.
+    """
+    return pd.read_csv(PUBLISHED / "imp2d_ladder.csv")
 
 
 def data_of(run: Run, dataset: Dataset) -> Dataset:

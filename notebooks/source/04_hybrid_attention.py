@@ -651,7 +651,7 @@ ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False);
 # What was wanted of this model before it was built, and what came of it. Speeds are at equal width.
 
 # %%
-study_plots.aims(models, speed).style.format({"reached": "{:.2f}"})
+study_plots.aims(models, speed, benchmark("ladder")).style.format({"reached": "{:.2f}"})
 
 # %% [markdown]
 # And the vacancy that drowned in notebook 03? One missing sulfur atom in ever larger sheets of MoS$_2$,
