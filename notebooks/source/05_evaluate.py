@@ -34,8 +34,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from defectkit import decisions, errors, evaluation_plots, reasons, result_plots, sanity, study_plots, teach, traps
-from defectkit import uncertainty
+from defectkit import (
+    decisions,
+    errors,
+    evaluation_plots,
+    reasons,
+    result_plots,
+    sanity,
+    study_plots,
+    teach,
+    traps,
+    uncertainty,
+)
 from defectkit.checkpoint import load_model
 from defectkit.data import load
 from defectkit.data.cleaning import clean
@@ -44,7 +54,14 @@ from defectkit.domain import Nearness, composition_vectors, guard_table
 from defectkit.evaluate import compare, confusion, scores
 from defectkit.predict import predict
 from defectkit.predictor import Predictor
-from defectkit.shipped import CHECKPOINTS, benchmark, data_of, ladder_runs, published_ladder, shipped_run
+from defectkit.shipped import (
+    CHECKPOINTS,
+    benchmark,
+    data_of,
+    ladder_runs,
+    published_ladder,
+    shipped_run,
+)
 from defectkit.teach import check
 from defectkit.training.runs import graphs_of
 
