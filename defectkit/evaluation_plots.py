@@ -1,8 +1,11 @@
 """Figures of an evaluation: where errors are, whether intervals hold, what choices cost.
 
-Each takes a table of `evaluate`, `errors`, `decisions`, `uncertainty` or `domain` and returns
-matplotlib axes. Units stand in every axis label, and beside energies what computed them.
+Each takes a table of `evaluate`, `errors`, `decisions`, `uncertainty`, `domain`, `sanity` or
+`traps` and returns matplotlib axes. Units stand in every axis label, and beside energies what
+computed them.
 """
+
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -338,3 +341,29 @@ def cost_accuracy(table: pd.DataFrame, source: str, ax: Axes | None = None) -> A
     ax.set_ylim(bottom=0)
     ax.set_xlim(0.9 * times.min(), 1.15 * times.max())
     return ax
+
+
+def traps(tables: Sequence[pd.DataFrame], source: str) -> np.ndarray:
+    """What a trap claims beside the honest error, a panel a trap.
+
+    Args:
+        tables: of the functions in `traps`.
+        source: what computed the labels.
+    """
+    _, axes = plt.subplots(
+        1, len(tables), figsize=(4.4 * len(tables), 4.2), sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for ax, table in zip(axes[0], tables):
+        reach = np.abs(table[["lo", "hi"]].T.to_numpy() - table.eform_mae.to_numpy())
+        ax.bar(table.protocol, table.eform_mae, width=0.6, color=[ORANGE, BLUE], alpha=0.6)
+        ax.errorbar(table.protocol, table.eform_mae, yerr=reach, fmt="none", ecolor="black",
+                    capsize=4)  # fmt: skip
+        for place, (end, error) in enumerate(zip(table.hi, table.eform_mae)):
+            ax.text(place, end, f"{error:.2f} eV\n", ha="center", va="center")
+        trap = table.iloc[0]
+        ax.set_title(f"false gain {trap.gain:.2f} eV ({trap.gain_lo:.2f} to {trap.gain_hi:.2f})")
+        ax.set_xlabel(f"protocol, {table.n_train.iloc[0]} training rows a fold")
+        ax.margins(y=0.12)
+    axes[0, 0].set_ylabel(f"mean absolute error, interval 95 %,\nlabels {source} (eV)")
+    return axes[0]

@@ -26,7 +26,7 @@ LAYERS = [
     {"predict", "anatomy"},
     {"training"},
     {"evaluate", "shipped"},
-    {"errors", "reasons", "decisions", "uncertainty", "domain", "sanity"},
+    {"errors", "reasons", "decisions", "uncertainty", "domain", "sanity", "traps"},
     {"predictor"},
     {"plots", "graph_plots", "result_plots"},
     {"attention_plots", "study_plots", "evaluation_plots"},

@@ -173,3 +173,24 @@ def test_cost_against_accuracy():
     assert sorted(zip(x, y)) == [(5.0, 0.5), (7.0, 0.3)]
     assert texts(ax) == ["a", "b"]
     assert "ms" in ax.get_xlabel()
+
+
+def test_traps_show_what_is_claimed_and_what_holds():
+    table = pd.DataFrame(
+        {
+            "protocol": ["trap", "honest"],
+            "n_train": [80, 81],
+            "eform_mae": [0.1, 0.5],
+            "lo": [0.05, 0.4],
+            "hi": [0.2, 0.6],
+            "gain": [0.4, 0.0],
+            "gain_lo": [0.3, 0.0],
+            "gain_hi": [0.5, 0.0],
+        }
+    )
+    axes = evaluation_plots.traps([table, table], SOURCE)
+    assert len(axes) == 2
+    assert [bar.get_height() for bar in axes[0].patches] == [0.1, 0.5]
+    assert axes[1].get_title() == "false gain 0.40 eV (0.30 to 0.50)"
+    assert SOURCE in axes[0].get_ylabel()
+    assert "eV" in axes[0].get_ylabel()
