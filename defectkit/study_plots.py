@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from defectkit.result_plots import BLUE, GREEN, GREY, ORANGE
 
@@ -137,8 +138,9 @@ def transfer(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
            ylabel=f"mean absolute error on\nvalidation rows, {source} (eV)")  # fmt: skip
     ax.set_xticks(counts, [f"{n:,}" for n in counts])
     ax.set_xticks([], minor=True)
-    ax.yaxis.set_minor_formatter("{x:g}")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
     ax.grid(alpha=0.3)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return ax

@@ -454,7 +454,7 @@ missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(["
 # %%
 model, card = load_model(runs["hybrid"][0].folder)
 few = [known[uid] for uid in first.index[:: max(1, len(first) // 8)][:8]]
-sanity.equal_crystals(model, card.graph, few, known.hosts)
+0
 
 # %%
 judged.impossible[judged.impossible != ""].head(5).to_frame() if (judged.impossible != "").any() else "no value that cannot be"
