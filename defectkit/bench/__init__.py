@@ -21,7 +21,16 @@ from defectkit import DefectkitError
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer")
-MEASURES = ("graphs", "models", "tuning", "throughput", "scaling", "positions", "ladder")
+MEASURES = (
+    "graphs",
+    "models",
+    "tuning",
+    "throughput",
+    "scaling",
+    "positions",
+    "ladder",
+    "precision",
+)
 BENCHES = (*MEASURES, *STUDIES)
 ON_DATA = ("models",)
 REPEATS = 3
