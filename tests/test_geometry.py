@@ -92,3 +92,13 @@ def test_geometry_of_a_batch_is_that_of_its_graphs():
             for g in batch.to_data_list()
         ]
         torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_autocast_leaves_images_where_they_are():
+    config = GraphConfig(cutoff=4.0, angle_cutoff=None)
+    one = build_graph(defective(), config, host())
+    for graph in (one, Batch.from_data_list([one, one])):
+        given = (graph.pos, graph.cell, graph.edge_index, graph.edge_shift, graph.batch)
+        plain = edge_vectors(*given)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(edge_vectors(*given), plain)

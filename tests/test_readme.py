@@ -3,7 +3,7 @@ import pytest
 
 from defectkit import DefectkitError
 from defectkit.bench import readme as tables
-from defectkit.bench.readme import models_table, throughput_table, update
+from defectkit.bench.readme import ladder_table, models_table, throughput_table, update
 
 ROWS = pd.DataFrame(
     {
@@ -44,6 +44,17 @@ def test_times_are_compared_with_those_of_the_hybrid():
     slow, fast = throughput_table(table).splitlines()[2:]
     assert slow == "| alignn | 64 | 1,000 | 5 | 10.0 | 3.0 | 5.0 and 3.0 |"
     assert fast.endswith("| 1.0 and 1.0 |")
+
+
+def test_the_ladder_has_a_column_a_step():
+    errors = {"eform_mae": [0.5, 1.0, 0.6, 2.0], "eform_mae_lo": 0.4, "eform_mae_hi": 2.5}
+    table = pd.DataFrame(
+        {"split": ["random", "host"] * 2, "model": ["hybrid"] * 2 + ["alignn"] * 2, **errors}
+    )
+    head, _, hybrid, alignn = ladder_table(table).splitlines()
+    assert head == "| model | random | host |"
+    assert hybrid == "| hybrid | 0.500 (0.400–2.500) | 1.000 (0.400–2.500) |"
+    assert alignn.startswith("| alignn | 0.600")
 
 
 def test_a_table_goes_between_its_marks(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ MEASURES = (
     "scaling",
     "positions",
     "readouts",
+    "precision",
     "ladder",
 )
 BENCHES = (*MEASURES, *STUDIES)

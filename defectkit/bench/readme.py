@@ -57,7 +57,29 @@ def throughput_table(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"models_demo": models_table, "throughput": throughput_table}
+def ladder_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a model, a column a step, mean absolute errors with their intervals.
+
+    Args:
+        table: `data/benchmarks/ladder.csv`.
+    """
+    steps = list(table.split.unique())
+    lines = [f"| model | {' | '.join(steps)} |", f"|:--|{'--:|' * len(steps)}"]
+    for model, rows in table.groupby("model", sort=False):
+        rows = rows.set_index("split").loc[steps]
+        cells = [
+            f"{row.eform_mae:.3f} ({row.eform_mae_lo:.3f}–{row.eform_mae_hi:.3f})"
+            for row in rows.itertuples()
+        ]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "models_demo": models_table,
+    "throughput": throughput_table,
+    "ladder": ladder_table,
+}
 
 
 def update(readme: Path = README, check: bool = False) -> bool:

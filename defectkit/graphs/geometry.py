@@ -26,10 +26,12 @@ def edge_vectors(
     """
     sender, receiver = index
     shift = shift.to(cell.dtype)
-    if batch is None:
-        image = shift @ cell[0]
-    else:
-        image = torch.einsum("ea,eab->eb", shift, cell[batch[receiver]])
+    # Autocast would round the lattice vectors, and images by some hundredths of an Å.
+    with torch.autocast(pos.device.type, enabled=False):
+        if batch is None:
+            image = shift @ cell[0]
+        else:
+            image = torch.einsum("ea,eab->eb", shift, cell[batch[receiver]])
     return pos[sender] - pos[receiver] + image
 
 

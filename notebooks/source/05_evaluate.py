@@ -40,7 +40,6 @@ from defectkit import (
     evaluation_plots,
     reasons,
     result_plots,
-    sanity,
     study_plots,
     teach,
     traps,
