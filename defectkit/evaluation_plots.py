@@ -5,12 +5,14 @@ Each takes a table of `evaluate`, `errors`, `decisions`, `uncertainty`, `domain`
 computed them.
 """
 
+import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from ase.data import atomic_numbers
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
@@ -367,3 +369,86 @@ def traps(tables: Sequence[pd.DataFrame], source: str) -> np.ndarray:
         ax.margins(y=0.12)
     axes[0, 0].set_ylabel(f"mean absolute error, interval 95 %,\nlabels {source} (eV)")
     return axes[0]
+
+
+def equal_crystals(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """By how much the predictions of equal crystals differ, a point a structure.
+
+    Args:
+        table: of `sanity.equal_crystals`.
+        ax: where to draw; a new figure where it is not given.
+    """
+    ax = ax or plt.subplots(figsize=(9, 3.6), layout="constrained")[1]
+    sizes = table.difference.abs()
+    least = sizes[sizes > 0].min()  # zeros have no place on a logarithmic axis
+    readings = np.where(table.ambiguous, "in several ways", "in one way")
+    sns.stripplot(x=sizes.clip(lower=least), y=table.change, hue=readings, alpha=0.6, size=4, ax=ax,
+                  palette={"in one way": BLUE, "in several ways": ORANGE})  # fmt: skip
+    largest = sizes[~table.ambiguous].groupby(table.change, sort=False).max()
+    ax.set_yticks(range(len(largest)), [f"{change}\nlargest in blue {value:.0e} eV"
+                                        for change, value in largest.items()])  # fmt: skip
+    ax.set(xscale="log", ylabel="", xlabel="difference of the predicted energies (eV)",
+           title=f"{table.uid.nunique()} structures")  # fmt: skip
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9,
+              title="defect can be read")  # fmt: skip
+    return ax
+
+
+def displacement(table: pd.DataFrame, cutoff: float, source: str) -> np.ndarray:
+    """The predicted energy along a displacement, its slope and its curvature.
+
+    Args:
+        table: of `sanity.displacement_curve`.
+        cutoff: Å, of the graphs.
+        source: what computed the labels that the model learned.
+    """
+    _, axes = plt.subplots(3, 1, figsize=(7, 6.5), sharex=True, layout="constrained")
+    changes = table.displacement[table.neighbours.diff().fillna(0) != 0]
+    names = {
+        "eform": f"predicted energy,\nlabels {source} (eV)",
+        "slope": "slope (eV/Å)",
+        "curvature": "curvature (eV/Å²)",
+    }
+    for ax, (column, name) in zip(axes, names.items()):
+        for number, place in enumerate(changes):
+            name_once = None if number else f"an atom crosses the cutoff of {cutoff:g} Å"
+            ax.axvline(place, color=GREY, lw=0.8, ls=":", label=name_once)
+        ax.plot(table.displacement, table[column], color=BLUE)
+        ax.set_ylabel(name)
+    axes[-1].set_xlabel("displacement of the atom of the defect (Å)")
+    if len(changes):
+        axes[0].legend(**ABOVE)
+    return axes
+
+
+def dopant_series(table: pd.DataFrame, source: str) -> np.ndarray:
+    """Computed and predicted energies along a row of dopants, a panel a host.
+
+    Args:
+        table: of `sanity.dopant_series`.
+        source: what computed the labels.
+    """
+    places = list(table.place.unique())
+    columns = min(3, len(places))
+    lines = math.ceil(len(places) / columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.6 * columns, 2.6 * lines + 0.6), sharex=True, sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    dopants = sorted(table.dopant.unique(), key=lambda symbol: atomic_numbers[symbol])
+    for ax, place in zip(axes.flat, places):
+        rows = table[table.place == place].set_index("dopant")
+        at = [dopants.index(symbol) for symbol in rows.index]
+        ax.plot(at, rows.eform, "o-", color="black", ms=5, lw=1, label=f"computed, {source}")
+        ax.plot(at, rows.eform_pred, "s--", color=ORANGE, ms=5, lw=1, mfc="none",
+                label="predicted")  # fmt: skip
+        ax.set_title(place, fontsize=10)
+        ax.set_xticks(range(len(dopants)), dopants)
+        ax.grid(axis="y", alpha=0.3)
+    for ax in axes.flat[len(places) :]:
+        ax.remove()
+    figure.supxlabel("dopant, in the order of the periodic table", fontsize=10)
+    figure.supylabel("formation energy (eV)", fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2,
+                  frameon=False)  # fmt: skip
+    return axes

@@ -194,3 +194,45 @@ def test_traps_show_what_is_claimed_and_what_holds():
     assert axes[1].get_title() == "false gain 0.40 eV (0.30 to 0.50)"
     assert SOURCE in axes[0].get_ylabel()
     assert "eV" in axes[0].get_ylabel()
+
+
+def test_equal_crystals_name_the_largest_difference():
+    table = pd.DataFrame(
+        {
+            "uid": ["a", "b"] * 2,
+            "change": ["rotated"] * 2 + ["translated"] * 2,
+            "difference": [0.0, 2e-6, -3e-5, 0.7],
+            "ambiguous": [False, True] * 2,
+        }
+    )
+    ax = evaluation_plots.equal_crystals(table)
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert labels == ["rotated\nlargest in blue 0e+00 eV", "translated\nlargest in blue 3e-05 eV"]
+    assert "eV" in ax.get_xlabel()
+
+
+def test_displacement_marks_where_neighbours_change():
+    x = np.linspace(0, 1, 5)
+    table = pd.DataFrame(
+        {"displacement": x, "eform": x, "slope": 1.0, "curvature": 0, "neighbours": [3, 3, 2, 2, 1]}
+    )
+    axes = evaluation_plots.displacement(table, 4.0, SOURCE)
+    assert [one.get_xdata()[0] for one in axes[0].lines[:2]] == [0.5, 1.0]
+    assert legend(axes[0]) == ["an atom crosses the cutoff of 4 Å"]
+    assert SOURCE in axes[0].get_ylabel()
+
+
+def test_dopant_series_has_a_panel_a_place():
+    table = pd.DataFrame(
+        {
+            "place": ["Mo of MoS2"] * 2 + ["Sn of SnS2"] * 2,
+            "dopant": ["Ti", "Fe", "V", "Fe"],
+            "eform": [1.0, 2.0, 3.0, 4.0],
+            "eform_pred": 2.5,
+        }
+    )
+    axes = evaluation_plots.dopant_series(table, SOURCE)
+    assert [ax.get_title() for ax in axes[0]] == ["Mo of MoS2", "Sn of SnS2"]
+    assert [tick.get_text() for tick in axes[0, 0].get_xticklabels()] == ["Ti", "V", "Fe"]
+    assert axes[0, 1].lines[0].get_xdata().tolist() == [1, 2]
+    assert legend(axes[0, 0].figure) == [f"computed, {SOURCE}", "predicted"]

@@ -127,6 +127,17 @@ def test_origin_and_vacuum_elsewhere():
     assert (found.defecttype, found.removed, found.ambiguous) == ("vacancy", ("S",), False)
 
 
+@pytest.mark.parametrize("host", ["CrI3", "BiI3", "Ti2CO2", "MoS2"])
+def test_a_shift_onto_other_sites_of_the_same_element_is_seen(host):
+    """In CrI3 a third of a lattice vector brings iodine onto iodine and chromium into hollows."""
+    unit = HOSTS[host].unit_cell()
+    pristine = unit.repeat((2, 2, 1))
+    for n, m in ((1, 1), (1, 2), (2, 1)):
+        atoms = pristine.copy()
+        atoms.positions += (n * unit.cell[0] + m * unit.cell[1]) / 3 + [0.1, 0.05, 0]
+        assert recognise(atoms, unit).defecttype == ""
+
+
 def test_shortest_images_are_exact_in_a_skew_cell():
     host = Atoms("C5", positions=[[0, 0, 8 + 2 * k] for k in range(5)])
     host.cell = [[3.2, 0, 0], [1.6, 2.7713, 0], [0, 0, 30]]

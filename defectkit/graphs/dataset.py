@@ -25,7 +25,7 @@ from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.records import DefectRecord
 
-FORMAT = 1  # raise it when the same records and configuration give other graphs
+FORMAT = 2  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -201,9 +201,9 @@ class _Match:
 
 
 def _best_match(atoms: Atoms, sites: Atoms) -> _Match:
-    """The match with drift taken out; a search over origins where the layer is elsewhere."""
+    """The match with drift taken out; a search over origins where the layer may be elsewhere."""
     match = _settled_match(atoms, sites, np.zeros(3))
-    if match.is_good:
+    if match.is_good and not _more_than_needed(atoms, sites, match):
         return match
     shared = np.isin(sites.numbers, atoms.numbers)
     kinds, counts = np.unique(sites.numbers[shared], return_counts=True)
@@ -212,7 +212,21 @@ def _best_match(atoms: Atoms, sites: Atoms) -> _Match:
     rarest = kinds[counts.argmin()]
     origin = sites.positions[sites.numbers == rarest][0]
     shifts = atoms.positions[atoms.numbers == rarest] - origin
-    return max((_settled_match(atoms, sites, s) for s in shifts), key=lambda m: m.gain)
+    others = (_settled_match(atoms, sites, shift) for shift in shifts)
+    return max((match, *others), key=lambda m: m.gain)
+
+
+def _more_than_needed(atoms: Atoms, sites: Atoms, match: _Match) -> bool:
+    """Whether more sites are without their own atom than the composition explains.
+
+    So it is where a shift by part of a lattice vector brings most atoms onto other sites of their
+    element: in CrI3 all iodine, and a third of the chromium into the hollows.
+    """
+    kinds = np.unique(sites.numbers)
+    here, there = ((a.numbers == kinds[:, None]).sum(axis=1) for a in (atoms, sites))
+    replaced = atoms.numbers[match.rows] != sites.numbers[match.columns]
+    without = len(match.sites_alone) + replaced.sum()
+    return bool(without > (there - here).clip(min=0).sum())
 
 
 def _settled_match(atoms: Atoms, sites: Atoms, shift: np.ndarray) -> _Match:
