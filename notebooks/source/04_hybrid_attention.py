@@ -539,8 +539,9 @@ optimisers.groupby("variant")[["eform_mae", "train_s_per_epoch"]].mean().sort_va
 #
 # An **ablation** takes one part away at a time and trains anew. If the error grows, the part helped. If
 # nothing changes, the part is not needed *on these data*; if the error falls, it did harm. Negative
-# results belong into the table. *Guess first:* which part will be missed most? Think of section 3: how
-# much can attention bring in cells as small as these?
+# results belong into the table. The group *augmentation* adds instead: training structures are changed
+# anew in every epoch, in the ways of notebook 02, each by itself. *Guess first:* which part will be missed
+# most? Think of section 3: how much can attention bring in cells as small as these?
 
 # %%
 ablation = benchmark("ablation")
