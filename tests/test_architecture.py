@@ -26,6 +26,7 @@ LAYERS = [
     {"predict"},
     {"training"},
     {"evaluate", "shipped"},
+    {"explain"},
     {"plots", "graph_plots", "result_plots"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
