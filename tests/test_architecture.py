@@ -28,6 +28,7 @@ LAYERS = [
     {"evaluate", "shipped"},
     {"explain"},
     {"plots", "graph_plots", "result_plots"},
+    {"explain_plots"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
     {"tour", "bench"},
