@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.patches import Polygon
@@ -33,6 +34,7 @@ def weight_by_distance(
     fit: Mapping[str, float] | None = None,
     label: str = RELATIVE,
     uniform: float | None = 1.0,
+    centre: str = "the defect",
     ax: Axes | None = None,
 ) -> Axes:
     """A score against the distance from the defect, with means of rings and the fitted decay.
@@ -43,6 +45,7 @@ def weight_by_distance(
         fit: of `explain.decay_length`; no curve where it is not given or found none.
         label: what the score is, with its unit.
         uniform: the value of a score that tells nothing, None where there is no such value.
+        centre: what distances are measured from.
         ax: where to draw; a new figure where it is not given.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
@@ -69,7 +72,7 @@ def weight_by_distance(
     # A few far-off points would flatten all others.
     top = np.nanquantile(table[column], 0.995) * 1.25
     above = int((table[column] > top).sum())
-    ax.set(xlabel="distance from the defect, nearest image (Å)", ylabel=label)
+    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=label)
     ax.set_ylim(0, top if top > 0 else None)
     if above:
         ax.set_title(f"{above} of {len(table):,} nodes lie above the frame", size=9, loc="right")
@@ -79,7 +82,7 @@ def weight_by_distance(
 
 def lattice_map(
     graph: CrystalGraph,
-    values: np.ndarray,
+    values: np.ndarray | None,
     label: str = RELATIVE,
     limits: tuple[float, float] | None = None,
     query: int | None = None,
@@ -93,7 +96,7 @@ def lattice_map(
 
     Args:
         graph: a single graph.
-        values: (n,) of its nodes.
+        values: (n,) of its nodes; None colours atoms by element, without a colour bar.
         label: what the values are, with their unit; no colour bar where it is empty.
         limits: ends of the colour scale; those of the values where not given.
         query: a node to mark by a square, the one that asks.
@@ -102,12 +105,16 @@ def lattice_map(
     """
     ax = ax or plt.subplots(figsize=(6, 5), layout="constrained")[1]
     pos, cell = graph.pos.detach().numpy(), graph.cell[0].detach().numpy()
-    values = np.asarray(values, dtype=float)
-    norm, cmap = colours_of(values, limits)
     order = np.argsort(pos[:, 2], kind="stable")  # the highest are drawn last
     z, defect = graph.z.numpy()[order], graph.is_defect.numpy()[order]
     size = 2 * np.where(z > 0, DISC * covalent_radii[z], GHOST)
-    faces = plt.get_cmap(cmap)(norm(values[order]))
+    if values is None:
+        faces, label = jmol_colors[z].copy(), ""
+        faces[z == 0] = 1.0
+    else:
+        values = np.asarray(values, dtype=float)
+        norm, cmap = colours_of(values, limits)
+        faces = plt.get_cmap(cmap)(norm(values[order]))
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell[:2, :2]
     corners += pos[:, :2].mean(axis=0) - corners.mean(axis=0)  # the cell may begin anywhere
     low, high = _frame(np.concatenate([pos[:, :2], corners]), 0.2 if copies else 0.0)
