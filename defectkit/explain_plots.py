@@ -121,6 +121,8 @@ def lattice_map(
     for step in sorted(product(range(-copies, copies + 1), repeat=2), key=lambda s: s == (0, 0)):
         places = pos[order, :2] + np.array(step) @ cell[:2, :2]
         here = ((places > low - 1) & (places < high + 1)).all(axis=1)
+        if not here.any():
+            continue
         own = step == (0, 0)
         discs = EllipseCollection(
             size[here], size[here], np.zeros(here.sum()), units="xy", offsets=places[here],

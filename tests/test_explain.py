@@ -373,6 +373,20 @@ def test_what_two_scores_owe_to_the_distance_alone_is_taken_away():
     assert abs(given.rho[0]) < 0.15
 
 
+def test_what_elements_explain_by_hand():
+    table = pd.DataFrame(
+        {
+            "uid": list("aaaabb"), "defect": False, "symbol": ["Mo", "Mo", "S", "S", "C", "C"],
+            "one": [1.0, 1, 3, 3, 1, 2], "other": [1.0, 3, 1, 3, 1, 2],
+            "mixed": [0.0, 1, 1, 2, 1, 2],
+        }
+    )  # fmt: skip
+    shares = {c: explain.element_shares(table, c) for c in ("one", "other", "mixed")}
+    assert [s.element["a"] for s in shares.values()] == pytest.approx([1.0, 0.0, 0.5])
+    assert shares["one"].chance["a"] == pytest.approx(1 / 3)
+    assert np.isnan(shares["one"].element["b"])  # one element
+
+
 def test_summary_has_intervals_over_structures():
     table = pd.DataFrame({"kind": ["x"] * 4 + ["y"], "rho": [0.0, 1.0, 0.0, 1.0, np.nan]})
     rows = explain.summary(table, "rho", "kind")

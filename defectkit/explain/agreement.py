@@ -180,6 +180,26 @@ def _rank_correlation(values: np.ndarray, given_third: bool) -> float:
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt(left)) if left > 1e-12 else np.nan
 
 
+def element_shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How much of a score's variance within a structure its elements explain, by uid.
+
+    Compared are host atoms that are not the defect's. `element` is one where all atoms of an
+    element have the same score, whatever their place, and `chance` is what as many groups of
+    equally many atoms explain on average when the score is shuffled: (groups - 1) / (atoms - 1).
+    NaN where there is one element only or one value.
+    """
+    rows = []
+    for uid, group in table[~table.defect].groupby("uid", sort=False):
+        score, kinds = group[column].to_numpy(float), group.symbol.nunique()
+        spread = ((score - score.mean()) ** 2).sum()
+        means = group.groupby("symbol")[column].transform("mean").to_numpy(float)
+        known = kinds > 1 and spread > 0
+        share = ((means - score.mean()) ** 2).sum() / spread if known else np.nan
+        chance = (kinds - 1) / (len(group) - 1) if known else np.nan
+        rows.append((uid, share, chance))
+    return pd.DataFrame(rows, columns=["uid", "element", "chance"]).set_index("uid")
+
+
 def anisotropy(
     table: pd.DataFrame, cells: dict[str, np.ndarray], column: str = "relative"
 ) -> pd.DataFrame:

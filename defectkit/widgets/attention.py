@@ -107,14 +107,17 @@ class AttentionExplorer(_Explored):
         figure.subplots_adjust(left=0.05, right=0.99, bottom=0.13, top=0.96, wspace=0.2)
         lattice_map(graph, self.weights, RELATIVE, limits, single, ax=axes[0])
         weight_by_distance(table.assign(relative=self.weights), centre=centre, ax=axes[1])
+        for ax in axes:
+            ax.locator_params(nbins=5)  # labels of ticks are half of the time
         self.picture.value = png(figure)
 
     def _place_crystal(self, limits: tuple[float, float]) -> None:
         if self.crystal is not None:
             self.crystal.colour(self.weights, RELATIVE, limits)
             return
-        self.crystal = StructureView(self.graph, self.weights, RELATIVE, limits, size=self.size)
-        self.crystal.picture.layout.display = "none"  # there is one beneath
+        self.crystal = StructureView(
+            self.graph, self.weights, RELATIVE, limits, size=self.size, flat=False
+        )
         if self.crystal.view is not None:
             self.crystal.observe(self._clicked, names="selected")
             self.place.children = [self.crystal]
