@@ -67,7 +67,7 @@ class AttentionExplorer(_Explored):
         self.layer = ipywidgets.Dropdown(options=every + _counted(layers), description="layer")
         self.head = ipywidgets.Dropdown(options=every + _counted(heads), description="head")
         self.query = ipywidgets.Dropdown(description="who asks")
-        self.place = ipywidgets.Box()
+        self.place = ipywidgets.VBox()  # as wide as the page, which a Box is not
         self.structure.observe(lambda change: self._open(), names="value")
         for control in (self.layer, self.head, self.query):
             control.observe(lambda change: self._show(), names="value")

@@ -49,7 +49,7 @@ class DatabaseBrowser(ipywidgets.VBox):
         )  # fmt: skip
         self.count = ipywidgets.HTML()
         self.rows = ipywidgets.Select(rows=10, layout={"width": "420px"})
-        self.place = ipywidgets.Box()
+        self.place = ipywidgets.VBox()  # as wide as the page, which a Box is not
         self.crystal = None
         for control in (*self.filters.values(), self.energy):
             control.observe(lambda change: self._filter(), names="value")

@@ -197,6 +197,7 @@ class StructureView(Pictured):
     def _drawn(self, change) -> None:
         """The 3D view stands: the picture is not needed any more."""
         if change["new"]:
+            self.view.control.spin([0, 1, 0], np.pi)  # NGL looks from below, the picture from above
             self.picture.layout.display = "none"
             self.legend.layout.display = None if self.values is not None else "none"
 
