@@ -198,16 +198,27 @@ def reproduce(
 def evaluate(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     part: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a report: a page with figures, and a table.")
+    ] = None,
 ) -> None:
-    """Show the errors of finished runs."""
+    """Show the errors of finished runs; with --report, where they come from and how sure they are.
+
+    In a report, the first run is the one that others are compared with.
+    """
     from defectkit.evaluate import scores
     from defectkit.training.runs import Run
 
-    found = [{"run": folder.name, **scores(Run(folder).part(part))} for folder in folders]
+    runs = [Run(folder) for folder in folders]
+    found = [{"run": run.folder.name, **scores(run.part(part))} for run in runs]
     _print_table(
         list(found[0]),
         [tuple(v if isinstance(v, str) else f"{v:.3f}" for v in row.values()) for row in found],
     )
+    if report:
+        from defectkit.report import write
+
+        print(f"Report: {write(runs, report, part)}")
 
 
 @app.command()

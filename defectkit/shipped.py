@@ -8,6 +8,7 @@ from defectkit.data.fetch import CHECKOUT_DATA
 from defectkit.training.runs import Run, load_data
 
 ROOT = CHECKOUT_DATA.parent
+CONFIGS = ROOT / "configs"
 CHECKPOINTS = CHECKOUT_DATA / "checkpoints"
 BENCHMARKS = CHECKOUT_DATA / "benchmarks"
 

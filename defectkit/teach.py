@@ -71,7 +71,10 @@ def check(number: str, answer: object) -> Verdict:
     if answer is ...:
         hint = "no answer yet: replace the three dots by your code, then run both cells again."
     else:
-        hint = judge(_dataset, answer)
+        try:
+            hint = judge(_dataset, answer)
+        except Fault as fault:
+            hint = str(fault)
     verdict = Verdict(number, hint is None, hint or "right!")
     if not verdict.right and os.environ.get(STRICT):
         raise AssertionError(repr(verdict))
@@ -82,6 +85,29 @@ def exercises(notebook: str) -> list[str]:
     """Numbers of the exercises of one notebook, for example `exercises("01")`."""
     _load(notebook)
     return sorted(number for number in _judges if number.startswith(f"{notebook}-"))
+
+
+class Fault(Exception):  # noqa: N818 - an answer's, not the program's
+    """What is wrong with an answer, in words for the student; `check` shows them."""
+
+
+def result_of(answer: object, names: str, shapes: str, *arguments: object) -> object:
+    """A judge's helper: what the student's function returns for these arguments.
+
+    Args:
+        answer: the function.
+        names: of its arguments, as in "(h, index, weight)".
+        shapes: what they are, as in "h is (N, D)."
+        arguments: the values.
+
+    Raises Fault where the answer is no function, or stops with an error.
+    """
+    if not callable(answer):
+        raise Fault(f"answer with a function of {names}.")
+    try:
+        return answer(*arguments)
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise Fault(f"your function stopped: {error}. {shapes}") from error
 
 
 def same_number(answer: object, expected: float, hint: str, rel: float = 1e-3) -> str | None:
@@ -100,6 +126,18 @@ def same_text(answer: object, expected: str, hint: str) -> str | None:
     if not isinstance(answer, str):
         return f"a text in quotes is wanted here, not {type(answer).__name__}. {hint}"
     return None if answer.strip() == expected else f"not {answer.strip()!r}. {hint}"
+
+
+def same_tensor(answer: object, expected, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is a tensor close to `expected`, else a hint."""
+    import torch
+
+    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
+        found = tuple(getattr(answer, "shape", ())) or type(answer).__name__
+        return f"a tensor of shape {tuple(expected.shape)} is wanted, not {found}. {hint}"
+    if torch.allclose(answer, expected, atol=1e-5):
+        return None
+    return f"right shape, other numbers than expected. {hint}"
 
 
 def _load(notebook: str) -> None:

@@ -310,7 +310,9 @@ def test_site_inputs_show_strain_asymmetry_and_no_direction():
     assert perfect[metal, 2].abs().max() < 1e-12  # six S in a prism
     assert perfect[~metal, 2].min() > 1e-4  # Mo below, S beside
     values, graph = inputs(*known_defect())
-    assert values[graph.is_defect, 0].abs().min() > 1e-3
+    added = graph.is_defect & (graph.original_z == 0)
+    assert values[graph.is_defect & ~added, 0].abs().min() > 1e-3
+    assert values[added, :2].abs().max() == 0  # no place in the host, no strain
     assert values[graph.site_kind == SiteKind.VACANCY, 1] > 1e-4
     matrix, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     atoms, found = mapped(*known_defect(), lambda r: r @ matrix)

@@ -11,8 +11,11 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from defectkit import DefectkitError
 
@@ -62,6 +65,15 @@ def run(
     file.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(file, index=False)
     return file
+
+
+def in_own_process(work: Callable, *arguments) -> Any:
+    """What `work` returns for the arguments in a new process, whose memory is its own alone.
+
+    Spawned, so that it does not start with what another has loaded.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def shortest_ms(work: Callable, n: int) -> float:

@@ -4,14 +4,12 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
-from multiprocessing import get_context
 
 import numpy as np
 from ase import Atoms
 
-from defectkit.bench import peak_mb
+from defectkit.bench import in_own_process, peak_mb
 from defectkit.structures.hosts import HOSTS
 
 ADATOM_HEIGHT = 1.6  # Å above the upper sulfur layer, where a gold atom touches it
@@ -29,9 +27,7 @@ def rows(seed: int, sizes: Sequence[int] = SIZES) -> list[dict]:
     """
     table = []
     for builder, (_, packages) in BUILDERS.items():
-        # Spawned, so that no builder starts with what another has loaded.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            measured = pool.submit(_measure, builder, sorted(sizes), seed).result()
+        measured = in_own_process(_measure, builder, sorted(sizes), seed)
         versions = " ".join(f"{name} {version(name)}" for name in ("numpy", *packages))
         table += [
             {

@@ -6,16 +6,13 @@ taken in a process of their own with one thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from defectkit import DefectkitError
-from defectkit.bench import peak_mb, shortest_ms
+from defectkit.bench import in_own_process, peak_mb, shortest_ms
 from defectkit.config import RunConfig, load_config, with_values
-from defectkit.shipped import CHECKPOINTS, ROOT
+from defectkit.shipped import CHECKPOINTS, CONFIGS, ROOT
 
-CONFIGS = ROOT / "configs"
 SEEDS = (0, 1, 2)
 SAMPLE = 64  # structures that are timed
 
@@ -38,9 +35,7 @@ def rows(
     for name, run in runs(data, path, changes):
         tested = run.part("test")
         if name not in costs:  # the seed does not change what a model costs
-            # Spawned, so that the memory of one model is not counted in the next one's.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                costs[name] = pool.submit(measure, run.folder).result()
+            costs[name] = in_own_process(measure, run.folder)
         table.append(
             {
                 "task": data,

@@ -4,17 +4,13 @@ Sheets of MoS2 with gold adatoms, one thread, no gradients, new weights (they do
 cost). The memory is that of the process so far: sizes grow, and each model has its own process.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
-from defectkit.bench import peak_mb, shortest_ms
+from defectkit.bench import in_own_process, peak_mb, shortest_ms
 from defectkit.bench.graphs import mos2_with_adatoms
 from defectkit.config import load_config
-from defectkit.shipped import ROOT
+from defectkit.shipped import CONFIGS
 from defectkit.structures.hosts import HOSTS
 
 SIZES = (28, 75, 200, 500, 1000)
-CONFIGS = ROOT / "configs"
 
 
 def rows(seed: int, sizes: tuple[int, ...] = SIZES) -> list[dict]:
@@ -26,8 +22,7 @@ def rows(seed: int, sizes: tuple[int, ...] = SIZES) -> list[dict]:
     """
     table = []
     for model in ("hybrid", "alignn"):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            table += pool.submit(measure, model, seed, sizes).result()
+        table += in_own_process(measure, model, seed, sizes)
     return table
 
 
@@ -71,13 +66,8 @@ def measure(name: str, seed: int, sizes: tuple[int, ...]) -> list[dict]:
 def _parts(model, graph) -> dict:
     h = model.local_states(graph)
 
-    def attend():
-        pairs, states = model.pairs(graph), h
-        for block in model.global_blocks:
-            states = block(states, pairs)
-
     return {
         "local": lambda: model.local_states(graph),
-        "global": attend,
+        "global": lambda: model.global_states(h, graph),
         "whole": lambda: model(graph),
     }

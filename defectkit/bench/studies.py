@@ -13,9 +13,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from defectkit.config import RunConfig, StudyConfig, load_config, with_values
-from defectkit.shipped import ROOT
+from defectkit.shipped import CONFIGS, ROOT
 
-STUDIES = ROOT / "configs" / "studies"
+STUDIES = CONFIGS / "studies"
 FOLDER = ROOT / "build" / "studies"
 KEPT = ("eform_mae", "eform_mae_lo", "eform_mae_hi", "eform_rmse", "spin_mae")
 

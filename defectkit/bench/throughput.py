@@ -4,15 +4,11 @@
 pass alone without gradients; graphs are there already. Each model has a process of its own.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
-from defectkit.bench import shortest_ms
+from defectkit.bench import in_own_process, shortest_ms
 from defectkit.config import RunConfig, load_config, with_values
-from defectkit.shipped import ROOT
+from defectkit.shipped import CONFIGS
 
 TRAIN_BATCH, INFER_BATCH, BATCHES = 16, 64, 4
-CONFIGS = ROOT / "configs"
 # Name: the configuration it starts from, and what differs. The hidden width is the hybrid's.
 VARIANTS: dict[str, tuple[str, dict]] = {
     "hybrid": ("hybrid", {}),
@@ -42,8 +38,7 @@ def rows(seed: int) -> list[dict]:
     for name, (file, changes) in VARIANTS.items():
         config = with_values(load_config(CONFIGS / f"{file}.yaml"), changes)
         config = with_values(config, {"model.settings.hidden": hidden})
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            measured = pool.submit(measure, config, seed).result()
+        measured = in_own_process(measure, config, seed)
         table.append({"model": name, "hidden": hidden, **measured, "seed": seed})
     return table
 

@@ -6,9 +6,9 @@ They lie in `build/tune/`; one that was interrupted goes on, one that is done is
 import json
 
 from defectkit.config import TuneConfig, load_config
-from defectkit.shipped import ROOT
+from defectkit.shipped import CONFIGS, ROOT
 
-SEARCHES = ROOT / "configs" / "tune"
+SEARCHES = CONFIGS / "tune"
 FOLDER = ROOT / "build" / "tune"
 
 

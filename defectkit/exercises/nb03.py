@@ -5,7 +5,7 @@ import torch
 
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.shipped import data_of, shipped_run
-from defectkit.teach import exercise, same_number, same_text
+from defectkit.teach import exercise, result_of, same_number, same_tensor, same_text
 
 
 def _random_graph(generator: torch.Generator) -> tuple[torch.Tensor, int, int]:
@@ -15,20 +15,9 @@ def _random_graph(generator: torch.Generator) -> tuple[torch.Tensor, int, int]:
     return index, n, edges
 
 
-def _same_tensor(answer: object, expected: torch.Tensor, hint: str) -> str | None:
-    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
-        found = tuple(getattr(answer, "shape", ())) or type(answer).__name__
-        return f"a tensor of shape {tuple(expected.shape)} is wanted, not {found}. {hint}"
-    if torch.allclose(answer, expected, atol=1e-5):
-        return None
-    return f"right shape, other numbers than expected. {hint}"
-
-
 @exercise("03-1")
 def message_round(data, answer):
     """A round of weighted messages."""
-    if not callable(answer):
-        return "answer with a function of (h, index, weight)."
     generator = torch.Generator().manual_seed(0)
     index, n, edges = _random_graph(generator)
     h, weight = torch.randn(n, 3, generator=generator), torch.rand(edges, generator=generator)
@@ -36,13 +25,11 @@ def message_round(data, answer):
     for (j, i), w in zip(index.T.tolist(), weight):
         expected[i] += w * h[j]
     before = h.clone()
-    try:
-        found = answer(h, index, weight)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        return f"your function stopped: {error}. h is (N, D), index (2, E), weight (E,)."
+    shapes = "h is (N, D), index (2, E), weight (E,)."
+    found = result_of(answer, "(h, index, weight)", shapes, h, index, weight)
     if not torch.equal(h, before):
         return "your function changes h itself; messages of one round must all read the old h."
-    return _same_tensor(found, expected, "Add weight * h[sender] at the receiver, index[1], to h.")
+    return same_tensor(found, expected, "Add weight * h[sender] at the receiver, index[1], to h.")
 
 
 @exercise("03-2")
@@ -60,8 +47,6 @@ def ordered_pairs(data, answer):
 @exercise("03-3")
 def gated_mean(data, answer):
     """The gated mean of an edge-gated convolution."""
-    if not callable(answer):
-        return "answer with a function of (value, gate, index, n)."
     generator = torch.Generator().manual_seed(0)
     index, n, edges = _random_graph(generator)
     value = torch.randn(n, 2, generator=generator)
@@ -70,12 +55,10 @@ def gated_mean(data, answer):
     for number, (j, i) in enumerate(index.T.tolist()):
         total[i] += gate[number] * value[j]
         weight[i] += gate[number]
-    try:
-        found = answer(value, gate, index, n)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        return f"your function stopped: {error}. value is (N, D), gate (E, D), index (2, E)."
+    shapes = "value is (N, D), gate (E, D), index (2, E)."
+    found = result_of(answer, "(value, gate, index, n)", shapes, value, gate, index, n)
     hint = "Sum gate * value[sender] at the receivers, divide by the sum of gates there plus 1e-6."
-    return _same_tensor(found, total / (weight + 1e-6), hint)
+    return same_tensor(found, total / (weight + 1e-6), hint)
 
 
 @exercise("03-4")

@@ -11,10 +11,12 @@ D hidden, d = D / H.
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch_geometric.utils import to_dense_batch
 
 from defectkit.graphs.build import CrystalGraph
@@ -203,9 +205,11 @@ class PeriodicAttention(nn.Module):
         """(N, D) -> (N, D)."""
         query, key, value = self._projected(h, pairs)
         if self.gate is None:
-            mixed = nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=self.bias(pairs)
-            )
+            # Torch's quick kernels have no second derivative, which training on forces needs.
+            with sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext():
+                mixed = nn.functional.scaled_dot_product_attention(
+                    query, key, value, attn_mask=self.bias(pairs)
+                )
             return self.out(pairs.unpack(_joined(mixed)))
         alpha = self._alpha(query, key, pairs)
         return self.out(self._modulated(alpha, pairs.unpack(_joined(value)), pairs))

@@ -341,10 +341,7 @@ class Hybrid(nn.Module):
 
     def forward(self, graph: CrystalGraph) -> Output:
         """Energy in eV and moment in μB, (B,) each."""
-        h = self.local_states(graph)
-        pairs = self.pairs(graph) if self.global_blocks else None
-        for block in self.global_blocks:
-            h = block(h, pairs)
+        h = self.global_states(self.local_states(graph), graph)
         x = self.readout(self.norm(h), graph)
         if self.ingredients is not None:
             x = torch.cat([x, self.ingredients(graph, self.inputs.features)], dim=1)
@@ -377,6 +374,13 @@ class Hybrid(nn.Module):
         local = self._local(graph, vectors, distance)
         for block in self.local_blocks:
             h = block(h, local)
+        return h
+
+    def global_states(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+        """(N, D) the nodes after the global blocks, from those after the local ones."""
+        pairs = self.pairs(graph) if self.global_blocks else None
+        for block in self.global_blocks:
+            h = block(h, pairs)
         return h
 
     def _local(self, graph: CrystalGraph, vectors: Tensor, distance: Tensor) -> Local:

@@ -192,7 +192,12 @@ class _Match:
     def is_good(self) -> bool:
         """Whether most sites have an atom close by."""
         found = len(self.columns) >= GOOD_SHARE * self.gains.shape[1]
-        return found and np.sqrt((self.vectors**2).sum(axis=1).mean()) < GOOD_RMS
+        return found and self.rms < GOOD_RMS
+
+    @property
+    def rms(self) -> float:
+        """Root mean square distance (Å) of the atoms from their sites."""
+        return float(np.sqrt((self.vectors**2).sum(axis=1).mean()))
 
 
 def _best_match(atoms: Atoms, sites: Atoms) -> _Match:
@@ -279,8 +284,8 @@ def _doubt(atoms: Atoms, sites: Atoms, match: _Match) -> str:
     """
     if not match.is_good:
         return (
-            f"only {len(match.columns)} of {len(sites)} host sites have an atom near them: "
-            "the layer was rebuilt, or this is not its host"
+            f"{len(match.columns)} of {len(sites)} host sites have an atom near them, on average "
+            f"{match.rms:.2f} Å away: the layer was rebuilt, or this is not its host"
         )
     for atom in match.atoms_alone:
         gains = match.gains.copy()

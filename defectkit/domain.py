@@ -1,0 +1,235 @@
+"""Whether a row is of the kind that a model learned from: the out-of-domain guard.
+
+Two signs, each blind where the other sees. The spread of an ensemble is large where its members
+had nothing to learn from; but members of one kind can agree and be wrong together. Distance to
+the training set is large for a new host or dopant; but a familiar structure can be difficult all
+the same. The guard asks both, with thresholds that are quantiles on validation rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+from ase.data import atomic_numbers
+from ase.formula import Formula
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from defectkit import DefectkitError
+from defectkit.evaluate import interval
+from defectkit.graphs.dataset import GraphDataset
+from defectkit.graphs.elements import feature_table
+
+NEIGHBOURS = 5
+QUANTILE = 0.95  # of the validation rows lie inside each threshold
+VERDICTS = ("inside", "spread", "unlike", "both")
+
+
+@torch.no_grad()
+def latent_vectors(
+    model: nn.Module,
+    graphs: GraphDataset,
+    numbers: Sequence[int] | None = None,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """The vector from which a network's heads read their answers, (B, D), indexed by uid.
+
+    A hook on `model.heads` takes it, so any model of the kit will do.
+
+    Args:
+        model: of `models.MODELS`.
+        graphs: of the configuration that the model was trained with.
+        numbers: which of them; all by default.
+        batch_size: structures at a time.
+    """
+    numbers = range(len(graphs)) if numbers is None else numbers
+    vectors, uids = [], []
+    training = model.training
+    hook = model.heads.register_forward_pre_hook(lambda module, args: vectors.append(args[0]))
+    try:
+        model.eval()
+        for start in range(0, len(numbers), batch_size):
+            graph = graphs.batch(numbers[start : start + batch_size])
+            model(graph)
+            uids += graph.uid
+    finally:
+        hook.remove()
+        model.train(training)
+    return pd.DataFrame(torch.cat(vectors).numpy(), pd.Index(uids, name="uid"))
+
+
+def composition_vectors(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a defect is made of, (rows, 4 F + 2), indexed by uid.
+
+    Standardised properties of the elements (`graphs.elements.feature_table`, "elemental"), their
+    mean and largest over the host, their mean over the dopants and over the removed atoms; zeros
+    where there is none, and how many of these there are.
+
+    Args:
+        frame: columns host, dopant and removed of `Dataset.frame`.
+
+    Raises DefectkitError for a host that is no formula.
+    """
+    rows = [
+        np.concatenate(
+            [
+                _host_vector(row.host),
+                *(_mean_element(symbols) for symbols in (row.dopant, row.removed)),
+                [len(_symbols(row.dopant)), len(_symbols(row.removed))],
+            ]
+        )
+        for row in frame[["host", "dopant", "removed"]].itertuples()
+    ]
+    return pd.DataFrame(rows, frame.index)
+
+
+@cache
+def _host_vector(host: str) -> np.ndarray:
+    try:
+        counts = Formula(host).count()
+    except ValueError as error:
+        raise DefectkitError(
+            f"The host {host} is no chemical formula; name hosts like MoS2."
+        ) from error
+    values = _elements()[[atomic_numbers[symbol] for symbol in counts]]
+    mean = np.average(values, axis=0, weights=list(counts.values()))
+    return np.concatenate([mean, values.max(axis=0)])
+
+
+@cache
+def _mean_element(symbols: str) -> np.ndarray:
+    numbers = [atomic_numbers[symbol] for symbol in _symbols(symbols)]
+    return _elements()[numbers].mean(axis=0) if numbers else np.zeros(_elements().shape[1])
+
+
+def _symbols(text: str) -> list[str]:
+    return [symbol for symbol in text.split(",") if symbol]
+
+
+@cache
+def _elements() -> np.ndarray:
+    """(119, F), columns standardised over the elements up to bismuth."""
+    table = feature_table(("elemental",))
+    values = table.values[:, ~table.is_flag]
+    return (values - values[1:84].mean(axis=0)) / values[1:84].std(axis=0)
+
+
+class Nearness:
+    """Mean distance to the nearest training rows, in units of the training rows' own.
+
+    Args:
+        training: (M, D) vectors; columns are brought to one scale.
+        k: how many neighbours.
+
+    The unit is the median distance of a training row to its k nearest others.
+    """
+
+    def __init__(self, training: pd.DataFrame, k: int = NEIGHBOURS):
+        if len(training) <= k:
+            raise DefectkitError(f"{len(training)} training rows are too few for {k} neighbours.")
+        self.scaler = StandardScaler().fit(training.to_numpy())
+        self.neighbours = NearestNeighbors(n_neighbors=k).fit(
+            self.scaler.transform(training.to_numpy())
+        )
+        unit = float(np.median(self.neighbours.kneighbors()[0].mean(axis=1)))
+        self.unit = unit or 1.0  # all training rows alike
+
+    def __call__(self, rows: pd.DataFrame) -> pd.Series:
+        """(n, D) vectors -> (n,) distances, by uid."""
+        distance, _ = self.neighbours.kneighbors(self.scaler.transform(rows.to_numpy()))
+        return pd.Series(distance.mean(axis=1) / self.unit, rows.index)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Thresholds of the signs of an unfamiliar row; above any of them it is one.
+
+    Attributes:
+        spread: eV, of the ensemble's sigma.
+        distances: by name of a distance, such as "latent" and "composition".
+    """
+
+    spread: float
+    distances: dict[str, float]
+
+    @classmethod
+    def fit(cls, signs: pd.DataFrame, quantile: float = QUANTILE) -> "Guard":
+        """Thresholds that `quantile` of the validation rows stay below.
+
+        Args:
+            signs: columns spread (eV) and any number of distances, a row a validation row.
+            quantile: of each sign; with several distances more rows than that are "unlike".
+        """
+        limits = signs.quantile(quantile)
+        return cls(float(limits.spread), limits.drop("spread").astype(float).to_dict())
+
+    def verdict(self, signs: pd.DataFrame) -> pd.DataFrame:
+        """One of `VERDICTS` for every row, and a sentence that says why.
+
+        Args:
+            signs: as in `fit`.
+
+        Returns:
+            Columns `verdict` and `sentence`, by uid.
+        """
+        spread = signs.spread > self.spread
+        far = pd.DataFrame({name: signs[name] > limit for name, limit in self.distances.items()})
+        unlike = far.any(axis=1)
+        verdict = np.select(
+            [spread & unlike, spread, unlike], ["both", "spread", "unlike"], "inside"
+        )
+        sentences = [
+            self._sentence(value, [name for name in far if far.loc[uid, name]])
+            for uid, value in signs.spread.items()
+        ]
+        return pd.DataFrame({"verdict": verdict, "sentence": sentences}, signs.index)
+
+    def _sentence(self, spread: float, far: list[str]) -> str:
+        wide = spread > self.spread
+        if not wide and not far:
+            return (
+                f"The models agree (spread {spread:.2f} eV) and the training set holds similar "
+                "defects."
+            )
+        parts = []
+        if wide:
+            parts.append(
+                f"the models disagree (spread {spread:.2f} eV; usual is less than "
+                f"{self.spread:.2f} eV)"
+            )
+        if far:
+            parts.append(f"the training set holds nothing similar in {' or '.join(far)}")
+        text = " and ".join(parts)
+        return f"{text[0].upper()}{text[1:]}: do not rely on this value."
+
+
+def guard_table(verdicts: pd.Series, errors: pd.Series, seed: int = 0) -> pd.DataFrame:
+    """Errors by verdict, in the order of `VERDICTS`.
+
+    Args:
+        verdicts: by uid.
+        errors: eV, with or without sign, by uid.
+        seed: of the bootstrap.
+
+    Returns:
+        By verdict: `n` rows, `mae` with `mae_lo` to `mae_hi`, and the share of all errors above
+        their 95 % quantile, `caught`, that carry this verdict.
+    """
+    sizes = errors.abs()
+    large = sizes > sizes.quantile(0.95)
+    rows = {}
+    for verdict in VERDICTS:
+        chosen = verdicts.loc[sizes.index] == verdict
+        low, high = interval(sizes[chosen].to_numpy(), seed=seed)
+        rows[verdict] = {
+            "n": int(chosen.sum()),
+            "mae": sizes[chosen].mean(),
+            "mae_lo": low,
+            "mae_hi": high,
+            "caught": (chosen & large).sum() / large.sum(),
+        }
+    return pd.DataFrame(rows).T.astype({"n": int}).rename_axis("verdict")

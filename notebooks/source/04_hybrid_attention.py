@@ -1,0 +1,705 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (defectkit)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · The hybrid: attention that knows its crystal
+#
+# **Goals.** See what a cutoff cannot; compute attention by hand, then let it know distances, images
+# and vacancies; get angles for the price of bonds; build a model that is local where chemistry is
+# local and global where physics is global; train it; judge every part of it, and the whole.
+#
+# **Prerequisites.** Notebooks 00 to 03.
+#
+# **Time.** 100 minutes.
+
+# %% tags=["parameters"]
+dataset = "demo"  # "demo", "imp2d", or a folder of yours
+quick = True  # False: the training in section 7 has more rows and epochs
+seed = 0
+
+# %%
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from torch_geometric.data import Batch
+
+from defectkit import anatomy, attention_plots, result_plots, study_plots, teach
+from defectkit.bench import shortest_ms
+from defectkit.checkpoint import load_model
+from defectkit.config import ModelConfig, OptimiserConfig, RunConfig
+from defectkit.data import load
+from defectkit.data.cleaning import clean
+from defectkit.data.sources import SOURCES
+from defectkit.data.splits import make_split
+from defectkit.graphs import periodic
+from defectkit.graphs.build import GraphConfig, build_graph
+from defectkit.graphs.descriptors import local_strain
+from defectkit.models.angular import FastPower, TripletPower, legendre, spherical_harmonics
+from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
+from defectkit.models.hybrid import Hybrid
+from defectkit.shipped import benchmark, shipped_run
+from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.hosts import HOSTS, shortest_translation
+from defectkit.structures.twins import twin_structures
+from defectkit.teach import check
+from defectkit.training.runs import train
+from defectkit.widgets import LiveCurve
+
+torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
+data = clean(load(dataset), "strict").dataset
+teach.use(data)
+frame = data.frame
+trained, card = load_model(shipped_run("alignn").folder)
+features = trained.inputs.features  # (119, F) numbers of the elements
+print(f"{len(data):,} clean rows, labels from {data.label_source}")
+
+# %% [markdown]
+# ## 1 · Why a cutoff cannot see strain
+#
+# A missing atom in a wide sheet of MoS$_2$, twice. In the second sheet a ring of atoms, more than
+# 12 Å away, is pushed outwards by up to 0.2 Å: stretched on its inner side, compressed on its outer
+# side. Nothing else changes, not even the cell. A bending, a second defect or a step in the substrate
+# does such things to a sheet, and the defect's energy depends on it.
+
+# %%
+unit = HOSTS["MoS2"].unit_cell()
+site = next(s for s in find_sites(unit) if s.name == "vac0")
+plain = GraphConfig(cutoff=5.0, angle_cutoff=None)
+calm = build_graph(make_defect(unit, (15, 15, 1), site, "").atoms, plain, unit, dtype=torch.float64)
+gap = int(calm.is_vacancy.nonzero()[0])
+shift, apart = periodic.minimum_image(calm.pos.numpy(), calm.cell[0].numpy(), [True, True, False])
+offset = calm.pos.numpy() + shift[gap] @ calm.cell[0].numpy() - calm.pos[gap].numpy()
+distance = apart[gap]
+
+inner, outer = 12.0, 23.5  # Å
+phase = np.clip((distance - inner) / (outer - inner), 0, 1)
+push = 0.2 * np.sin(np.pi * phase)[:, None] ** 2 * offset / np.maximum(distance, 1)[:, None]
+ringed = calm.clone()
+ringed.pos = calm.pos + torch.tensor(push) * torch.tensor([1.0, 1.0, 0.0])
+attention_plots.strain_map(offset, local_strain(ringed)[0].numpy(), reach=2 * plain.cutoff);
+
+# %% [markdown]
+# Two models with random weights look at both sheets: two local layers with a cutoff of 5 Å, and the
+# same two with one layer of attention on top. We compare what each of them knows of every site before
+# the read-out. *Guess first:* at which distances from the defect does either notice anything?
+
+# %%
+small = {"hidden": 32, "local_layers": 2, "lattice": False, "descriptors": False}
+changes = {}
+for title, layers in (("local layers only", 0), ("and one of attention", 1)):
+    torch.manual_seed(seed)
+    model = Hybrid(features, plain, global_layers=layers, **small).double().eval()
+    before, after = (anatomy.node_vectors(model, graph) for graph in (calm, ringed))
+    changes[title] = (after - before).norm(dim=1).numpy()
+attention_plots.change_by_distance(distance, changes, inner);
+
+# %% [markdown]
+# For the local layers, the two sheets are the *same* sheet as far as the defect is concerned: not
+# nearly the same, but equal in every digit. No training can help, for there is nothing to learn from.
+# (The sum over all atoms at the end would still see that *some* atoms are strained, but not how far
+# they are from the defect.) More layers would push the limit outwards, one cutoff at a time, as in
+# notebook 03; attention has no limit to push.
+#
+# ## 2 · Attention, by hand
+#
+# Every atom $i$ asks with a *query* $\mathbf q_i$, answers with a *key* $\mathbf k_i$, and has a *value*
+# $\mathbf v_i$ to pass on. All three are linear maps of its vector $\mathbf h_i$. The weights say who is
+# heard, and they sum to one over all atoms (Vaswani et al., 2017):
+#
+# $$\alpha_{ij} = \mathrm{softmax}_j \left( \frac{\mathbf q_i \cdot \mathbf k_j}{\sqrt d} \right), \qquad
+# \mathbf h_i' = \sum_j \alpha_{ij} \mathbf v_j.$$
+#
+# | | in the network | in the crystal |
+# |:--|:--|:--|
+# | query | what atom $i$ looks for | the probe: what a defect would couple to |
+# | key | what atom $j$ shows | the response that atom $j$ would give |
+# | score | $\mathbf q_i \cdot \mathbf k_j$ | the strength of the coupling of the two |
+# | value | what atom $j$ sends | what is passed on: charge, displacement, spin |
+#
+# The right column is a way of reading, not a theorem: nothing forces a trained network to use its
+# heads in this way. Now four atoms on a periodic line, 6 Å long. D is a vacancy. *Guess first:* how
+# far is D from A?
+
+# %%
+x, cell_length, names = np.array([0.0, 1.0, 2.0, 4.0]), 6.0, list("ABCD")
+attention_plots.chain(x, cell_length, names, vacancies=[3]);
+
+# %% [markdown]
+# Queries, keys and values are single numbers here ($d = 1$). The keys hold $\ln 2$ so that every
+# $\exp$ is a power of two. Row A by hand: the scores are $0, \ln 2, 0, 2 \ln 2$, their exponentials
+# 1, 2, 1 and 4, the sum 8, the weights 1/8, 2/8, 1/8 and 4/8.
+#
+# Plain attention does not know *where* the atoms are. A **bias** on the score tells it:
+#
+# $$\alpha_{ij} = \mathrm{softmax}_j \left( \frac{\mathbf q_i \cdot \mathbf k_j}{\sqrt d}
+# + \varphi\big(d_\mathrm{pbc}(i, j)\big) + \psi(\mathrm{kind}_i, \mathrm{kind}_j) \right).$$
+#
+# $\varphi$ is a learned function of the distance to the nearest image, $\psi$ a learned table: how
+# much a host atom minds a vacancy, a vacancy an adsorbate, and so on. Here $\varphi = -d \ln 2$ per Å,
+# so that every ångström halves the weight, and $\psi = \ln 2$ from atoms towards the vacancy.
+
+# %%
+ln2 = math.log(2)
+query = torch.tensor([1.0, 2.0, 0.0, 1.0], dtype=torch.float64)[:, None]  # (4, 1)
+key = ln2 * torch.tensor([0.0, 1.0, 0.0, 2.0], dtype=torch.float64)[:, None]
+value = torch.tensor([8.0, 4.0, 0.0, 2.0], dtype=torch.float64)[:, None]
+apart = np.abs(x[:, None] - x)
+apart = np.minimum(apart, cell_length - apart)  # the nearest image on a line
+phi = -ln2 * torch.tensor(apart)
+psi = torch.zeros(4, 4, dtype=torch.float64)
+psi[:3, 3] = ln2
+score = query @ key.T
+steps = {"query times key": score, "and φ (distance)": score + phi, "and ψ (kind)": score + phi + psi}
+maps = {title: matrix.softmax(dim=1) for title, matrix in steps.items()}
+attention_plots.attention_maps({title: m.numpy() for title, m in maps.items()}, names);
+
+# %%
+pd.DataFrame({title: (m @ value)[:, 0] for title, m in maps.items()}, names).round(3)
+
+# %% [markdown]
+# **Exercise 04-1.** Suppose that a careless program took the distance inside the cell, 4 Å from A to
+# D, in place of the nearest image. Which weight would D have in row A, with $\varphi$ and without
+# $\psi$? By hand.
+
+# %% tags=["solution"]
+answer = 4 / 16 / (1 + 2 / 2 + 1 / 4 + 4 / 16)
+
+# %%
+check("04-1", answer)
+
+# %% [markdown]
+# **Exercise 04-2.** Write `attend(query, key, value, bias)`: `query`, `key` and `value` of shape
+# (n, d), `bias` (n, n) with receivers as rows. It returns the new vectors, (n, d).
+
+# %% tags=["solution"]
+def attend(query, key, value, bias):
+    score = query @ key.T / query.shape[1] ** 0.5
+    return (score + bias).softmax(dim=1) @ value
+
+# %%
+check("04-2", attend)
+
+# %% [markdown]
+# The kit's layer does the same in several *heads* at once: each has its own part of the vectors and
+# its own bias, and a last linear map joins them. On a real defect, head by head with your function:
+
+# %%
+record = data[frame.sample(1, random_state=seed).index[0]]
+graph = build_graph(record, GraphConfig(), data.hosts[record.host], dtype=torch.float64)
+torch.manual_seed(seed)
+width, heads, radial = 16, 4, 12
+layer = PeriodicAttention(width, heads, PairBias(heads, radial)).double()
+pairs = PairInputs(15.0, radial).double()(graph)
+h = torch.randn(graph.num_nodes, width, dtype=torch.float64)
+
+# %%
+if attend is not ...:
+    with torch.no_grad():
+        bias = layer.bias(pairs)[0]  # (heads, n, n): phi and psi
+        query, key, value = layer.project(h).chunk(3, dim=1)
+        parts = [m.chunk(heads, dim=1) for m in (query, key, value)]
+        joined = torch.cat([attend(*qkv, b) for *qkv, b in zip(*parts, bias)], dim=1)
+        print(record.name, "· largest difference to the layer's own answer:",
+              (layer.out(joined) - layer(h, pairs)).abs().max().item())
+
+# %% [markdown]
+# ## 3 · Which images?
+#
+# Every atom has images without end, and so far attention saw the nearest only. There is another
+# reading: listen to *all* images. Their weights add up, so the bias becomes
+#
+# $$\varphi_{ij} = \ln \sum_{\mathbf n} \exp \varphi\big(|\mathbf r_j + \mathbf n L - \mathbf r_i|\big)$$
+#
+# with a $\varphi$ that falls off, or the sum would have no end (Crystalformer, Taniai et al., 2024). Here
+# is who an atom of tungsten in MoS$_2$ listens to, with a $\varphi$ that halves the weight every 4 Å.
+
+# %%
+torch.manual_seed(seed)
+doped = unit.repeat((3, 3, 1))
+doped.symbols[12] = "W"
+doped.rattle(0.05, seed=seed)
+readings = {"minimum image": plain, "all images within 12 Å": GraphConfig(angle_cutoff=None, image_radius=12.0)}
+seen = {title: build_graph(doped, config, dtype=torch.float64) for title, config in readings.items()}
+attention_plots.images_heard(seen, 12, lambda d: 2.0 ** (-d / 4));
+
+# %% [markdown]
+# **Exercise 04-3.** A single atom on a line, with its own images every 3 Å to both sides without
+# end, and the $\varphi = -d \ln 2$ per Å of section 2. How large is $\sum_n \exp \varphi$, the atom
+# itself included? (A geometric series on either side.)
+
+# %% tags=["solution"]
+answer = 1 + 2 * (1 / 8) / (1 - 1 / 8)
+
+# %%
+check("04-3", answer)
+
+# %% [markdown]
+# The same crystal can be written with one cell, or with two or four copies of it. Nothing physical
+# changes. We repeat the cell above and look at the vectors of the same 27 sites. *Guess first:* which
+# reading gives the same vectors again? (The layers are untrained; what a trained one says would differ
+# more.)
+
+# %%
+repeats = {"2 x 1 cells": (2, 1, 1), "2 x 2 cells": (2, 2, 1)}
+found = pd.DataFrame(index=list(repeats), columns=list(readings), dtype=float)
+for title, config in readings.items():
+    torch.manual_seed(seed)
+    images = "sum" if config.image_radius else "minimum"
+    model = Hybrid(features, config, images=images, global_layers=1, **small).double().eval()
+    once = anatomy.node_vectors(model, build_graph(doped, config, dtype=torch.float64))
+    for name, repeat in repeats.items():
+        larger = build_graph(doped.repeat(repeat), config, dtype=torch.float64)
+        again = anatomy.node_vectors(model, larger)[: len(once)]
+        found.loc[name, title] = ((again - once).norm(dim=1) / once.norm(dim=1)).max().item()
+found.style.format("{:.0e}").set_caption("largest relative change of a site's vector")
+
+# %% [markdown]
+# The sum over images answers for the *crystal*: what is left is rounding. The minimum image answers
+# for the *cell*: repeat it, and four times as many atoms share the weights, the far ones among them.
+#
+# Is that a fault? Think of what the labels are. DFT, or here the potential that made the labels, does
+# not compute a lone defect. It computes a periodic *array* of defects, and the images interact through
+# strain and charge. A row of the database belongs to its cell. And within such a row, "long range"
+# cannot mean much more than half the way to the next image: beyond it everything is a copy. How far
+# away is that?
+
+# %%
+images = pd.Series({uid: shortest_translation(data[uid].atoms.cell.array) for uid in frame.index})
+plt.figure(figsize=(8, 3.2), layout="constrained")
+plt.hist(images, bins=40, color="#9ecae1", edgecolor="white")
+plt.axvline(images.median(), color=result_plots.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
+plt.xlabel("distance from a defect to its nearest image (Å)")
+plt.ylabel("rows")
+plt.legend(frameon=False);
+
+# %% [markdown]
+# **Exercise 04-4.** In a hexagonal cell no point is farther from the defect than $d / \sqrt 3$, where $d$
+# is the distance to the nearest image. How many local layers with a cutoff of 5 Å does it take at least,
+# by this estimate, until news of the defect can be everywhere in the cell, for *every* row of `images`?
+# What does this say about the gain that attention can bring on these data?
+
+# %% tags=["solution"]
+answer = math.ceil(images.max() / 3**0.5 / 5)
+
+# %%
+check("04-4", answer)
+
+# %% [markdown]
+# On such cells a stack of local layers reaches everything too, if slowly and through many hands. The
+# case for attention is the larger cell, and the question of section 9 is what it brings here.
+#
+# ## 4 · Angles at the price of bonds
+#
+# ALIGNN pays for every *pair* of bonds. A sum over all pairs can be had without forming any. Let an
+# atom's neighbours have weights $w_j$ and directions $\hat{\mathbf r}_j$. By the addition theorem of the
+# spherical harmonics,
+#
+# $$\sum_{jk} w_j w_k\, P_l(\cos\theta_{jk}) = \frac{4\pi}{2l+1} \sum_m \Big| \sum_j w_j Y_{lm}(\hat{\mathbf r}_j) \Big|^2 .$$
+#
+# The left side has as many terms as there are pairs; on the right, each bond is visited once. $P_l$
+# are the Legendre polynomials, here $l = 0 \ldots 4$: enough to tell most angles apart. First the
+# theorem for single pairs of random directions, then the sums.
+
+# %%
+generator = torch.Generator().manual_seed(seed)
+first, second = (torch.nn.functional.normalize(torch.randn(40, 3, generator=generator), dim=1) for _ in "ab")
+cosine = (first * second).sum(dim=1)
+products = (spherical_harmonics(first) * spherical_harmonics(second)).split([1, 3, 5, 7, 9], dim=1)
+sums = [4 * math.pi / (2 * degree + 1) * p.sum(dim=1) for degree, p in enumerate(products)]
+attention_plots.addition_theorem(cosine, legendre(cosine), torch.stack(sums, dim=1));
+
+# %% [markdown]
+# **Exercise 04-5.** An atom has two bonds at a right angle, with weights 1 and 2. What is
+# $\sum_{jk} w_j w_k P_l$ for $l = 0, 1, 2$? The pairs $j = k$ count, and (1, 2) counts as well as
+# (2, 1). $P_0 = 1$, $P_1(x) = x$, $P_2(x) = (3x^2 - 1)/2$. Answer with three numbers in round brackets.
+
+# %% tags=["solution"]
+answer = (1 + 4 + 2 * 2, 1 + 4, 1 + 4 + 2 * 2 * (-1 / 2))
+
+# %%
+check("04-5", answer)
+
+# %%
+def timed(form, weights, *given):
+    """Milliseconds, and what comes out."""
+    return shortest_ms(lambda: form(*given)(weights), 1), form(*given)(weights)
+
+
+rows = []
+for n in (6, 12, 24, 48):  # neighbours of each of 100 atoms
+    receiver = torch.arange(100).repeat_interleave(n)
+    arrows = torch.nn.functional.normalize(torch.randn(100 * n, 3, generator=generator), dim=1)
+    weights = torch.randn(100 * n, 4, generator=generator)
+    bond_pairs = torch.as_tensor(periodic.angle_pairs(receiver.numpy(), np.ones(100 * n, bool)))
+    rows.append(("over pairs", n, *timed(TripletPower, weights, arrows, receiver, 100, bond_pairs)))
+    rows.append(("by harmonics", n, *timed(FastPower, weights, arrows, receiver, 100)))
+times = pd.DataFrame(rows, columns=["part", "n", "ms", "power"])
+study_plots.cost(times, "n", "neighbours of each of 100 atoms", slopes=(1, 2));
+
+# %%
+slow, fast = (times[times.part == part].power.tolist() for part in ("over pairs", "by harmonics"))
+gap_of_sums = max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(slow, fast))
+print(f"largest difference of the two, relative: {gap_of_sums:.0e}")
+speed = benchmark("throughput")
+shown = speed[speed.model.isin(["hybrid", "hybrid triplets"])]
+shown.groupby(["model", "hidden"])[["train_ms", "infer_ms"]].median().style.format("{:.2f}")
+
+# %% [markdown]
+# The table says what it saves in a whole model, milliseconds a structure. And the twins of notebook 03?
+# ALIGNN could not tell 1H from 1T by the first neighbours, for a gated mean of equals is that equal.
+# Here stands a *sum*, and it depends on the angles themselves. Same test, with first neighbours
+# only, without attention and with random weights:
+
+# %%
+near = GraphConfig(cutoff=2.8, angle_cutoff=2.8, all_pairs=False)
+twins = {name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()}
+energies = {}
+for title, angles in (("no angles", None), ("over pairs", "triplets"), ("by harmonics", "fast")):
+    torch.manual_seed(seed)
+    model = Hybrid(features, near, global_layers=0, angles=angles, angular_cutoff=2.8, **small).double().eval()
+    with torch.no_grad():
+        energies[title] = {name: model(graph).eform.item() for name, graph in twins.items()}
+energies = pd.DataFrame(energies)
+differences = {"cis and trans": energies.loc["cis"] - energies.loc["trans"],
+               "1H and 1T": energies.loc["1H"] - energies.loc["1T"]}
+pd.DataFrame(differences).T.abs().style.format("{:.0e}")
+
+# %% [markdown]
+# Without angles, there is no difference but rounding. With them, both pairs of twins are told apart:
+# by little, for the weights have learned nothing yet and the envelope is nearly zero so close to the
+# cutoff, but by far more than rounding, near $10^{-16}$. Both forms of the sum agree.
+#
+# ## 5 · The model, block by block
+#
+# 1. **Inputs**: every node gets the numbers of its element, of what stood there before, and its kind;
+#    a linear map makes a vector $\mathbf h_i$ of them.
+# 2. **Local blocks**: $\mathbf h_i$ plus bonds and angles inside the cutoff,
+#    $\mathbf h_i' = \mathbf h_i + \sigma\big(\sum_j f_\mathrm{bond} + \sum_{jk} f_\mathrm{angle}\big)$. A bond
+#    is described by its length in Å and by its length over the sum of the covalent radii.
+# 3. **Global blocks**: attention between all pairs, then a small network on each atom.
+# 4. **Read-out**: one vector for the structure. Beside it stand the *ingredients*: mean numbers of the
+#    elements that came, of those that went, and of the host, which no message has touched.
+# 5. Two *heads*, energy and moment.
+#
+# Every block *adds* to its input, after normalising it (pre-normalisation, Xiong et al., 2020): deep
+# stacks then train from the first step. Here a batch of two rows passes through. *Guess first:* which
+# part has most weights, and what comes out of the read-out?
+
+# %%
+torch.manual_seed(seed)
+config = GraphConfig(angle_cutoff=None)
+model = Hybrid(features, config, hidden=64, local_layers=2, global_layers=2).eval()
+two = frame.sample(2, random_state=seed).index
+graphs = [build_graph(data[uid], config, data.hosts[data[uid].host]) for uid in two]
+batch = Batch.from_data_list(graphs)
+parts = anatomy.shapes(model, batch)
+attention_plots.model_parts(parts);
+
+# %% [markdown]
+# A global block, followed by hand with its own parts: the atoms listen, then each thinks for itself.
+
+# %%
+with torch.no_grad():
+    h = model.local_states(batch)
+    pairs = model.pairs(batch)
+    block = model.global_blocks[0]
+    heard = h + block.attention(block.norm(h), pairs)
+    thought = heard + block.feed_forward(heard)
+    print(f"h {tuple(h.shape)}, {len(pairs.sender):,} pairs,",
+          "largest difference to the block's own answer:", (thought - block(h, pairs)).abs().max().item())
+
+# %% [markdown]
+# The read-out of ALIGNN is the mean over all atoms, and notebook 03 showed a vacancy drown in it.
+# Here a softmax over the nodes gives each a learned weight, which knows its kind,
+# $\mathbf x = \sum_i w_i \mathbf h_i$, and beside it stands the mean over the defect's own nodes, whatever the
+# size of the cell.
+#
+# **Exercise 04-6.** The largest thing that attention holds is one matrix of weights for every head. How
+# many megabytes ($10^6$ bytes) are these for a cell of 1,000 nodes with 4 heads, in numbers of 4 bytes?
+# And how many times as many for twice the nodes? Answer with the pair.
+
+# %% tags=["solution"]
+answer = (4 * 1000**2 * 4 / 1e6, 4)
+
+# %%
+check("04-6", answer)
+
+# %% [markdown]
+# ## 6 · What else it is told
+#
+# A **vacancy is a node** with a learned vector of its own, so that it can ask and be asked like any
+# atom. **Lattice self-edges** say how far every atom is from its own images: the cell itself, in a small
+# channel of its own. **Site inputs** say how strained and how lopsided a node's first neighbours are,
+# against the pristine host. None of this may depend on how somebody chose the cell. We stretch a sheet,
+# and write every stretched sheet in two ways: with its usual cell, and with a skewed one. *Guess
+# first:* where do lines and crosses lie?
+
+# %%
+crystal = unit.repeat((3, 3, 1))
+skew = np.array([[1, 0, 0], [2, 1, 0], [0, 0, 1]])  # another cell of the same lattice
+strains = np.linspace(-0.03, 0.03, 9)
+answers = {"usual cell": [], "skewed cell": []}
+torch.manual_seed(seed)
+model = Hybrid(features, plain, hidden=32, local_layers=2, global_layers=1).double().eval()
+for strain in strains:
+    stretched = crystal.copy()
+    stretched.set_cell(crystal.cell.array * [[1 + strain, 1 + strain, 1]], scale_atoms=True)
+    skewed = stretched.copy()
+    skewed.set_cell(skew @ stretched.cell.array)
+    for title, atoms in (("usual cell", stretched), ("skewed cell", skewed)):
+        with torch.no_grad():
+            answers[title].append(model(build_graph(atoms, plain, unit, dtype=torch.float64)).eform.item())
+plt.figure(figsize=(8, 3.4), layout="constrained")
+plt.plot(100 * strains, answers["usual cell"], color=result_plots.BLUE, label="usual cell")
+plt.plot(100 * strains, answers["skewed cell"], "x", ms=9, color=result_plots.ORANGE, label="skewed cell")
+plt.xlabel("strain in both directions (%)")
+plt.ylabel("answer of an untrained\nmodel (arbitrary unit)")
+plt.legend(frameon=False);
+
+# %%
+print("largest difference between the two ways of writing:",
+      np.abs(np.subtract(*answers.values())).max())
+
+# %% [markdown]
+# ## 7 · Train one
+#
+# The same exercise as in notebook 03, section 5: some hundred rows, a narrow model, the dashed line what
+# is reached by always saying the mean. *Guess first:* will it end below the point where ALIGNN ended there?
+
+# %%
+few = data.subset(frame.sample(min(500 if quick else 2000, len(frame)), random_state=seed).index)
+split = make_split(few, seed=seed)
+run_config = RunConfig(
+    model=ModelConfig("hybrid", {"hidden": 32, "local_layers": 2, "global_layers": 1}),
+    graph=GraphConfig(cutoff=4.0, angle_cutoff=None),
+    optimiser=OptimiserConfig(lr=0.003),
+    batch_size=16,
+    ema=None,
+    epochs=10 if quick else 25,
+)
+labels = few.frame.loc[list(split.train)].eform
+guess = few.frame.loc[list(split.valid)].eform.sub(labels.mean()).abs().mean()
+curve = LiveCurve(baseline=guess)
+run = train(run_config, few, split, Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
+
+# %%
+print(f"{run.summary['parameters']:,} weights, {run.summary['rows']['train']} training rows, "
+      f"{run.summary['train_s_per_epoch']:.1f} s an epoch")
+result_plots.parity(run.part("test"), data.label_source, title="the hybrid after a short training");
+
+# %% [markdown]
+# ## 8 · How to train it
+#
+# Everything from here on was measured beforehand on the demo data and is read from `data/benchmarks/`:
+# every variant with several seeds, judged on *validation* rows. The test rows are kept for the very end; who
+# chooses by the test has none. One choice is changed at a time. A dot is a seed, a bar their mean. A
+# choice counts as better or worse only if its mean differs from the full model's by more than two
+# standard errors; the spread over seeds is taken from the whole study. *Put the optimisers in order before you look.*
+
+# %%
+optim = benchmark("optim")
+full = optim[optim.variant == "full"].iloc[0]
+print(f"{optim.seed.nunique()} seeds, {full.n_train:,} training rows, {full.epochs} epochs, "
+      f"{full.n_params:,} weights")
+study_plots.variants(optim[optim.group != "size"], card.label_source);
+
+# %%
+for verdict, variants in study_plots.verdicts(optim[optim.group != "size"]).items():
+    print(f"{verdict}: {variants}")
+
+# %% [markdown]
+# Mind what such a study says: this choice, with these rows and epochs, all others held fixed. A rate
+# of learning that is best for one optimiser need not be so for another. And an epoch is not a minute.
+# Muon makes every step of a weight matrix orthogonal, by matrix products in numbers of 16 bits that a
+# graphics card is quick at and most processors are not:
+
+# %%
+optimisers = optim[optim.group.isin(["optimiser", "reference"])].replace({"full": "adamw (full)"})
+optimisers.groupby("variant")[["eform_mae", "train_s_per_epoch"]].mean().sort_values("eform_mae").round(2)
+
+# %% [markdown]
+# The kit's models were trained with AdamW. Who has a graphics card, or patience, should try Muon.
+#
+# ## 9 · What helps, and what does not
+#
+# An **ablation** takes one part away at a time and trains anew. If the error grows, the part helped. If
+# nothing changes, the part is not needed *on these data*; if the error falls, it did harm. Negative
+# results belong into the table. *Guess first:* which part will be missed most? Think of section 3: how
+# much can attention bring in cells as small as these?
+
+# %%
+ablation = benchmark("ablation")
+study_plots.variants(ablation, card.label_source);
+
+# %%
+for verdict, variants in study_plots.verdicts(ablation).items():
+    print(f"{verdict}: {variants}")
+
+# %%
+study_plots.changes(ablation).style.format(
+    {"eform_mae": "{:.3f}", "change": "{:+.3f}", "percent": "{:+.1f}"}
+)
+
+# %% [markdown]
+# **Exercise 04-7.** Which variant of `ablation` has the largest mean error (column `eform_mae`, mean
+# over its seeds)? Answer with its name.
+
+# %% tags=["solution"]
+answer = ablation.groupby("variant").eform_mae.mean().idxmax()
+
+# %%
+check("04-7", answer)
+
+# %% [markdown]
+# ## 10 · Width and depth
+#
+# More weights, better answers? Only while there are rows enough to pin them down, and every weight
+# costs time.
+
+# %%
+study_plots.sizes(optim[optim.group.isin(["size", "reference"])], card.label_source);
+
+# %% [markdown]
+# ## 11 · Before relaxation, and with few rows
+#
+# Who *screens* candidates has no relaxed structure: relaxing is the dear part. So the kit ships models
+# for both tasks: from the **relaxed** structure, the usual benchmark, and from the **unrelaxed** one,
+# which a recipe places in a moment. Here is each on both kinds of the same test structures. *Guess
+# first:* what does it cost not to know the relaxed positions? And what does a model say that was
+# trained on the other kind?
+
+# %%
+models = benchmark("models_demo")
+usual = models[models.split.str.startswith("random")]
+positions = benchmark("positions")
+named = positions.assign(model=positions.model + ", from " + positions.input)
+result_plots.model_errors(named, card.label_source);
+
+# %% [markdown]
+# The means, and beside them the best model without a network (trained for each, on all test rows):
+
+# %%
+trees = usual[usual.model.str.startswith("lightgbm")].groupby("input").eform_mae.mean()
+by_input = positions.pivot_table(index="model", columns="input", values="eform_mae")
+by_input.loc["lightgbm, one for each"] = trees
+by_input.style.format("{:.3f}").set_caption("mean absolute error (eV), by what is given")
+
+# %% [markdown]
+# **Transfer.** Labels are dear; somebody else's may be at hand. A model that has learned from the demo
+# data, whose labels come from a potential, is trained further on few rows of 2DMD, whose labels are
+# DFT's; beside it one that starts from nothing. *Guess first:* does the head start help, and until
+# when?
+
+# %%
+transfer = benchmark("transfer")
+learning = transfer[transfer.group.isin(["from scratch", "fine-tuned"])]
+study_plots.transfer(learning, SOURCES["2dmd"].label_source);
+
+# %%
+by_rows = learning.groupby(["n_train", "group"]).eform_mae.mean().unstack()
+print("error of the fine-tuned model as a share of the other's:")
+(by_rows["fine-tuned"] / by_rows["from scratch"]).rename("share").to_frame().T.style.format("{:.2f}")
+
+# %% [markdown]
+# ## 12 · What it costs
+#
+# Local layers cost as much as there are bonds, attention as much as there are pairs. Dotted lines show
+# what "linear" and "square" mean. *Guess first:* from which size on is the global part the larger one?
+
+# %%
+scaling = benchmark("scaling")
+study_plots.cost(scaling, "n_atoms", "atoms in the cell", slopes=(1, 2));
+
+# %%
+by_size = scaling.pivot_table(index="n_atoms", columns="part", values="ms")
+dearer = by_size.index[by_size["global"] > by_size["local"]]
+print(f"attention costs more than the local layers from {dearer[0]} atoms on" if len(dearer)
+      else f"attention costs less than the local layers up to {by_size.index[-1]} atoms")
+last = by_size.iloc[-1]
+print(f"{last.name} atoms: the whole model {last['whole'] / 1000:.2f} s, ALIGNN {last['alignn'] / 1000:.2f} s")
+
+# %%
+study_plots.throughput(speed);
+
+# %% [markdown]
+# ## 13 · The hybrid beside the others
+#
+# The test rows at last, same split and seeds for all. The dotted line is the aim.
+
+# %%
+relaxed = usual[usual.input == "relaxed"]
+ax = result_plots.model_errors(relaxed, card.label_source)
+ax.axvline(study_plots.ENERGY_AIM, color="black", ls=":", label="aim")
+ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False);
+
+# %% [markdown]
+# What was wanted of this model before it was built, and what came of it. Speeds are at equal width.
+
+# %%
+study_plots.aims(models, speed).style.format({"reached": "{:.2f}"})
+
+# %% [markdown]
+# And the vacancy that drowned in notebook 03? One missing sulfur atom in ever larger sheets of MoS$_2$,
+# nothing relaxed. The models have seen small cells only. *Guess first:* which line is flat?
+
+# %%
+cells = (3, 4, 6, 8, 12)
+drowned = pd.DataFrame(index=cells)
+for name in ("alignn", "hybrid", "hybrid-unrelaxed"):
+    model, card = load_model(shipped_run(name).folder)
+    config = replace(card.graph, positions="relaxed")  # a structure by itself has one kind of positions
+    sheets = [build_graph(make_defect(unit, (n, n, 1), site, "").atoms, config, unit) for n in cells]
+    with torch.no_grad():
+        drowned[name] = [model(graph).eform.item() for graph in sheets]
+drowned.plot(marker="o", figsize=(8, 3.4), color=[result_plots.GREY, result_plots.BLUE, result_plots.ORANGE])
+plt.xlabel("supercell, n x n unit cells")
+plt.ylabel(f"formation energy,\n{card.label_source} (eV)")
+plt.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False);
+
+# %% [markdown]
+# A mean over all atoms dilutes the defect, attention and the learned weights dilute it less. That the
+# answer still depends on the cell says that these models learned from cells of one size.
+#
+# **Exercise 04-8.** By which factor is the hybrid's error (`eform_mae` in `relaxed`, mean over seeds)
+# smaller than ALIGNN's? And than LightGBM's, the best model without a network? Answer with the pair; a
+# number below one means that it is larger.
+
+# %% tags=["solution"]
+mean_error = relaxed.groupby("model").eform_mae.mean()
+answer = (mean_error["alignn"] / mean_error["hybrid"], mean_error["lightgbm"] / mean_error["hybrid"])
+
+# %%
+check("04-8", answer)
+
+# %% [markdown]
+# ## Summary
+#
+# * Beyond layers times cutoff, a local model is blind, exactly. Attention joins every pair of atoms.
+# * A score is query times key, plus what the distance says, plus what the kinds of sites say.
+# * Minimum images answer for the cell, sums over images for the crystal. The labels are those of a
+#   periodic array of defects.
+# * Sums over pairs of bonds cost no more than the bonds, by the addition theorem; and a sum tells
+#   apart what a mean cannot.
+# * Choose by validation, over seeds, one thing at a time, and say what did not help.
+#
+# **Further reading.** A. Vaswani et al., *Attention is all you need*, NeurIPS 2017, arXiv:1706.03762.
+# T. Taniai et al., *Crystalformer: infinitely connected attention for periodic structure encoding*,
+# ICLR 2024, arXiv:2403.11686. K. Yan et al., *Periodic graph transformers for crystal material
+# property prediction*, NeurIPS 2022, arXiv:2209.11807. A. P. Bartók, R. Kondor and G. Csányi, *On
+# representing chemical environments*, Phys. Rev. B **87**, 184115 (2013). R. Xiong et al., *On layer
+# normalization in the transformer architecture*, ICML 2020, arXiv:2002.04745.
