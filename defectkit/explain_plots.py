@@ -14,6 +14,7 @@ from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
+from matplotlib.colorbar import Colorbar
 from matplotlib.patches import Polygon
 
 from defectkit.graphs.build import CrystalGraph
@@ -75,7 +76,8 @@ def weight_by_distance(
     ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=label)
     ax.set_ylim(0, top if top > 0 else None)
     if above:
-        ax.set_title(f"{above} of {len(table):,} nodes lie above the frame", size=9, loc="right")
+        ax.text(0.02, 0.98, f"{above} of {len(table):,} nodes\nlie above the frame", size=9,
+                va="top", transform=ax.transAxes)  # fmt: skip
     ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
     return ax
 
@@ -88,6 +90,7 @@ def lattice_map(
     query: int | None = None,
     copies: int = 1,
     ax: Axes | None = None,
+    bar: Colorbar | None = None,
 ) -> Axes:
     """Atoms seen from above, coloured by a value; those of lower layers are drawn first.
 
@@ -102,6 +105,7 @@ def lattice_map(
         query: a node to mark by a square, the one that asks.
         copies: of the cell on every side, of which the figure shows the nearest part.
         ax: where to draw; a new figure where it is not given.
+        bar: a colour bar to bring up to date; a new one where it is not given.
     """
     ax = ax or plt.subplots(figsize=(6, 5), layout="constrained")[1]
     pos, cell = graph.pos.detach().numpy(), graph.cell[0].detach().numpy()
@@ -118,18 +122,20 @@ def lattice_map(
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell[:2, :2]
     corners += pos[:, :2].mean(axis=0) - corners.mean(axis=0)  # the cell may begin anywhere
     low, high = _frame(np.concatenate([pos[:, :2], corners]), 0.2 if copies else 0.0)
-    for step in sorted(product(range(-copies, copies + 1), repeat=2), key=lambda s: s == (0, 0)):
-        places = pos[order, :2] + np.array(step) @ cell[:2, :2]
+    steps = np.array(list(product(range(-copies, copies + 1), repeat=2)))
+    for own in (False, True):
+        shifts = steps[(steps == 0).all(axis=1) == own] @ cell[:2, :2]
+        # Layer by layer: all copies of a lower atom come before a higher one.
+        places = (pos[order, None, :2] + shifts).reshape(-1, 2)
+        nodes = np.repeat(np.arange(len(order)), len(shifts))
         here = ((places > low - 1) & (places < high + 1)).all(axis=1)
-        if not here.any():
-            continue
-        own = step == (0, 0)
+        places, nodes = places[here], nodes[here]
         discs = EllipseCollection(
-            size[here], size[here], np.zeros(here.sum()), units="xy", offsets=places[here],
-            offset_transform=ax.transData, facecolors=faces[here], alpha=1.0 if own else 0.45,
-            edgecolors=np.where(defect[here], DEFECT_COLOUR, "#333333"),
-            linewidths=np.where(defect[here], 2.2, 0.5),
-            linestyles=np.where(z[here] > 0, "-", "--").tolist(), zorder=3 if own else 2,
+            size[nodes], size[nodes], np.zeros(len(nodes)), units="xy", offsets=places,
+            offset_transform=ax.transData, facecolors=faces[nodes], alpha=1.0 if own else 0.45,
+            edgecolors=np.where(defect[nodes], DEFECT_COLOUR, "#333333"),
+            linewidths=np.where(defect[nodes], 2.2, 0.5),
+            linestyles=np.where(z[nodes] > 0, "-", "--").tolist(), zorder=3 if own else 2,
         )  # fmt: skip
         ax.add_collection(discs)
     if query is not None:
@@ -141,7 +147,11 @@ def lattice_map(
            xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # fmt: skip
     if label:
         colours = plt.cm.ScalarMappable(norm, cmap)
-        ax.figure.colorbar(colours, ax=ax, label=label, shrink=0.85, pad=0.02)
+        if bar is None:
+            bar = ax.figure.colorbar(colours, ax=ax, shrink=0.85, pad=0.02)
+        else:
+            bar.update_normal(colours)
+        bar.set_label(label)
     return ax
 
 
@@ -162,28 +172,38 @@ def _frame(points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
     return points.min(axis=0) - room, points.max(axis=0) + room
 
 
-def head_maps(graph: CrystalGraph, maps: np.ndarray, query: int | None = None) -> np.ndarray:
+def head_maps(
+    graph: CrystalGraph,
+    maps: np.ndarray,
+    query: int | None = None,
+    axes: np.ndarray | None = None,
+    bar: Colorbar | None = None,
+) -> np.ndarray:
     """All heads as small maps, a row a layer, with one scale of colours for all.
 
     Args:
         graph: a single graph.
         maps: (L, H, n, n), of `explain.attention_maps`.
         query: the node that asks; the mean over the defect's nodes where it is not given.
+        axes: (L, H), where to draw; a new figure where they are not given.
+        bar: the colour bar of those axes.
     """
     rows, columns, n, _ = maps.shape
     asking = np.flatnonzero(graph.is_defect.numpy()) if query is None else [query]
     shown = maps[:, :, asking].mean(axis=2) * n  # (L, H, n)
     limits = 0.0, float(shown.max())
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.6 * columns + 0.9, 2.7 * rows), layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    if axes is None:
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(2.6 * columns + 0.9, 2.7 * rows), layout="constrained",
+            squeeze=False,
+        )  # fmt: skip
+        bar = figure.colorbar(plt.cm.ScalarMappable(), ax=axes, shrink=0.8, pad=0.01)
     for layer, head in np.ndindex(rows, columns):
         ax = axes[layer, head]
         lattice_map(graph, shown[layer, head], "", limits, query, copies=0, ax=ax)
         ax.set(title=f"layer {layer}, head {head}", xlabel="", ylabel="", xticks=[], yticks=[])
-    colours = plt.cm.ScalarMappable(plt.Normalize(*limits), CMAP)
-    figure.colorbar(colours, ax=axes, label=RELATIVE, shrink=0.8, pad=0.01)
+    bar.update_normal(plt.cm.ScalarMappable(plt.Normalize(*limits), CMAP))
+    bar.set_label(RELATIVE)
     return axes
 
 

@@ -418,3 +418,30 @@ def test_a_preferred_direction_is_found():
     assert rows.ratio["b"] == pytest.approx(0.5)
     assert rows.nodes["diagonal"] == 0
     assert np.isnan(rows.ratio["diagonal"])
+
+
+# A survey
+
+
+def test_a_survey_keeps_what_was_asked_of_every_score(graph):
+    other = graph.clone()
+    other.uid = "another"
+    table = explain.score_table(small_model("hybrid"), [graph, other])
+    found = explain.survey(table)
+    assert found.index.tolist() == [graph.uid, "another"]
+    shares = explain.shares(table, "occlusion")
+    assert np.allclose(explain.near(found)["occlusion"].gain, shares.gain)
+    assert "relaxation" not in explain.near(found)  # no record, no relaxation
+    rho = explain.rank_correlations(table, ["attention"], ["gradient"])
+    kept = explain.correlations(found)
+    kept = kept[(kept["first"] == "attention") & (kept["second"] == "gradient")]
+    assert np.allclose(kept.rho, rho.rho)
+    given = explain.rank_correlations(table, ["attention"], ["gradient"], "host", True)
+    assert np.allclose(found["rho given attention gradient"], given.rho)
+
+
+def test_a_survey_of_attention_alone_holds_nothing_else(graph):
+    table = explain.attention_table(small_model("hybrid"), [graph])
+    found = explain.survey(table.rename(columns={"weight": "attention"}))
+    assert list(explain.near(found)) == ["attention"]
+    assert explain.correlations(found).empty

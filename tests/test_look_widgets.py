@@ -4,6 +4,8 @@ In a browser they are drawn by the notebooks that use them.
 """
 
 import sys
+import time
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -202,3 +204,44 @@ def test_browser_shows_the_row_that_is_clicked(browser):
     assert browser.crystal.values is None
     browser.rows.value = None
     assert browser.place.children == ()
+
+
+def test_a_sheet_shows_what_a_new_drawing_would(explorer):
+    explorer.head.value = 1
+    explorer.query.value = 5
+    explorer.query.value = 7
+    shown = plt.imread(BytesIO(explorer.picture.value))
+    sheet = explorer._sheet
+    sheet.canvas.draw()
+    anew = np.asarray(sheet.canvas.buffer_rgba()) / 255
+    assert shown.shape == anew.shape
+    assert np.abs(shown - anew).mean() < 0.002  # legends and ticks may lie over or under points
+
+
+def test_frames_are_drawn_once_a_structure(explorer, monkeypatch):
+    drawn = []
+    canvas = explorer._sheet.canvas
+    whole = canvas.draw
+    monkeypatch.setattr(canvas, "draw", lambda: (drawn.append(1), whole()))
+    for head in (0, 1):
+        explorer.head.value = head
+    assert drawn == []
+    explorer.structure.value = "MoS2_W_sub0"
+    assert len(drawn) <= 1
+
+
+@pytest.mark.slow
+def test_a_change_is_answered_within_200_ms():
+    import torch
+
+    site = next(s for s in find_sites(UNIT) if s.name == "vac1")
+    atoms = make_defect(UNIT, (5, 5, 1), site, "").atoms
+    graph = build_graph(atoms, CONFIG, UNIT, dtype=torch.float64)
+    assert len(graph.z) == 75
+    explorer = AttentionExplorer(small_model("hybrid", CONFIG), [graph])
+    times = []
+    for head in (0, 1, 0, 1, 0):
+        begin = time.process_time()  # others on the machine do not count
+        explorer.head.value = head
+        times.append(time.process_time() - begin)
+    assert np.median(times) < 0.2

@@ -21,7 +21,16 @@ from defectkit import DefectkitError
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer")
-BENCHES = ("graphs", "models", "tuning", "throughput", "scaling", "positions", *STUDIES)
+BENCHES = (
+    "graphs",
+    "models",
+    "tuning",
+    "throughput",
+    "scaling",
+    "positions",
+    "attention",
+    *STUDIES,
+)
 ON_DATA = ("models",)
 REPEATS = 3
 

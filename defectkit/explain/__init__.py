@@ -1,7 +1,8 @@
 """What a trained model looks at, and whether that says anything about why it answers as it does.
 
 `nodes` says where every node lies seen from the defect, `attention` reads the weights, and
-`attribution` asks the model itself by changing its input; `agreement` sets them side by side.
+`attribution` asks the model itself by changing its input; `agreement` sets them side by side, and
+`survey` keeps of it one row a structure.
 """
 
 from defectkit.explain.agreement import (
@@ -23,16 +24,19 @@ from defectkit.explain.attention import (
 )
 from defectkit.explain.attribution import gradients, occlusion, relaxation, score_table
 from defectkit.explain.nodes import node_table
+from defectkit.explain.survey import correlations, near, survey
 
 __all__ = [
     "anisotropy",
     "attention_maps",
     "attention_table",
     "combine",
+    "correlations",
     "decay_length",
     "decay_lengths",
     "element_shares",
     "gradients",
+    "near",
     "node_table",
     "occlusion",
     "rank_correlations",
@@ -41,6 +45,7 @@ __all__ = [
     "seen_by",
     "shares",
     "summary",
+    "survey",
     "untrained",
     "without",
 ]

@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 from defectkit.explain import attention_maps, combine, node_table, seen_by
 from defectkit.explain_plots import RELATIVE, head_maps, lattice_map, weight_by_distance
 from defectkit.graphs.build import CrystalGraph
-from defectkit.widgets.picture import Pictured, png
+from defectkit.widgets.picture import Pictured, Sheet
 from defectkit.widgets.structure import StructureView
 
 ALL = -1
@@ -62,6 +61,7 @@ class AttentionExplorer(_Explored):
     def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph], size: str = "320px"):
         super().__init__(model, graphs)
         self.size, self._quiet = size, False
+        self._sheet = Sheet((11, 4), (1.2, 1), barred=1)
         layers, heads = self.maps.shape[:2]
         every = [("all", ALL)]
         self.layer = ipywidgets.Dropdown(options=every + _counted(layers), description="layer")
@@ -102,14 +102,10 @@ class AttentionExplorer(_Explored):
         limits = 0.0, float(self.weights.max())
         self._place_crystal(limits)
         centre = "the defect" if single is None else f"node {single}, which asks"
-        # A fixed frame: to find the best one takes longer than to draw.
-        figure, axes = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[1.2, 1])
-        figure.subplots_adjust(left=0.05, right=0.99, bottom=0.13, top=0.96, wspace=0.2)
-        lattice_map(graph, self.weights, RELATIVE, limits, single, ax=axes[0])
-        weight_by_distance(table.assign(relative=self.weights), centre=centre, ax=axes[1])
-        for ax in axes:
-            ax.locator_params(nbins=5)  # labels of ticks are half of the time
-        self.picture.value = png(figure)
+        left, right = self._sheet.wipe()[0]
+        lattice_map(graph, self.weights, RELATIVE, limits, single, ax=left, bar=self._sheet.bar)
+        weight_by_distance(table.assign(relative=self.weights), centre=centre, ax=right)
+        self.picture.value = self._sheet.png()
 
     def _place_crystal(self, limits: tuple[float, float]) -> None:
         if self.crystal is not None:
@@ -141,12 +137,17 @@ class HeadGallery(_Explored):
 
     def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph]):
         super().__init__(model, graphs)
+        layers, heads = self.maps.shape[:2]
+        edges = (0.01, 1.1, 0.02, 1 - 0.1 / layers, 0.06)
+        size = 2.6 * heads + 0.9, 2.7 * layers
+        self._sheet = Sheet(size, (1,) * heads, layers, edges)
         self.structure.observe(lambda change: self._show(), names="value")
         self._show()
         self.children = [self.structure, self.picture]
 
     def _show(self) -> None:
-        self.picture.value = png(head_maps(self.graph, self.maps)[0, 0].figure)
+        head_maps(self.graph, self.maps, axes=self._sheet.wipe(), bar=self._sheet.bar)
+        self.picture.value = self._sheet.png()
 
 
 def _counted(number: int) -> list[tuple[str, int]]:

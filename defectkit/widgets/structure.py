@@ -16,7 +16,7 @@ from defectkit.graph_plots import GHOST
 from defectkit.graphs.build import CrystalGraph
 from defectkit.plots import DEFECT_COLOUR
 from defectkit.records import SiteKind
-from defectkit.widgets.picture import Pictured, png
+from defectkit.widgets.picture import Pictured, Sheet
 
 
 def view_defect(atoms: Atoms, defect_indices, vacancies=(), size: str = "400px"):
@@ -104,6 +104,7 @@ class StructureView(Pictured):
         self.graph, self.table, self.copies = graph, table, copies
         self.legend = ipywidgets.HTML()
         self.reading = ipywidgets.HTML("Click an atom to read its values.")
+        self._sheet = Sheet((6, 4.6), edges=(0.11, 0.98, 0.11, 0.97, 0)) if flat else None
         self.view = self._new_view(size)
         self.colour(values, label, limits)
         self.observe(lambda change: self._read(), names="selected")
@@ -130,11 +131,13 @@ class StructureView(Pictured):
             self.legend.value = _legend(norm, cmap, label)
         if self.view is not None:
             self.view.set_representations(self._representations(norm, cmap))
-        if self.picture.layout.display != "none":
-            figure, ax = plt.subplots(figsize=(6, 4.6), layout="constrained")
-            copies = int(max(self.copies) > 1)
-            lattice_map(self.graph, self.values, label, limits, copies=copies, ax=ax)
-            self.picture.value = png(figure)
+        if self._sheet and self.picture.layout.display != "none":
+            ax, copies = self._sheet.wipe()[0, 0], int(max(self.copies) > 1)
+            self._sheet.bar.ax.set_visible(self.values is not None)
+            lattice_map(
+                self.graph, self.values, label, limits, copies=copies, ax=ax, bar=self._sheet.bar
+            )
+            self.picture.value = self._sheet.png()
         self._read()
 
     def _new_view(self, size: str):
