@@ -17,6 +17,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.patches import Polygon
 
+from defectkit.explain import summary
 from defectkit.graphs.build import CrystalGraph
 from defectkit.plots import DEFECT_COLOUR
 from defectkit.result_plots import BLUE, GREEN, GREY, ORANGE
@@ -76,7 +77,7 @@ def weight_by_distance(
     ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=label)
     ax.set_ylim(0, top if top > 0 else None)
     if above:
-        ax.text(0.02, 0.98, f"{above} of {len(table):,} nodes\nlie above the frame", size=9,
+        ax.text(0.09, 0.98, f"{above} of {len(table):,} nodes\nlie above the frame", size=9,
                 va="top", transform=ax.transAxes)  # fmt: skip
     ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
     return ax
@@ -99,7 +100,8 @@ def lattice_map(
 
     Args:
         graph: a single graph.
-        values: (n,) of its nodes; None colours atoms by element, without a colour bar.
+        values: (n,) of its nodes, those not known (NaN) are white; None colours atoms by element,
+            without a colour bar.
         label: what the values are, with their unit; no colour bar where it is empty.
         limits: ends of the colour scale; those of the values where not given.
         query: a node to mark by a square, the one that asks.
@@ -119,6 +121,7 @@ def lattice_map(
         values = np.asarray(values, dtype=float)
         norm, cmap = colours_of(values, limits)
         faces = plt.get_cmap(cmap)(norm(values[order]))
+        faces[np.isnan(values[order])] = 1.0
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell[:2, :2]
     corners += pos[:, :2].mean(axis=0) - corners.mean(axis=0)  # the cell may begin anywhere
     low, high = _frame(np.concatenate([pos[:, :2], corners]), 0.2 if copies else 0.0)
@@ -260,3 +263,81 @@ def share_bars(shares: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Ax
     ax.set(xlabel="share of the score, mean over structures", xlim=(0, 1))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     return ax
+
+
+def rings(
+    tables: Mapping[str, pd.DataFrame],
+    column: str = "relative",
+    label: str = RELATIVE,
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean score of the host's atoms by their distance from the defect, a line a table.
+
+    Every structure counts once in a ring of 1 Å; the bars are intervals (95 %) over structures.
+    Rings that fewer than five structures reach are left out.
+
+    Args:
+        tables: by name; columns uid, distance (Å), defect and the score.
+        column: the score, one where it is uniform.
+        label: what the score is.
+        ax: where to draw; a new figure where it is not given.
+    """
+    ax = ax or plt.subplots(figsize=(8.5, 3.8), layout="constrained")[1]
+    for place, ((name, table), colour) in enumerate(zip(tables.items(), COLOURS)):
+        host = table[~table.defect].assign(ring=lambda t: np.floor(t.distance))
+        single = host.groupby(["uid", "ring"])[column].mean().reset_index()
+        found = summary(single, column, "ring").sort_values("ring")
+        found = found[found.structures >= 5]
+        reach = np.abs(found[["lo", "hi"]].to_numpy().T - found["mean"].to_numpy())
+        shift = 0.5 + 0.06 * (place - (len(tables) - 1) / 2)  # bars would hide each other
+        ax.errorbar(found.ring + shift, found["mean"], yerr=reach, marker="o", ms=4, capsize=2,
+                    color=colour, label=f"{name}, {table.uid.nunique()} structures")  # fmt: skip
+    ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
+    ax.set(xlabel="distance from the defect, nearest image (Å)", ylabel=label)
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return ax
+
+
+def by_element(table: pd.DataFrame, column: str = "relative", label: str = RELATIVE) -> Axes:
+    """A score of the nodes of one structure, element by element.
+
+    Args:
+        table: of one structure; columns symbol, defect and the score.
+        column: the score, one where it is uniform.
+        label: what the score is.
+    """
+    symbols = sorted(table.symbol.unique())
+    ax = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
+    rng = np.random.default_rng(0)  # spread sideways, or equal values would be one point
+    for defect, colour, marker in ((False, BLUE, "o"), (True, DEFECT_COLOUR, "D")):
+        rows = table[table.defect == defect]
+        x = rows.symbol.map(symbols.index) + rng.uniform(-0.2, 0.2, len(rows))
+        name = "a node of the defect" if defect else "an atom of the host"
+        ax.plot(x, rows[column], marker, ms=6, mew=0, color=colour, alpha=0.7, label=name)
+    ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
+    ax.set_xticks(range(len(symbols)), symbols)
+    ax.set(ylabel=label, xlim=(-0.5, len(symbols) - 0.5))
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return ax
+
+
+def score_maps(graph: CrystalGraph, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Several scores of one structure side by side, each with a scale of its own.
+
+    Args:
+        graph: a single graph.
+        scores: (n,) of its nodes, by what they are with their unit.
+    """
+    _, axes = plt.subplots(
+        1, len(scores), figsize=(3.4 * len(scores), 3), layout="constrained", squeeze=False,
+        sharey=True,
+    )  # fmt: skip
+    for ax, (label, values) in zip(axes[0], scores.items()):
+        lattice_map(graph, values, "", copies=0, ax=ax)
+        colours = plt.cm.ScalarMappable(*colours_of(np.asarray(values, dtype=float)))
+        ax.figure.colorbar(colours, ax=ax, label=label, location="top", shrink=0.85)
+        ax.set(ylabel="")
+    axes[0, 0].set_ylabel("y (Å)")
+    return axes[0]

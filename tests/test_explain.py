@@ -445,3 +445,42 @@ def test_a_survey_of_attention_alone_holds_nothing_else(graph):
     found = explain.survey(table.rename(columns={"weight": "attention"}))
     assert list(explain.near(found)) == ["attention"]
     assert explain.correlations(found).empty
+
+
+def test_expectations_are_judged_by_their_interval():
+    columns = {"defect attention": 0.4, "first_shell attention": 0.2, "uniform_defect": 0.1,
+               "uniform_first_shell": 0.2, "label": 0.0}  # fmt: skip
+    rows = [
+        {
+            "model": model,
+            "uid": str(k),
+            "predicted": size * (1 + k / 10),
+            **columns,
+            **{f"rho all attention {s}": (-1) ** k for s in ("occlusion", "gradient")},
+            "rho all attention relaxation": 0.5 + k / 10,
+        }
+        for model, size in (
+            ("trained", 0.1),
+            ("untrained", 1.0),
+            ("without phi", 0.1),
+            ("without psi", 0.05),
+            ("without content", 0.2),
+        )  # fmt: skip
+        for k in range(4)
+    ]
+    lengths = pd.DataFrame({"settled": [True, False]})
+    found = explain.expectations(pd.DataFrame(rows), lengths)
+    assert found.holds.tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert found.measured.iloc[0] == pytest.approx(0.6)
+    assert found.measured.iloc[-1] == 1

@@ -104,3 +104,31 @@ def test_share_bars_add_up(graph):
     shares = explain.shares(decaying(graph), "relative")
     ax = explain_plots.share_bars({"by hand": shares})
     assert sum(bar.get_width() for bar in ax.patches) == pytest.approx(shares.near.iloc[0])
+
+
+def test_rings_count_every_structure_once(graph):
+    tables = []
+    for number in range(6):
+        table = explain.node_table(graph).assign(uid=f"s{number}")
+        tables.append(table.assign(relative=np.where(table.distance < 3, 1.0 + number, 1.0)))
+    ax = explain_plots.rings({"all": pd.concat(tables)})
+    line = ax.containers[0].lines[0]
+    assert line.get_xdata()[0] == pytest.approx(2.5)
+    assert line.get_ydata()[0] == pytest.approx(3.5)
+    assert labels(ax) == ["uniform", "all, 6 structures"]
+
+
+def test_scores_stand_side_by_side_and_the_unknown_is_white(graph):
+    values = np.ones(len(graph.z))
+    values[3] = np.nan
+    axes = explain_plots.score_maps(graph, {"one (eV)": np.arange(len(graph.z)), "two": values})
+    discs = next(c for c in reversed(axes[1].collections) if isinstance(c, EllipseCollection))
+    order = np.argsort(graph.pos[:, 2].numpy(), kind="stable")
+    white = (discs.get_facecolors()[:, :3] == 1).all(axis=1)
+    assert order[white].tolist() == [3]
+
+
+def test_every_element_has_its_place(graph):
+    ax = explain_plots.by_element(decaying(graph))
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["Mo", "S", "V_S"]
+    assert len(ax.lines[0].get_xdata()) == len(graph.z) - 1

@@ -14,6 +14,7 @@ from model_cases import small_model
 
 from defectkit.data import Dataset
 from defectkit.explain import attention_maps
+from defectkit.graph_plots import GHOST
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.records import DefectRecord
 from defectkit.structures.defects import find_sites, make_defect
@@ -77,6 +78,14 @@ def test_atoms_have_the_colour_of_their_value(vacancy):
     assert shown[-1]["type"] == "unitcell"
     assert view.legend.value.startswith("0 <span")
     assert view.legend.value.endswith("1 &nbsp;eV")
+
+
+def test_a_value_that_is_not_known_has_no_colour_of_the_scale(vacancy):
+    values = np.ones(len(vacancy.z))
+    values[vacancy.is_vacancy.numpy()] = np.nan
+    view = StructureView(vacancy, values, "Å", limits=(0, 2))
+    (ghost,) = (s for s in representations(view) if s.get("radiusType") == "size")
+    assert ghost["color"] == GHOST
 
 
 def test_copies_are_coloured_like_their_atoms_and_read_like_them(vacancy):

@@ -24,7 +24,7 @@ from defectkit.explain.attention import (
 )
 from defectkit.explain.attribution import gradients, occlusion, relaxation, score_table
 from defectkit.explain.nodes import node_table
-from defectkit.explain.survey import correlations, near, survey
+from defectkit.explain.survey import correlations, expectations, near, survey
 
 __all__ = [
     "anisotropy",
@@ -35,6 +35,7 @@ __all__ = [
     "decay_length",
     "decay_lengths",
     "element_shares",
+    "expectations",
     "gradients",
     "near",
     "node_table",

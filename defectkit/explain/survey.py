@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from defectkit.evaluate import interval
 from defectkit.explain.agreement import element_shares, rank_correlations, shares
 
 SURVEYED = ("attention", "asked_by_all", "occlusion", "gradient", "relaxation")
@@ -75,3 +76,48 @@ def near(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             )
             found[score]["gain"] = found[score].near / found[score].uniform_near
     return found
+
+
+def expectations(table: pd.DataFrame, lengths: pd.DataFrame) -> pd.DataFrame:
+    """What attention was expected to show, and what came of it.
+
+    Args:
+        table: of `defectkit bench attention`: surveys of the models "trained", "untrained" and
+            "without PART", with columns uid, model, predicted and label (eV).
+        lengths: of `decay_lengths`, a row a type of defect.
+
+    Returns:
+        A row an expectation: measured, lo and hi (interval over structures, 95 %), `above`, what
+        lo has to exceed, and `holds`. Errors are compared structure by structure (eV).
+    """
+    models = {name: rows.set_index("uid") for name, rows in table.groupby("model")}
+    trained, untrained = models["trained"], models["untrained"]
+    close, before = near(trained)["attention"], near(untrained)["attention"].near
+    error = {name: (rows.predicted - rows.label).abs() for name, rows in models.items()}
+    asked = [
+        ("the defect and its first shell hold most of the weight", close.near, 0.5),
+        ("they hold more than if it were uniform", close.near - close.uniform_near, 0.0),
+        ("they hold more than before training", close.near - before, 0.0),
+        *(
+            (f"attention ranks nodes as {name}", trained[f"rho all attention {score}"], 0.0)
+            for score, name in (
+                ("occlusion", "occlusion does"),
+                ("gradient", "the gradient does"),
+                ("relaxation", "they moved in the relaxation"),
+            )
+        ),
+        *(
+            (f"without {name} the error grows (eV)", error[f"without {part}"] - error["trained"], 0)
+            for part, name in (("phi", "φ"), ("psi", "ψ"), ("content", "query times key"))
+        ),
+    ]
+    rows = []
+    for name, values, above in asked:
+        values = values.dropna()
+        low, high = interval(values.to_numpy())
+        rows.append((name, values.mean(), low, high, above, low > above))
+    settled = lengths.settled.sum()
+    name = "types of defects with a settled decay length, all of them wanted"
+    rows.append((name, settled, settled, settled, len(lengths) - 1, settled == len(lengths)))
+    columns = ["expected", "measured", "lo", "hi", "above", "holds"]
+    return pd.DataFrame(rows, columns=columns).set_index("expected")

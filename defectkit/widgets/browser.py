@@ -8,6 +8,7 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 from defectkit.explain import relaxation
 from defectkit.graphs.build import GraphConfig, build_graph
+from defectkit.widgets.picture import Pictured
 from defectkit.widgets.structure import StructureView
 
 ANY = "any"
@@ -16,7 +17,7 @@ LISTED = 200  # rows shown at a time
 GRAPH = GraphConfig(cutoff=4.0, angle_cutoff=None, all_pairs=False)
 
 
-class DatabaseBrowser(ipywidgets.VBox):
+class DatabaseBrowser(Pictured):
     """Filter the rows of a data set, click one, see its structure.
 
     Atoms are coloured by how far they moved in the relaxation, where the source says so.
@@ -31,6 +32,7 @@ class DatabaseBrowser(ipywidgets.VBox):
         rows: the list of rows; its `value` is the uid that is shown.
         found: the table of the rows that the filters leave.
         crystal: the `StructureView` of the row chosen, or None.
+        picture: of that structure, for pages without widgets.
     """
 
     def __init__(self, dataset: Dataset, size: str = "360px"):
@@ -84,18 +86,20 @@ class DatabaseBrowser(ipywidgets.VBox):
     def _show(self) -> None:
         uid = self.rows.value
         if uid is None:
-            self.crystal, self.place.children = None, []
+            self.crystal, self.place.children, self.picture.value = None, [], b""
             return
         record = self.dataset[uid]
         try:
             graph = build_graph(record, GRAPH, self.dataset.hosts.get(record.host))
         except DefectkitError as error:
             self.crystal, self.place.children = None, [ipywidgets.HTML(str(error))]
+            self.picture.value = b""
             return
         values, label = None, ""
         if record.unrelaxed is not None:
             moved = relaxation(record)
-            values = np.concatenate([moved, np.zeros(len(graph.z) - len(moved))])
+            values = np.concatenate([moved, np.full(len(graph.z) - len(moved), np.nan)])
             label = "moved in the relaxation (Å)"
         self.crystal = StructureView(graph, values, label, size=self.size)
+        self.picture.value = self.crystal.picture.value
         self.place.children = [self.crystal]

@@ -71,7 +71,7 @@ class StructureView(Pictured):
 
     Args:
         graph: a single graph; its nodes are the atoms and then the vacancies.
-        values: (n,) of the nodes; None colours atoms by element.
+        values: (n,) of the nodes, NaN where it is not known; None colours atoms by element.
         label: what the values are, with their unit.
         limits: ends of the colour scale; those of the values where not given.
         table: more to read of a clicked atom, a row a node.
@@ -167,7 +167,8 @@ class StructureView(Pictured):
         else:
             shown = [("licorice", bonds | {"color": "#bbbbbb", "radiusScale": 0.4})]
             bins = np.nan_to_num(norm(self.values) * BINS).clip(0, BINS - 1).astype(int)
-            colours = [to_hex(plt.get_cmap(cmap)((k + 0.5) / BINS)) for k in range(BINS)]
+            bins[np.isnan(self.values)] = BINS  # not known
+            colours = [to_hex(plt.get_cmap(cmap)((k + 0.5) / BINS)) for k in range(BINS)] + [GHOST]
             for k in np.unique(bins[~vacant]):
                 sele = self._selection((bins == k) & ~vacant)
                 shown.append(
