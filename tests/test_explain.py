@@ -448,26 +448,16 @@ def test_a_survey_of_attention_alone_holds_nothing_else(graph):
 
 
 def test_expectations_are_judged_by_their_interval():
-    columns = {"defect attention": 0.4, "first_shell attention": 0.2, "uniform_defect": 0.1,
-               "uniform_first_shell": 0.2, "label": 0.0}  # fmt: skip
-    rows = [
-        {
-            "model": model,
-            "uid": str(k),
-            "predicted": size * (1 + k / 10),
-            **columns,
-            **{f"rho all attention {s}": (-1) ** k for s in ("occlusion", "gradient")},
-            "rho all attention relaxation": 0.5 + k / 10,
-        }
-        for model, size in (
-            ("trained", 0.1),
-            ("untrained", 1.0),
-            ("without phi", 0.1),
-            ("without psi", 0.05),
-            ("without content", 0.2),
-        )  # fmt: skip
-        for k in range(4)
-    ]
+    sizes = {"trained": 0.1, "untrained": 1.0, "without phi": 0.1, "without psi": 0.05}
+    same = {"defect attention": 0.4, "first_shell attention": 0.2, "label": 0.0}
+    same |= {"uniform_defect": 0.1, "uniform_first_shell": 0.2}
+    rows = []
+    for model, size in (sizes | {"without content": 0.2}).items():
+        for k in range(4):
+            rho = {f"rho all attention {s}": (-1) ** k for s in ("occlusion", "gradient")}
+            rho["rho all attention relaxation"] = 0.5 + k / 10
+            own = {"model": model, "uid": str(k), "predicted": size * (1 + k / 10)}
+            rows.append(own | same | rho)
     lengths = pd.DataFrame({"settled": [True, False]})
     found = explain.expectations(pd.DataFrame(rows), lengths)
     assert found.holds.tolist() == [
