@@ -4,7 +4,7 @@
 PYTHON := .venv/bin/python
 DEFECTKIT := $(PYTHON) -m defectkit.cli
 
-.PHONY: tour lab test setup notebooks solutions lint clean
+.PHONY: tour lab test setup notebooks solutions figures lint clean
 
 tour: setup
 	@$(DEFECTKIT) tour $(NB) $(if $(FULL),--full)
@@ -25,6 +25,9 @@ notebooks: setup
 
 solutions: setup
 	@$(DEFECTKIT) solutions
+
+figures: setup
+	@$(DEFECTKIT) figures
 
 lint: setup
 	@$(PYTHON) -m ruff check

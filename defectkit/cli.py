@@ -116,6 +116,17 @@ def readme(
 
 
 @app.command()
+def figures(
+    output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("docs/figures"),
+) -> None:
+    """Make the figures of README."""
+    from defectkit import gallery
+
+    for path in gallery.write(output):
+        print(path)
+
+
+@app.command()
 def solutions(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("build/solutions"),
 ) -> None:

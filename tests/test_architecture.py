@@ -32,7 +32,7 @@ LAYERS = [
     {"report"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
-    {"tour", "bench"},
+    {"tour", "bench", "gallery"},
     {"cli"},
 ]
 ALLOWED_SIDEWAYS = {("exercises", "teach")}  # judges register themselves

@@ -61,11 +61,12 @@ print(f"the hybrid, trained on {card.label_source} labels; {len(graphs)} structu
 # ## 1 · What the weights are
 #
 # In every global layer $l$ and every head $h$, node $i$ gives node $j$ the weight
-# $\alpha^{(l,h)}_{ij}$, and a row sums to one. Here is a structure of which atoms are missing, with a node
-# for every vacancy.
+# $\alpha^{(l,h)}_{ij}$, and a row sums to one. Here is a structure of which one atom is missing; the
+# vacancy is a node.
 
 # %%
-uid = trained.index[trained.defecttype == "vacancy"][0]
+vacancies = trained.index[trained.defecttype == "vacancy"]
+uid = next(one for one in vacancies if graphs[one].is_vacancy.sum() == 1)
 graph = graphs[uid]
 maps = explain.attention_maps(model, graph)  # (layers, heads, n, n)
 print(f"{uid}: {graph.num_nodes} nodes, weights {maps.shape}, rows sum to {maps.sum(axis=-1).round(6).min()}")
@@ -73,7 +74,7 @@ explain_plots.head_maps(graph, maps);
 
 # %% [markdown]
 # Each map shows whom the *defect* listens to in one head: bright is heard, dark is not. Red rims mark the
-# defect, crosses its vacancies, the dotted line the cell. The scale is the weight times the number of
+# defect, the cross its vacancy, the dotted line the cell. The scale is the weight times the number of
 # nodes, so that **one is uniform**: as much as everybody would get from a listener without opinion.
 #
 # One picture of a model needs one number an atom, and there are several ways to get it. They are
@@ -148,7 +149,9 @@ StructureView(graph, weights, explain_plots.RELATIVE)
 # distance. *Guess first:* does the weight fall with the distance?
 
 # %%
-several = [graphs[one] for one in trained.reset_index().groupby("defecttype").uid.first()[::-1]]
+chosen = trained.reset_index().groupby("defecttype").uid.first()
+chosen["vacancy"] = uid
+several = [graphs[one] for one in chosen[::-1]]
 AttentionExplorer(model, several)
 
 # %%
