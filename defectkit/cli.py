@@ -127,6 +127,16 @@ def figures(
 
 
 @app.command()
+def present(
+    port: Annotated[int, typer.Option(help="Where the page is served, on this machine.")] = 8866,
+) -> None:
+    """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
+    from defectkit.present import serve
+
+    serve(port)
+
+
+@app.command()
 def solutions(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("build/solutions"),
 ) -> None:

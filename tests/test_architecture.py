@@ -32,7 +32,7 @@ LAYERS = [
     {"report"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
-    {"tour", "bench", "gallery"},
+    {"tour", "bench", "gallery", "present"},
     {"cli"},
 ]
 ALLOWED_SIDEWAYS = {("exercises", "teach")}  # judges register themselves

@@ -90,7 +90,9 @@ class Pictured(ipywidgets.VBox):
     """
 
     def __init__(self, children=(), **settings):
-        self.picture = ipywidgets.Image(format="png")
+        # As large as it was drawn: a box would stretch it.
+        layout = {"align_self": "flex-start", "max_width": "100%"}
+        self.picture = ipywidgets.Image(format="png", layout=layout)
         super().__init__(children, **settings)
 
     def _repr_mimebundle_(self, **settings):

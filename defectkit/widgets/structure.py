@@ -113,7 +113,7 @@ class StructureView(Pictured):
             return
         self.view.observe(self._clicked, names="picked")
         self.view.observe(self._drawn, names="loaded")
-        self.children = [self.view, self.picture, self.legend, self.reading]
+        self.children = [self.picture, self.view, self.legend, self.reading]
         self.legend.layout.display = "none"  # the picture has its own
 
     def colour(
