@@ -16,6 +16,7 @@ from defectkit.data import Dataset
 from defectkit.explain import attention_maps
 from defectkit.graph_plots import GHOST
 from defectkit.graphs import GraphConfig, build_graph
+from defectkit.plots import DEFECT_COLOUR
 from defectkit.records import DefectRecord
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
@@ -73,7 +74,8 @@ def test_atoms_have_the_colour_of_their_value(vacancy):
     assert [2, 7] in coloured.values()
     assert len(coloured) == 2
     assert sum(map(len, coloured.values())) == int((~vacancy.is_vacancy).sum())
-    (ghost,) = (s for s in shown if s.get("radiusType") == "size")
+    shell, ghost = (s for s in shown if s.get("radiusType") == "size")
+    assert shell["color"] == DEFECT_COLOUR
     assert atoms_of(ghost) == vacancy.is_vacancy.nonzero()[:, 0].tolist()
     assert shown[-1]["type"] == "unitcell"
     assert view.legend.value.startswith("0 <span")
@@ -84,7 +86,7 @@ def test_a_value_that_is_not_known_has_no_colour_of_the_scale(vacancy):
     values = np.ones(len(vacancy.z))
     values[vacancy.is_vacancy.numpy()] = np.nan
     view = StructureView(vacancy, values, "Å", limits=(0, 2))
-    (ghost,) = (s for s in representations(view) if s.get("radiusType") == "size")
+    _, ghost = (s for s in representations(view) if s.get("radiusType") == "size")
     assert ghost["color"] == GHOST
 
 

@@ -156,7 +156,7 @@ class StructureView(Pictured):
         return view
 
     def _representations(self, norm, cmap) -> list[dict]:
-        """Bonds, atoms by colour, red shells around the defect, ghosts at vacancies."""
+        """Bonds, atoms by colour, red shells around the defect, ghosts at its vacancies."""
         defect = self.graph.is_defect.numpy()
         vacant = self.graph.is_vacancy.numpy()
         bonds = {"aspectRatio": 3, "sele": self._selection(~vacant)}
@@ -179,6 +179,12 @@ class StructureView(Pictured):
             shown.append(
                 ("spacefill", {"sele": sele, "color": DEFECT_COLOUR, "opacity": 0.4,
                                "radiusScale": 0.7})
+            )  # fmt: skip
+        if vacant.any():
+            shown.append(
+                ("spacefill", {"sele": self._selection(vacant), "color": DEFECT_COLOUR,
+                               "opacity": 0.4, "depthWrite": False, "radiusType": "size",
+                               "radiusSize": 1.2})
             )  # fmt: skip
         for k in np.unique(bins[vacant]):
             sele = self._selection((bins == k) & vacant)
