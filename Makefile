@@ -1,10 +1,11 @@
 # make tour   install everything, run every notebook, make pages of them (NB=01 one, FULL=1 long)
 # make lab    install everything, open the notebooks in JupyterLab
 # make test   install everything, run all tests
+# make demo   install everything, serve the attention explorer as a page for lectures
 PYTHON := .venv/bin/python
 DEFECTKIT := $(PYTHON) -m defectkit.cli
 
-.PHONY: tour lab test setup notebooks solutions lint clean
+.PHONY: tour lab test setup notebooks solutions figures demo lint clean
 
 tour: setup
 	@$(DEFECTKIT) tour $(NB) $(if $(FULL),--full)
@@ -25,6 +26,12 @@ notebooks: setup
 
 solutions: setup
 	@$(DEFECTKIT) solutions
+
+figures: setup
+	@$(DEFECTKIT) figures
+
+demo: setup
+	@$(DEFECTKIT) present
 
 lint: setup
 	@$(PYTHON) -m ruff check

@@ -19,6 +19,8 @@ demo_app = typer.Typer(help="The bundled demo database (CHGNet labels).", no_arg
 app.add_typer(data_app, name="data")
 app.add_typer(demo_app, name="demo")
 
+SHOWN_ROWS = 50  # of a benchmark, in the terminal
+
 DataName = Annotated[str, typer.Argument(help="demo, imp2d, 2dmd, or a folder of structures.")]
 DataPath = Annotated[Path | None, typer.Option("--path", help="Where the data lie, if elsewhere.")]
 Rules = Annotated[str, typer.Option(help="Cleaning rules: strict or proposal.")]
@@ -114,6 +116,27 @@ def readme(
 
 
 @app.command()
+def figures(
+    output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("docs/figures"),
+) -> None:
+    """Make the figures of README."""
+    from defectkit import gallery
+
+    for path in gallery.write(output):
+        print(path)
+
+
+@app.command()
+def present(
+    port: Annotated[int, typer.Option(help="Where the page is served, on this machine.")] = 8866,
+) -> None:
+    """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
+    from defectkit.present import serve
+
+    serve(port)
+
+
+@app.command()
 def solutions(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("build/solutions"),
 ) -> None:
@@ -140,8 +163,9 @@ def bench(
     file = benches.run(name, seed, output, data, path)
     table = pd.read_csv(file)
     columns = [c for c in table.columns if c not in ("versions", "machine", "command", "seed")]
-    _print_table(columns, [tuple(map(str, row)) for row in table[columns].itertuples(index=False)])
-    print(f"{table.machine[0]}; table written to {file}")
+    shown = table[columns].head(SHOWN_ROWS)
+    _print_table(columns, [tuple(map(str, row)) for row in shown.itertuples(index=False)])
+    print(f"{len(shown)} of {len(table)} rows; {table.machine[0]}; table written to {file}")
 
 
 ConfigFile = Annotated[Path, typer.Argument(help="YAML file, such as configs/cgcnn.yaml.")]

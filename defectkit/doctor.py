@@ -165,7 +165,11 @@ def _widgets() -> list[Finding]:
     )
     browser = shutil.which("chromium")
     tested = Finding("chromium", browser or "none, only some tests want it", bool(browser) or None)
-    return [sliders, views, tested]
+    # Only the browser knows; Python cannot ask it before a widget is there.
+    webgl = Finding(
+        "WebGL", "known to your browser alone; where it is missing, pictures stay", None
+    )
+    return [sliders, views, webgl, tested]
 
 
 def _front_end(name: str) -> str | None:

@@ -140,6 +140,15 @@ def same_tensor(answer: object, expected, hint: str) -> str | None:
     return f"right shape, other numbers than expected. {hint}"
 
 
+def same_array(answer: object, expected: np.ndarray, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is an array close to `expected`, else a hint."""
+    if np.shape(answer) != expected.shape:
+        return f"an array of shape {expected.shape} is wanted, not {np.shape(answer)}. {hint}"
+    if np.allclose(answer, expected):
+        return None
+    return f"right shape, other numbers than expected. {hint}"
+
+
 def _load(notebook: str) -> None:
     try:
         importlib.import_module(f"defectkit.exercises.nb{notebook}")

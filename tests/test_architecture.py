@@ -26,14 +26,14 @@ LAYERS = [
     {"predict", "anatomy"},
     {"training"},
     {"evaluate", "shipped"},
-    {"errors", "reasons", "decisions", "uncertainty", "domain", "sanity", "traps"},
+    {"explain", "errors", "reasons", "decisions", "uncertainty", "domain", "sanity", "traps"},
     {"predictor"},
     {"plots", "graph_plots", "result_plots"},
-    {"attention_plots", "study_plots", "evaluation_plots"},
+    {"attention_plots", "study_plots", "evaluation_plots", "explain_plots"},
     {"report"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor"},
-    {"tour", "bench"},
+    {"tour", "bench", "gallery", "present"},
     {"cli"},
 ]
 ALLOWED_SIDEWAYS = {("exercises", "teach")}  # judges register themselves

@@ -16,8 +16,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,7 +41,20 @@ SETTINGS = {
     },
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
 }
+WITHOUT_WEBGL = ["--disable-gpu", "--disable-3d-apis", "--disable-webgl", "--disable-webgl2"]
 RUN_SECONDS = 240
+# A notebook of one cell, beside the students'.
+ONE_VIEW = """import numpy as np
+from defectkit.graphs.build import GraphConfig, build_graph
+from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.hosts import HOSTS
+from defectkit.widgets import StructureView
+unit = HOSTS["MoS2"].unit_cell()
+site = next(site for site in find_sites(unit) if site.name == "vac1")
+atoms = make_defect(unit, (3, 3, 1), site, "").atoms
+graph = build_graph(atoms, GraphConfig(angle_cutoff=None), unit)
+StructureView(graph, np.arange(len(graph.z)), "a number")
+"""
 # Every code cell has run, or one has failed.
 DONE = """() => {
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
@@ -61,6 +76,9 @@ def lab(tmp_path_factory):
     """Address of a notebook in a JupyterLab of its own, with copies of the students' notebooks."""
     work = tmp_path_factory.mktemp("lab")
     shutil.copytree(notebooks.FOLDER, work / "notebooks")
+    cells = [nbformat.v4.new_code_cell(ONE_VIEW)]
+    one_view = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
+    nbformat.write(one_view, work / "notebooks" / "one_view.ipynb")
     for name, values in SETTINGS.items():
         path = work / "settings" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,19 +119,38 @@ def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def playwright():
     from playwright.sync_api import sync_playwright
 
     assert CHROMIUM, "continuous integration must have chromium"
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=CHROMIUM,
-            args=ARGUMENTS,
-            viewport={"width": 1300, "height": 1000},
-        )
-        yield context.pages[0]
-        context.close()
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(playwright, tmp_path_factory):
+    with _browser(playwright, tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@contextmanager
+def _browser(playwright, profile: Path, *arguments: str):
+    context = playwright.chromium.launch_persistent_context(
+        profile,
+        executable_path=CHROMIUM,
+        args=[*ARGUMENTS, *arguments],
+        viewport={"width": 1300, "height": 1000},
+    )
+    yield context.pages[0]
+    context.close()
+
+
+def _open(page, address: str) -> None:
+    """A notebook whose kernel is there."""
+    page.goto(address, wait_until="domcontentloaded")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
+    SHOTS.mkdir(parents=True, exist_ok=True)
 
 
 def _run_all(page) -> None:
@@ -137,18 +174,34 @@ def _move_slider(page) -> None:
     handle.focus()
     for _ in range(20):
         handle.press("ArrowRight")
+    _wait_for_another(picture, before, SHOTS / "cutoff_after.png")
+
+
+def _choose_head(page) -> None:
+    """The explorer of notebook 06 shows another picture and other colours for another head."""
+    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_text("head", exact=True))
+    picture, view = explorer.locator("img.widget-image").last, explorer.locator("canvas").first
+    control = explorer.locator(".widget-dropdown", has_text="head").locator("select")
+    view.scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)
+    before = view.screenshot(path=SHOTS / "head_before_3d.png")
+    flat = picture.screenshot(path=SHOTS / "head_before.png")
+    control.select_option(label="0")
+    _wait_for_another(picture, flat, SHOTS / "head_after.png")
+    view.scroll_into_view_if_needed()
+    _wait_for_another(view, before, SHOTS / "head_after_3d.png")
+
+
+def _wait_for_another(element, before: bytes, path: Path) -> None:
     deadline = time.monotonic() + 20
-    while picture.screenshot(path=SHOTS / "cutoff_after.png") == before:
-        assert time.monotonic() < deadline, "the picture does not follow the slider"
-        page.wait_for_timeout(300)
+    while element.screenshot(path=path) == before:
+        assert time.monotonic() < deadline, "the picture does not follow the control"
+        element.page.wait_for_timeout(300)
 
 
 @pytest.mark.parametrize("name", [source.stem for source in notebooks.sources()])
 def test_notebook_runs_in_jupyterlab_without_errors(page, lab, name):
-    page.goto(lab(name), wait_until="domcontentloaded")
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
-    SHOTS.mkdir(parents=True, exist_ok=True)
+    _open(page, lab(name))
     try:
         _run_all(page)
     finally:
@@ -165,5 +218,29 @@ def test_notebook_runs_in_jupyterlab_without_errors(page, lab, name):
         assert len(np.unique(pixels, axis=0)) > 50, "the 3D view is blank"
     if name.startswith("02"):
         _move_slider(page)
-    if name.startswith("01"):
+    if name.startswith("06"):
+        _choose_head(page)
+    if name.startswith(("01", "06")):
         assert page.locator(".jp-OutputArea canvas").count() >= 1, "no 3D view was drawn"
+
+
+def test_without_webgl_the_picture_stays(playwright, lab, tmp_path):
+    with _browser(playwright, tmp_path, *WITHOUT_WEBGL) as page:
+        _open(page, lab("one_view"))
+        _run_all(page)
+        assert page.locator('[data-mime-type*="error"]').count() == 0
+        picture = page.locator(".jp-OutputArea img.widget-image")
+        picture.wait_for(timeout=20_000)
+        page.wait_for_timeout(3000)  # would a view come, it would hide the picture
+        page.screenshot(path=SHOTS / "without_webgl.png")
+        assert picture.is_visible()
+        shown = page.evaluate("() => !!document.createElement('canvas').getContext('webgl')")
+        assert not shown, "this browser has WebGL after all"
+
+
+def test_with_webgl_the_view_takes_the_place_of_the_picture(page, lab):
+    _open(page, lab("one_view"))
+    _run_all(page)
+    page.locator(".jp-OutputArea canvas").wait_for(timeout=20_000)
+    page.locator(".jp-OutputArea img.widget-image").wait_for(state="hidden", timeout=20_000)
+    page.screenshot(path=SHOTS / "with_webgl.png")

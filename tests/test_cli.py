@@ -169,6 +169,8 @@ def test_doctor_finds_this_environment_healthy():
     wrong = [f for f in report.findings if f.ok is False]
     assert report.healthy, wrong
     assert "✓ 3D views: Python asks for front end" in repr(report)
+    assert "– WebGL: known to your browser alone" in repr(report)
+    assert any(finding.what == "chromium" for finding in report.findings)
 
 
 def test_doctor_finds_other_versions_and_missing_packages(monkeypatch):

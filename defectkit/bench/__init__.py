@@ -30,6 +30,7 @@ MEASURES = (
     "positions",
     "readouts",
     "precision",
+    "attention",
     "ladder",
 )
 BENCHES = (*MEASURES, *STUDIES)

@@ -1,7 +1,17 @@
 """Interactive views for notebooks."""
 
+from defectkit.widgets.attention import AttentionExplorer, HeadGallery
+from defectkit.widgets.browser import DatabaseBrowser
 from defectkit.widgets.cutoff import CutoffExplorer
-from defectkit.widgets.structure import view_defect
+from defectkit.widgets.structure import StructureView, view_defect
 from defectkit.widgets.training import LiveCurve
 
-__all__ = ["CutoffExplorer", "LiveCurve", "view_defect"]
+__all__ = [
+    "AttentionExplorer",
+    "CutoffExplorer",
+    "DatabaseBrowser",
+    "HeadGallery",
+    "LiveCurve",
+    "StructureView",
+    "view_defect",
+]

@@ -1,0 +1,254 @@
+"""Is it physics? Shares, decay, direction and agreement of scores, with intervals over structures.
+
+Every function takes a tidy table with the columns of `node_table` and one column a score.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.stats import rankdata
+
+from defectkit import DefectkitError
+from defectkit.evaluate import CONFIDENCE, interval
+
+LENGTHS = 0.05, 1000.0  # Å, between which a decay length is sought
+RING = 0.5  # Å, width of the rings inside which directions are compared
+SECTOR = np.radians(15)  # half the opening of a lattice direction
+
+
+def shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Share of a score on the defect and its first shell, one row a structure, indexed by uid.
+
+    Returns:
+        defect, first_shell, near (their sum): shares of the score's sum over the structure;
+        uniform_defect, uniform_first_shell, uniform_near: the same if all nodes had the same score;
+        gain: near / uniform_near, one for a score that does not know where the defect is.
+    """
+    rows = []
+    for uid, group in table.groupby("uid", sort=False):
+        score, shell = group[column].fillna(0.0).to_numpy(), group["shell"].to_numpy()
+        total = score.sum()
+        row = {"uid": uid}
+        for number, name in enumerate(("defect", "first_shell")):
+            here = shell == number
+            row[name] = score[here].sum() / total if total > 0 else np.nan
+            row[f"uniform_{name}"] = here.mean()
+        row["near"] = row["defect"] + row["first_shell"]
+        row["uniform_near"] = row["uniform_defect"] + row["uniform_first_shell"]
+        row["gain"] = row["near"] / row["uniform_near"]
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("uid")
+
+
+def decay_length(
+    table: pd.DataFrame, column: str = "relative", resamples: int = 200, seed: int = 0
+) -> dict[str, float]:
+    """The length over which a score falls with the distance from the defect.
+
+    Least squares of a exp(-d / length) + floor, a and floor not negative, over all nodes that
+    are not the defect's. The interval (95 %) is a bootstrap over structures, not over atoms:
+    atoms of one structure are not independent.
+
+    Args:
+        table: columns uid, distance (Å), defect and the score.
+        column: the score.
+        resamples: of the bootstrap; 0 for none.
+        seed: of the bootstrap.
+
+    Returns:
+        length, lo, hi (Å), amplitude, floor, r2, points, structures, NaN where no curve can be
+        fitted; near and far, the curve at the shortest and at the longest distance, which say
+        how much it falls at all: a tiny fall can have a sharp length. `settled` says whether the
+        interval ends within the distances that there are: if not, the data hold no length.
+    """
+    away = table[~table.defect].dropna(subset=[column])
+    distance, score = away.distance.to_numpy(float), away[column].to_numpy(float)
+    groups = list(away.groupby("uid").indices.values())
+    amplitude, length, floor = _fit(distance, score)
+    rng = np.random.default_rng(seed)
+    lengths = []
+    for _ in range(resamples if len(groups) > 1 and np.isfinite(length) else 0):
+        drawn = np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))])
+        lengths.append(_fit(distance[drawn], score[drawn], (amplitude, length, floor))[1])
+    lengths = np.array(lengths)
+    lengths = lengths[np.isfinite(lengths)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(lengths, [tail, 1 - tail]) if len(lengths) else (np.nan, np.nan)
+    curve = amplitude * np.exp(-distance / length) + floor
+    left = score - curve
+    spread = ((score - score.mean()) ** 2).sum() if len(score) else 0.0
+    return {
+        "length": length,
+        "lo": float(low),
+        "hi": float(high),
+        "settled": bool(len(distance) and high < distance.max()),
+        "amplitude": amplitude,
+        "floor": floor,
+        "near": float(curve[distance.argmin()]) if len(curve) else np.nan,
+        "far": float(curve[distance.argmax()]) if len(curve) else np.nan,
+        "r2": float(1 - (left**2).sum() / spread) if spread > 0 else np.nan,
+        "points": len(away),
+        "structures": len(groups),
+    }
+
+
+def decay_lengths(
+    table: pd.DataFrame, by: str, column: str = "relative", resamples: int = 200, seed: int = 0
+) -> pd.DataFrame:
+    """`decay_length` for every value of the column `by`, such as "defecttype"."""
+    rows = {name: decay_length(group, column, resamples, seed) for name, group in table.groupby(by)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
+def _fit(distance: np.ndarray, score: np.ndarray, start=None) -> tuple[float, float, float]:
+    """a, length, floor of a exp(-d / length) + floor; NaN where that fails."""
+    nothing = (np.nan, np.nan, np.nan)
+    if len(np.unique(distance)) < 3 or not np.ptp(score) > 0:
+        return nothing
+    # The amplitude belongs to the nearest atom here: at d = 0, far from all points, it would be
+    # as good as free.
+    nearest, scale = distance.min(), np.abs(score).max()
+
+    def curve(d, a, length, floor):
+        return a * np.exp(-(d - nearest) / length) + floor
+
+    if start is None:
+        guess = [np.ptp(score) / scale, np.ptp(distance) / 3, max(score.min() / scale, 0.0)]
+    else:
+        a, length, floor = start
+        guess = [a * np.exp(-nearest / length) / scale, length, floor / scale]
+    low, high = [0.0, LENGTHS[0], 0.0], [np.inf, LENGTHS[1], np.inf]
+    guess = np.clip(guess, np.array(low) + 1e-12, high)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)  # no covariance: it is not used
+            values, _ = curve_fit(curve, distance, score / scale, guess, bounds=(low, high))
+    except (RuntimeError, ValueError):
+        return nothing
+    a, length, floor = values
+    return float(a * scale * np.exp(nearest / length)), float(length), float(floor * scale)
+
+
+def rank_correlations(
+    table: pd.DataFrame,
+    first: Sequence[str],
+    second: Sequence[str],
+    part: str = "all",
+    given_distance: bool = False,
+) -> pd.DataFrame:
+    """Spearman's rank correlation between scores within every structure.
+
+    Args:
+        table: one row a node.
+        first: columns, every one of which is compared
+        second: with every one of these.
+        part: "all" nodes, or "host" for those that are not the defect's.
+        given_distance: whether the partial correlation at equal rank of distance is meant: two
+            scores that fall with the distance agree by that alone.
+
+    Returns:
+        uid, first, second, rho, nodes: one row a structure and pair of scores. rho is NaN with
+        fewer than five nodes, or where a score is the same everywhere.
+    """
+    if part not in ("all", "host"):
+        raise DefectkitError(f"part is '{part}'; use 'all' or 'host'.")
+    if part == "host":
+        table = table[~table.defect]
+    rows = []
+    for uid, group in table.groupby("uid", sort=False):
+        for one in first:
+            for other in second:
+                known = group[[one, other, "distance"]].to_numpy(float)
+                known = known[np.isfinite(known).all(axis=1)]
+                rho = _rank_correlation(known, given_distance)
+                rows.append((uid, one, other, rho, len(known)))
+    return pd.DataFrame(rows, columns=["uid", "first", "second", "rho", "nodes"])
+
+
+def _rank_correlation(values: np.ndarray, given_third: bool) -> float:
+    """Of the first two columns of (n, 3) values, at equal rank of the third if asked for."""
+    if len(values) < 5 or (np.ptp(values[:, :2], axis=0) == 0).any():
+        return np.nan
+    ranks = rankdata(values, axis=0)
+    if not given_third or np.ptp(values[:, 2]) == 0:
+        return float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0, 1])
+    r = np.corrcoef(ranks.T)
+    left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
+    return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt(left)) if left > 1e-12 else np.nan
+
+
+def element_shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How much of a score's variance within a structure its elements explain, by uid.
+
+    Compared are host atoms that are not the defect's. `element` is one where all atoms of an
+    element have the same score, whatever their place, and `chance` is what as many groups of
+    equally many atoms explain on average when the score is shuffled: (groups - 1) / (atoms - 1).
+    NaN where there is one element only or one value.
+    """
+    rows = []
+    for uid, group in table[~table.defect].groupby("uid", sort=False):
+        score, kinds = group[column].to_numpy(float), group.symbol.nunique()
+        spread = ((score - score.mean()) ** 2).sum()
+        means = group.groupby("symbol")[column].transform("mean").to_numpy(float)
+        known = kinds > 1 and spread > 0
+        share = ((means - score.mean()) ** 2).sum() / spread if known else np.nan
+        chance = (kinds - 1) / (len(group) - 1) if known else np.nan
+        rows.append((uid, share, chance))
+    return pd.DataFrame(rows, columns=["uid", "element", "chance"]).set_index("uid")
+
+
+def anisotropy(
+    table: pd.DataFrame, cells: dict[str, np.ndarray], column: str = "relative"
+) -> pd.DataFrame:
+    """Does a score prefer a lattice direction, one row a structure and direction.
+
+    Compared are atoms that lie within 15° of a lattice direction, seen from the defect, with
+    all atoms of the same rings `RING` Å wide: what falls with the distance alone gives one. Only
+    atoms `inside` take part, whose direction is certain.
+
+    Args:
+        table: one row a node.
+        cells: (3, 3) Å by uid.
+        column: the score.
+
+    Returns:
+        uid, direction ("a", "b", or "diagonal", the shorter of a + b and a - b), ratio, nodes
+        (those in the direction). The ratio is NaN where there are none, or no score.
+    """
+    rows = []
+    use = table[~table.defect & table.inside & table.direction.notna()]
+    for uid, group in use.groupby("uid", sort=False):
+        a, b = np.asarray(cells[uid])[:2, :2]
+        diagonals = sorted((a + b, a - b), key=np.linalg.norm)
+        ring = np.rint(group.distance.to_numpy() / RING)
+        score = group[column].to_numpy(float)
+        usual = pd.Series(score).groupby(ring).transform("mean").to_numpy()
+        for name, vector in (("a", a), ("b", b), ("diagonal", diagonals[0])):
+            turn = group.direction.to_numpy() - np.arctan2(vector[1], vector[0])
+            along = np.abs((turn + np.pi / 2) % np.pi - np.pi / 2) <= SECTOR
+            expected = usual[along].sum()
+            ratio = score[along].sum() / expected if expected > 0 else np.nan
+            rows.append((uid, name, ratio, int(along.sum())))
+    return pd.DataFrame(rows, columns=["uid", "direction", "ratio", "nodes"])
+
+
+def summary(table: pd.DataFrame, value: str, by: str | Sequence[str]) -> pd.DataFrame:
+    """Mean of a value over structures, with its bootstrap interval (95 %).
+
+    Args:
+        table: one row a structure (and whatever `by` names); NaN does not count.
+        value: the column.
+        by: columns that say what belongs together.
+
+    Returns:
+        The columns of `by`, mean, lo, hi, structures.
+    """
+    by = [by] if isinstance(by, str) else list(by)
+    rows = []
+    for key, group in table.dropna(subset=[value]).groupby(by, sort=False, observed=True):
+        values = group[value].to_numpy(float)
+        rows.append((*key, values.mean(), *interval(values), len(values)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "lo", "hi", "structures"])

@@ -1,0 +1,158 @@
+"""Attention weights of a trained model, with a stated definition, mapped back to atoms.
+
+alpha^(l,h)_ij is the weight that node i gives to node j in head h of global layer l; a row sums to
+one. From these, one matrix:
+
+- "mean": the mean over all heads of all layers, or of one layer, or one head of one layer;
+- "rollout": the product over layers, the last one on the left, of (I + mean over heads) / 2, in
+  which I stands for the residual connection (Abnar and Zuidema, ACL 2020).
+
+And from a matrix one number a node j: the mean of column j over the nodes that ask. Asking are the
+nodes of the defect ("the query is the defect's probe, the key the response of another atom"), or
+all nodes, or chosen ones. The numbers of one structure sum to one; times the number of nodes they
+are `relative`, one where attention is uniform.
+
+Before the first global layer, local layers have already carried information between neighbours:
+a weight on node j is a weight on what j has gathered, not on atom j alone.
+
+Axes: L global layers, H heads, n nodes.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from defectkit import DefectkitError
+from defectkit.checkpoint import ModelCard
+from defectkit.explain.nodes import node_table
+from defectkit.graphs.build import CrystalGraph
+from defectkit.models import build_model
+
+HOW = ("mean", "rollout")
+PARTS = ("content", "phi", "psi")
+
+
+@torch.no_grad()
+def attention_maps(model: nn.Module, graph: CrystalGraph) -> np.ndarray:
+    """(L, H, n, n) weights of one graph; DefectkitError for a model that has no attention."""
+    maps = model.attention(graph) if hasattr(model, "attention") else []
+    if not maps:
+        raise DefectkitError("This model has no attention; take a hybrid with global layers.")
+    return np.stack([layer[0].double().numpy() for layer in maps])
+
+
+def combine(
+    maps: np.ndarray, how: str = "mean", layer: int | None = None, head: int | None = None
+) -> np.ndarray:
+    """One matrix (n, n) from the maps of all layers and heads; its rows sum to one.
+
+    Args:
+        maps: (L, H, n, n).
+        how: "mean" or "rollout", see above.
+        layer: for the mean of one layer.
+        head: for the mean of one head.
+
+    Raises DefectkitError for another `how`, for a layer or head that is not there, and for a
+    rollout of one layer or one head, which is none.
+    """
+    if how not in HOW:
+        raise DefectkitError(f"Attention is not combined by '{how}'; use one of {HOW}.")
+    if how == "rollout":
+        if layer is not None or head is not None:
+            raise DefectkitError("Rollout takes all layers and heads; leave layer and head out.")
+        identity = np.eye(maps.shape[-1])
+        total = identity
+        for alpha in maps.mean(axis=1):
+            total = (identity + alpha) / 2 @ total
+        return total
+    for name, number, size in (("layer", layer, len(maps)), ("head", head, maps.shape[1])):
+        if number is not None and not 0 <= number < size:
+            raise DefectkitError(f"There is no {name} {number}; they count from 0 to {size - 1}.")
+    layers = slice(None) if layer is None else slice(layer, layer + 1)
+    heads = slice(None) if head is None else slice(head, head + 1)
+    return maps[layers, heads].mean(axis=(0, 1))
+
+
+def seen_by(matrix: np.ndarray, query: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """(n,) the mean of the rows of the nodes that ask, all of them where `query` is not given."""
+    return matrix.mean(axis=0) if query is None else matrix[np.asarray(query)].mean(axis=0)
+
+
+def attention_table(
+    model: nn.Module,
+    graphs: Iterable[CrystalGraph],
+    how: str = "mean",
+    layer: int | None = None,
+    head: int | None = None,
+    query: str = "defect",
+) -> pd.DataFrame:
+    """Attention of every node of many structures.
+
+    Args:
+        model: in evaluation mode.
+        graphs: single graphs with a defect.
+        how: see `combine`, like the next two.
+        layer: for the mean of one layer.
+        head: for the mean of one head.
+        query: who asks, "defect" or "all".
+
+    Returns:
+        The columns of `node_table`, `weight` (without unit, sums to one over a structure) and
+        `relative` (weight times number of nodes).
+    """
+    if query not in ("defect", "all"):
+        raise DefectkitError(f"query is '{query}'; use 'defect' or 'all'.")
+    tables = []
+    for graph in graphs:
+        table = node_table(graph)
+        matrix = combine(attention_maps(model, graph), how, layer, head)
+        asking = np.flatnonzero(table.defect) if query == "defect" else None
+        table["weight"] = seen_by(matrix, asking)
+        table["relative"] = table.weight * len(table)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def untrained(model: nn.Module, card: ModelCard, seed: int = 0) -> nn.Module:
+    """The same architecture with first weights: what attention looks like before any learning.
+
+    Element features and the normalisation of the labels are those of `model`.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = build_model(
+            card.model.name, model.inputs.features, card.graph, **card.model.settings
+        )
+    known = dict(model.named_buffers())
+    for name, buffer in fresh.named_buffers():
+        buffer.copy_(known[name])
+    return fresh.eval()
+
+
+def without(model: nn.Module, *parts: str) -> nn.Module:
+    """A copy of a hybrid model whose attention scores lack some of their parts, not retrained.
+
+    Args:
+        model: stays as it is.
+        parts: "content" (query times key), "phi" (distance), "psi" (kinds of sites). Without all
+            three, attention is uniform.
+
+    Raises DefectkitError for another part.
+    """
+    if unknown := set(parts) - set(PARTS):
+        raise DefectkitError(f"Scores have no part {sorted(unknown)}; choose from {PARTS}.")
+    copy = deepcopy(model)
+    for block in copy.global_blocks:
+        attention = block.attention
+        if "content" in parts:
+            with torch.no_grad():  # rows of queries and keys, those of values stay
+                attention.project.weight[: 2 * attention.project.in_features] = 0.0
+        if "phi" in parts:
+            attention.bias.phi = None
+        if "psi" in parts:
+            attention.bias.psi = None
+    return copy

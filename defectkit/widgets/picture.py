@@ -1,0 +1,103 @@
+"""Figures as pictures inside widgets, and for pages on which no widget can live."""
+
+import io
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+DPI = 80
+
+
+class Sheet:
+    """A figure that is drawn on again and again: making axes anew takes longer than to draw.
+
+    Args:
+        size: width and height, inches.
+        widths: of the axes of a row, relative.
+        rows: of axes.
+        edges: left, right, bottom and top of the axes in shares of the figure, and the room between
+            them. To find the best ones takes longer than to draw as well.
+        barred: how many axes lie left of the colour bar; all where it is not given.
+
+    Attributes:
+        axes: (rows, len(widths)) of matplotlib, without labels yet.
+        bar: the colour bar.
+    """
+
+    def __init__(
+        self,
+        size: tuple[float, float],
+        widths: tuple[float, ...] = (1,),
+        rows: int = 1,
+        edges: tuple[float, ...] = (0.05, 0.99, 0.13, 0.96, 0.2),
+        barred: int | None = None,
+    ):
+        self.figure = Figure(figsize=size, dpi=DPI)  # not of pyplot, which would show it once more
+        self.canvas = FigureCanvasAgg(self.figure)
+        names = ("left", "right", "bottom", "top", "wspace")
+        self.figure.subplots_adjust(**dict(zip(names, edges)))
+        self.axes = self.figure.subplots(rows, len(widths), width_ratios=widths, squeeze=False)
+        for ax in self.axes.flat:
+            ax.locator_params(nbins=5)  # labels of ticks are half of the time
+        beside = list(self.axes.flat[:barred])
+        self.bar = self.figure.colorbar(plt.cm.ScalarMappable(), ax=beside, shrink=0.85, pad=0.02)
+        self.bar.locator = plt.MaxNLocator(5)
+        self._frames, self._background = None, None
+
+    def wipe(self) -> np.ndarray:
+        """The axes, empty but for what stands around them."""
+        for ax in self.axes.flat:
+            for artist in (*ax.collections, *ax.lines, *ax.patches, *ax.texts):
+                artist.remove()
+        return self.axes
+
+    def png(self) -> bytes:
+        """What is drawn; frames and labels that are as they were are not drawn anew."""
+        every = list(self.axes.flat)
+        moving = [a for ax in every for a in (*ax.collections, *ax.patches, *ax.lines, *ax.texts)]
+        moving.sort(key=lambda artist: artist.zorder)
+        moving += [every[-1].yaxis, self.bar.ax]
+        moving += [ax.get_legend() for ax in every if ax.get_legend()]
+        frames = [(ax.get_xlim(), ax.get_xlabel()) for ax in every]
+        frames += [ax.get_ylim() for ax in every[:-1]]
+        if frames != self._frames:
+            shown = [artist for artist in moving if artist.get_visible()]
+            for artist in shown:
+                artist.set_visible(False)
+            self.canvas.draw()
+            self._frames = frames
+            self._background = self.canvas.copy_from_bbox(self.figure.bbox)
+            for artist in shown:
+                artist.set_visible(True)
+        self.canvas.restore_region(self._background)
+        for artist in moving:
+            self.figure.draw_artist(artist)
+        buffer = io.BytesIO()
+        # Hard compression takes longer than the way of a larger file to the browser.
+        imsave(buffer, np.asarray(self.canvas.buffer_rgba()), pil_kwargs={"compress_level": 1})
+        return buffer.getvalue()
+
+
+class Pictured(ipywidgets.VBox):
+    """A box with a `picture`, which a page that knows no widgets shows in its place.
+
+    Attributes:
+        picture: a PNG image widget.
+    """
+
+    def __init__(self, children=(), **settings):
+        # As large as it was drawn: a box would stretch it.
+        layout = {"align_self": "flex-start", "max_width": "100%"}
+        self.picture = ipywidgets.Image(format="png", layout=layout)
+        super().__init__(children, **settings)
+
+    def _repr_mimebundle_(self, **settings):
+        """What a notebook keeps of it: the widget, and the picture as it is now."""
+        bundle = super()._repr_mimebundle_(**settings) or {}
+        if self.picture.value:
+            bundle["image/png"] = bytes(self.picture.value)
+        return bundle

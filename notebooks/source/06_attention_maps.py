@@ -1,0 +1,462 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (defectkit)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · Look inside: what attention shows, and what it does not
+#
+# **Goals.** Take the attention weights out of a trained model, say exactly what they are, and draw
+# them on the crystal; then test whether they explain anything: against distance, against chance,
+# against a model that has learned nothing, against two other ways of asking the model, and against
+# what the atoms really did.
+#
+# **Prerequisites.** Notebooks 00 to 04.
+#
+# **Time.** 80 minutes.
+
+# %% tags=["parameters"]
+dataset = "demo"  # "demo", "imp2d", or a folder of yours
+quick = True  # False: the tables of sections 4 to 9 are measured anew, which takes a while
+seed = 0  # of the shipped model, 0, 1 or 2; the kept tables are about 0
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+
+from defectkit import explain, explain_plots, teach
+from defectkit.bench import attention as attention_bench
+from defectkit.checkpoint import load_model
+from defectkit.data import load
+from defectkit.data.cleaning import clean
+from defectkit.graphs.build import build_graph
+from defectkit.shipped import benchmark, data_of, shipped_run
+from defectkit.teach import check
+from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
+
+torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
+data = clean(load(dataset), "strict").dataset
+teach.use(data)
+run = shipped_run("hybrid", seed)
+model, card = load_model(run.folder)
+known = data_of(run, data)  # what the model was trained and tested on
+kept = quick and seed == 0
+table = benchmark("attention") if kept else pd.DataFrame(attention_bench.rows(seed))
+trained = table[table.model == "trained"].set_index("uid")
+graphs = {uid: build_graph(known[uid], card.graph, known.hosts[known[uid].host]) for uid in trained.index}
+print(f"the hybrid, trained on {card.label_source} labels; {len(graphs)} structures of its test part")
+
+# %% [markdown]
+# All numbers here are about one shipped model, the hybrid of notebook 04, and about test structures
+# that it has never seen.
+#
+# ## 1 · What the weights are
+#
+# In every global layer $l$ and every head $h$, node $i$ gives node $j$ the weight
+# $\alpha^{(l,h)}_{ij}$, and a row sums to one. Here is a structure of which one atom is missing; the
+# vacancy is a node.
+
+# %%
+vacancies = trained.index[trained.defecttype == "vacancy"]
+uid = next(one for one in vacancies if graphs[one].is_vacancy.sum() == 1)
+graph = graphs[uid]
+maps = explain.attention_maps(model, graph)  # (layers, heads, n, n)
+print(f"{uid}: {graph.num_nodes} nodes, weights {maps.shape}, rows sum to {maps.sum(axis=-1).round(6).min()}")
+explain_plots.head_maps(graph, maps);
+
+# %% [markdown]
+# Each map shows whom the *defect* listens to in one head: bright is heard, dark is not. Red rims mark the
+# defect, the cross its vacancy, the dotted line the cell. The scale is the weight times the number of
+# nodes, so that **one is uniform**: as much as everybody would get from a listener without opinion.
+#
+# One picture of a model needs one number an atom, and there are several ways to get it. They are
+# choices, and whoever shows a map should say which one it is:
+#
+# * the **mean** over heads and layers, or a single head of a single layer;
+# * **rollout** (Abnar and Zuidema, 2020), which follows the way through all layers. Half of every layer is
+#   the residual connection, the other half the mean over heads:
+#   $\mathbf R = \prod_l \frac12 \big(\mathbf 1 + \frac1H \sum_h \boldsymbol\alpha^{(l,h)}\big)$, the last layer on the left;
+# * and **who asks**: the nodes of the defect, or all nodes.
+#
+# **Exercise 06-1.** Write `rollout(maps)` for an array of shape (layers, heads, n, n); the result is
+# (n, n).
+
+# %% tags=["solution"]
+def rollout(maps):
+    identity = np.eye(maps.shape[-1])
+    total = identity
+    for alpha in maps.mean(axis=1):
+        total = (identity + alpha) / 2 @ total
+    return total
+
+# %%
+check("06-1", rollout)
+
+# %% [markdown]
+# **Exercise 06-2.** Write `heard(matrix, defect)`: from one matrix (n, n) and the numbers of the defect's
+# nodes, the weight that every node gets from them on average, times n. The result is (n,).
+
+# %% tags=["solution"]
+def heard(matrix, defect):
+    return matrix[defect].mean(axis=0) * len(matrix)
+
+# %%
+check("06-2", heard)
+
+# %% [markdown]
+# With your two functions, the same structure in three readings. *Guess first:* what will rollout show,
+# in a model with as many global layers as this one?
+
+# %%
+defect = np.flatnonzero(graph.is_defect.numpy())
+print(f"{len(maps)} global layer(s), {maps.shape[1]} heads")
+if heard is not ... and rollout is not ...:
+    mean = maps.mean(axis=(0, 1))
+    everyone = np.arange(graph.num_nodes)
+    explain_plots.score_maps(graph, {"mean, the defect asks": heard(mean, defect),
+                                     "mean, all nodes ask": heard(mean, everyone),
+                                     "rollout, the defect asks": heard(rollout(maps), defect)})
+
+# %% [markdown]
+# In a single layer rollout is half identity, half the mean: the defect looks at itself by
+# construction, whatever was learned. From here on "attention" is the mean over heads with the defect
+# asking.
+#
+# One thing no definition can mend. Before the attention, local layers have passed messages: the vector
+# of atom $j$ already holds news of its neighbours. A weight on node $j$ is a weight on what $j$ has
+# gathered, not on atom $j$ alone.
+#
+# ## 2 · On the crystal
+#
+# The same in three dimensions. Turn it; click an atom to read its weight. Where this page has no kernel
+# or no WebGL, a picture stands in its place.
+
+# %%
+weights = explain.seen_by(explain.combine(maps), defect) * graph.num_nodes
+StructureView(graph, weights, explain_plots.RELATIVE)
+
+# %% [markdown]
+# The explorer links three views: choose a structure (one of each type of defect), a layer, a head, and
+# who asks; a click on an atom lets that atom ask. Left the lattice from above, right weight against
+# distance. *Guess first:* does the weight fall with the distance?
+
+# %%
+chosen = trained.reset_index().groupby("defecttype").uid.first()
+chosen["vacancy"] = uid
+several = [graphs[one] for one in chosen[::-1]]
+AttentionExplorer(model, several)
+
+# %%
+HeadGallery(model, several)
+
+# %% [markdown]
+# It is easy to find a story in such pictures. A bright atom beside the defect: "the model has found the
+# broken bond". A bright atom far away: "the model sees the elastic field". Both stories can be told
+# about nearly every picture, and that is the trouble. The rest of this notebook asks for numbers.
+#
+# ## 3 · Weight against distance
+#
+# A defect disturbs its surroundings, and the disturbance dies away. If attention followed it, the weight
+# would fall with the distance, over a length that says how far the defect reaches:
+# $w(d) = a\, e^{-d/\ell} + c$.
+#
+# **Exercise 06-3.** Somebody fits $w = 4\, e^{-d/2\,\mathrm{Å}} + 0.5$. At which distance, in Å, is the
+# weight above the floor a tenth of what it is at 2 Å?
+
+# %% tags=["solution"]
+answer = 2 + 2 * np.log(10)
+
+# %%
+check("06-3", answer)
+
+# %% [markdown]
+# Now all test structures at once, every node a dot.
+
+# %%
+looked = explain.attention_table(model, graphs.values())
+looked["defecttype"] = looked.uid.map(trained.defecttype)
+fit = explain.decay_length(looked, resamples=100)
+explain_plots.weight_by_distance(looked, fit=fit);
+
+# %%
+lengths = explain.decay_lengths(looked, "defecttype", resamples=100)
+lengths[["length", "lo", "hi", "settled", "near", "far", "r2", "structures"]].style.format(precision=2)
+
+# %% [markdown]
+# `length` is in Å, with its interval (95 %) from a bootstrap over structures; `near` and `far` are the
+# curve at the shortest and the longest distance; `r2` says how much of the scatter the curve explains.
+# A length is `settled` if its interval ends within the distances that the cells have. If it does not,
+# the data hold no length, and a plotted curve would be decoration. And where it does, look at `r2`: what
+# falls is a mean, and the distance says next to nothing about the weight of a single atom. The same by
+# rings, every structure counting once:
+
+# %%
+explain_plots.rings(dict(list(looked.groupby("defecttype"))));
+
+# %% [markdown]
+# ## 4 · Against chance, and against a model that knows nothing
+#
+# A share of 30 % for the defect and its first shell sounds impressive until one counts: in a small cell,
+# they may be 20 % of all nodes.
+#
+# **Exercise 06-4.** A sheet of MoS$_2$ of 3 x 3 cells lacks one sulfur atom, and the vacancy is a
+# node. What is the share of the vacancy and its nearest neighbours together if every node gets the same?
+
+# %% tags=["solution"]
+answer = (1 + 3) / 27
+
+# %%
+check("06-4", answer)
+
+# %% [markdown]
+# There is a second null. A model with *random weights* has attention maps as well, of the same
+# architecture, from the same structures. What its maps show, nobody has learned. *Guess first:* how much more weight than
+# the untrained model does the trained one put on the defect and its first shell?
+
+# %%
+untrained = table[table.model == "untrained"].set_index("uid")
+named = {"attention": "attention", "occlusion": "occlusion", "gradient": "gradient"}
+bars = {f"{title}, {when}": explain.near(part)[score]
+        for score, title in named.items()
+        for when, part in (("trained", trained), ("untrained", untrained))}
+bars["true relaxation"] = explain.near(trained)["relaxation"]
+explain_plots.share_bars(bars);
+
+# %%
+shares = pd.concat({name: found.reset_index() for name, found in bars.items()}, names=["score"])
+explain.summary(shares.reset_index(), "gain", "score").set_index("score").style.format(
+    precision=2).set_caption("times the uniform share: mean and interval (95 %) over structures")
+
+# %% [markdown]
+# The other bars are explained in section 6. By type of defect:
+
+# %%
+by_type = explain.near(trained)["attention"].join(trained.defecttype)
+explain.summary(by_type, "gain", "defecttype").set_index("defecttype").style.format(precision=2)
+
+# %% [markdown]
+# ## 5 · What attention sorts by
+#
+# Look again at the maps of section 1. Not the place seems to matter, but the *element*. Here is that
+# structure with its atoms sorted by element:
+
+# %%
+nodes = explain.node_table(graph).assign(relative=weights)
+explain_plots.by_element(nodes);
+
+# %% [markdown]
+# How much of a score's variance lies *between* elements? Put the mean of its element in the place of
+# every atom. The variance of these means, over the variance of the score, is one if all atoms of an
+# element have the same score, wherever they are.
+#
+# **Exercise 06-5.** Write `explained(score, symbol)` for two arrays (n,); the result is that share.
+
+# %% tags=["solution"]
+def explained(score, symbol):
+    means = pd.Series(score).groupby(symbol).transform("mean")
+    return np.var(means) / np.var(score)
+
+# %%
+check("06-5", explained)
+
+# %%
+if explained is not ...:
+    host = nodes[~nodes.defect]
+    print(f"{uid}: {explained(host.relative.to_numpy(), host.symbol.to_numpy()):.2f} of the variance on the host's atoms")
+rows = []
+for when, part in (("trained", trained), ("untrained", untrained)):
+    for score in ("attention", "occlusion", "gradient", "relaxation"):
+        if (when, score) != ("untrained", "relaxation"):
+            found = part[[f"element {score}"]].set_axis(["share"], axis=1)
+            rows.append(found.assign(score=f"{score}, {when}" if score != "relaxation" else "true relaxation"))
+print(f"by chance: {trained.chance.mean():.2f}")
+explain.summary(pd.concat(rows), "share", "score").set_index("score").style.format(precision=2)
+
+# %% [markdown]
+# A heat map of attention is thus, to a good part, a map of the elements, before training even more
+# than after. A picture coloured by element would look much like it, and nobody would take that for an
+# explanation.
+#
+# ## 6 · Ask the model, ask the crystal
+#
+# Attention is one step on the way to an answer. Other questions go to the answer itself, the energy $\hat E$:
+#
+# * **occlusion** (Zeiler and Fergus, 2014): silence one atom, so that no other node hears of it, and see
+#   by how many eV the prediction changes;
+# * **gradient** (Simonyan et al., 2014): $|\partial \hat E / \partial \mathbf r_i|$ in eV/Å, how much the
+#   prediction changes when the atom moves a little;
+# * and one that asks no model: the **true relaxation**, how many Å the atom moved when the structure was
+#   relaxed. That is known from the data, and the model has not seen it.
+#
+# For our structure (a vacancy has nothing that could have moved, and stays white):
+
+# %%
+scores = explain.score_table(model, [graph], {uid: known[uid]})
+explain_plots.score_maps(graph, {"attention (uniform: 1)": scores.attention * len(scores),
+                                 "occlusion (eV)": scores.occlusion,
+                                 "gradient (eV/Å)": scores.gradient,
+                                 "true relaxation (Å)": scores.relaxation});
+
+# %% [markdown]
+# Scores have different units, so we compare *ranks*: does the atom that is first in one come early in
+# the other? Spearman's coefficient is the correlation of the ranks; one for the same order, zero for
+# no relation, minus one for the reverse.
+#
+# **Exercise 06-6.** Write `spearman(first, second)` for two arrays (n,) without ties.
+
+# %% tags=["solution"]
+def spearman(first, second):
+    ranks = [np.argsort(np.argsort(x)) for x in (first, second)]
+    return np.corrcoef(ranks)[0, 1]
+
+# %%
+check("06-6", spearman)
+
+# %%
+if spearman is not ...:
+    for score in ("occlusion", "gradient"):
+        print(f"{uid}: attention and {score} {spearman(scores.attention, scores[score]):+.2f}")
+
+# %% [markdown]
+# One structure says little. Within each of the test structures, then the mean over all of them, with
+# its interval (95 %). *Guess first:* which pair agrees best, and where is attention?
+
+# %%
+pairs = [("attention", other) for other in ("occlusion", "gradient", "relaxation")]
+pairs += [("occlusion", "gradient"), ("occlusion", "relaxation"), ("gradient", "relaxation")]
+
+
+def agreement(part, way="all"):
+    """Mean rank correlation of every pair of scores."""
+    found = explain.summary(explain.correlations(part, way), "rho", ["first", "second"])
+    return found.set_index(["first", "second"]).loc[pairs].reset_index()
+
+
+names = {"relaxation": "true relaxation"}
+explain_plots.agreement_dots({"trained": agreement(trained), "untrained": agreement(untrained)}, names);
+
+# %% [markdown]
+# Two things stand out. Attention agrees with none of the three, while those agree with each other. And
+# the *untrained* model is not at zero everywhere: its gradient agrees with the true relaxation, too.
+# It has learned nothing, but gradients are larger where atoms are close together, and that is near the
+# defect, where atoms move. A test that an untrained model passes proves little about what was learned
+# (Adebayo et al., 2018). What counts is the step from the one dot to the other. For attention and
+# occlusion, it goes down: training has taken them apart.
+#
+# Near the defect everything is larger. Do the scores agree only by that? Host atoms alone, at equal
+# distance from the defect:
+
+# %%
+explain_plots.agreement_dots(
+    {"trained": agreement(trained, "given"), "untrained": agreement(untrained, "given")}, names);
+
+# %% [markdown]
+# ## 7 · Directions
+#
+# Strain in a crystal runs along lattice directions. Does attention prefer one? For every structure, the
+# mean score of atoms within 15° of a direction, over that of all atoms at the same distance: one means no
+# preference, and where the interval holds one, none is shown.
+
+# %%
+cells = {name: one.cell[0].numpy() for name, one in graphs.items()}
+lean = explain.anisotropy(looked, cells)
+explain.summary(lean, "ratio", "direction").set_index("direction").style.format(precision=3)
+
+# %% [markdown]
+# ## 8 · Switch it off
+#
+# The bluntest question: who needs it? We take parts out of the scores of the *trained* model, without training
+# again: $\varphi$, which knows the distance, $\psi$, which knows the kinds of sites, or query times key,
+# without which nobody has a say of their own. *Guess first:* which one is missed most?
+
+# %%
+table["error"] = (table.predicted - table.label).abs()
+table["near"] = table["defect attention"] + table["first_shell attention"]
+error = explain.summary(table, "error", "model").set_index("model")
+near = explain.summary(table, "near", "model").set_index("model")
+pd.concat({f"error (eV), {card.label_source}": error[["mean", "lo", "hi"]],
+           "share on the defect and its first shell": near[["mean", "lo", "hi"]]}, axis=1).style.format(precision=3)
+
+# %% [markdown]
+# The intervals are wide since structures differ; the differences between two rows are about the same
+# structures, and far sharper. They come with the verdict below.
+#
+# **Exercise 06-7.** By how many percent of the trained model's mean error does the error grow without
+# query times key?
+
+# %% tags=["solution"]
+answer = 100 * (error.loc["without content", "mean"] / error.loc["trained", "mean"] - 1)
+
+# %%
+check("06-7", answer)
+
+# %% [markdown]
+# Mind the difference to notebook 04. There a part was left out *and the model trained anew*; what it
+# did, others could learn to do. Here the trained model is made to do without.
+#
+# ## 9 · The verdict
+#
+# Everything that one would like attention to show, in one table. An expectation `holds` if the lower end
+# of its interval is above what it has to exceed.
+
+# %%
+verdict = explain.expectations(table, lengths)
+verdict.style.format(precision=4)
+
+# %%
+for holds, rows in verdict.groupby("holds", sort=False):
+    print(f"{'holds' if holds else 'does not hold'}: {'; '.join(rows.index)}")
+
+# %% [markdown]
+# If a map of attention were an explanation of the energy, most of the first list would hold. It is not
+# so: in this model **attention is not explanation**. It prefers the defect a little, it has learned that,
+# and taking out query times key costs a little; but it orders atoms mostly by element, and
+# where it looks says nothing about which atom the energy depends on, nor about which atom moves.
+#
+# This is about one small model, on small cells, with labels of a potential. In such cells, local
+# layers reach nearly everything, and attention is left with little to do, as the ablation of notebook 04
+# found by another way. A larger cell, a deeper model or other labels may change it; the test stays the
+# same. Whether attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and
+# Pinter, 2019), and both sides would ask for the nulls of section 4.
+#
+# What to show instead? Occlusion and gradients ask the answer itself, and agree with each other and with the
+# true relaxation better than before training. They have weak points too: to silence an atom makes a
+# structure that no training row resembles, and a gradient sees only small steps.
+#
+# ## 10 · Look for yourself
+#
+# Filter the database, click a row, see how far its atoms moved.
+
+# %%
+browser = DatabaseBrowser(known)
+browser.filters["defecttype"].value = "vacancy"
+browser.rows.value = browser.found.index[0]
+browser
+
+# %% [markdown]
+# ## Summary
+#
+# * An attention map is a choice: which layers and heads, which combination, who asks. Say it.
+# * Draw it, but then test it: against uniform, against an untrained model, against other questions to the
+#   model, against the crystal.
+# * In the shipped hybrid, attention orders by element more than by place, has no settled decay for
+#   every type of defect, and agrees neither with occlusion nor with gradients nor with relaxation.
+# * Occlusion and gradients agree with each other and with what atoms do; part of that is geometry, which
+#   an untrained model knows as well.
+# * A part of a model that can be switched off without harm explains nothing.
+#
+# **Further reading.** S. Jain and B. C. Wallace, *Attention is not explanation*, NAACL 2019,
+# arXiv:1902.10186. S. Wiegreffe and Y. Pinter, *Attention is not not explanation*, EMNLP 2019,
+# arXiv:1908.04626. S. Abnar and W. Zuidema, *Quantifying attention flow in transformers*, ACL 2020,
+# arXiv:2005.00928. J. Adebayo et al., *Sanity checks for saliency maps*, NeurIPS 2018,
+# arXiv:1810.03292. M. D. Zeiler and R. Fergus, *Visualizing and understanding convolutional networks*,
+# ECCV 2014, arXiv:1311.2901. K. Simonyan, A. Vedaldi and A. Zisserman, *Deep inside convolutional
+# networks*, ICLR 2014, arXiv:1312.6034.

@@ -1,0 +1,258 @@
+"""Widgets that look inside: what they show, colour and link; drawn pictures and no browser.
+
+In a browser they are drawn by the notebooks that use them.
+"""
+
+import sys
+import time
+from io import BytesIO
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from model_cases import small_model
+
+from defectkit.data import Dataset
+from defectkit.explain import attention_maps
+from defectkit.graph_plots import GHOST
+from defectkit.graphs import GraphConfig, build_graph
+from defectkit.plots import DEFECT_COLOUR
+from defectkit.records import DefectRecord
+from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.hosts import HOSTS
+from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
+
+pytestmark = pytest.mark.usefixtures("no_windows", "double_precision")
+CONFIG = GraphConfig(cutoff=4.7, angle_cutoff=None)
+UNIT = HOSTS["MoS2"].unit_cell()
+
+
+def record(name: str, dopant: str = "", **fields) -> DefectRecord:
+    site = next(s for s in find_sites(UNIT) if s.name == name)
+    atoms = make_defect(UNIT, (3, 3, 1), site, dopant).atoms
+    kind = {"vac": "vacancy", "ads": "adsorbate", "sub": "substitution"}[name[:3]]
+    return DefectRecord(
+        uid=f"MoS2_{dopant or 'X'}_{name}", atoms=atoms, host="MoS2", label_source="test",
+        dopant=dopant, defecttype=kind, **fields,
+    )  # fmt: skip
+
+
+def graph_of(one: DefectRecord):
+    import torch
+
+    return build_graph(one, CONFIG, UNIT, dtype=torch.float64)
+
+
+@pytest.fixture
+def vacancy():
+    return graph_of(record("vac1"))
+
+
+@pytest.fixture
+def without_nglview(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nglview", None)
+
+
+def representations(view: StructureView) -> list[dict]:
+    """What the 3D view was told last."""
+    sent = view.view._ngl_msg_archive
+    last = max(k for k, m in enumerate(sent) if m["methodName"] == "removeAllRepresentations")
+    added = [m for m in sent[last:] if m["methodName"] == "addRepresentation"]
+    return [{"type": m["args"][0], **m["kwargs"]} for m in added]
+
+
+def atoms_of(shown: dict) -> list[int]:
+    return [int(k) for k in shown["sele"][1:].split(",")]
+
+
+def test_atoms_have_the_colour_of_their_value(vacancy):
+    values = np.zeros(len(vacancy.z))
+    values[[2, 7]] = 1.0
+    view = StructureView(vacancy, values, "eV")
+    shown = representations(view)
+    coloured = {s["color"]: atoms_of(s) for s in shown if s.get("radiusScale") == 0.45}
+    assert [2, 7] in coloured.values()
+    assert len(coloured) == 2
+    assert sum(map(len, coloured.values())) == int((~vacancy.is_vacancy).sum())
+    shell, ghost = (s for s in shown if s.get("radiusType") == "size")
+    assert shell["color"] == DEFECT_COLOUR
+    assert atoms_of(ghost) == vacancy.is_vacancy.nonzero()[:, 0].tolist()
+    assert shown[-1]["type"] == "unitcell"
+    assert view.legend.value.startswith("0 <span")
+    assert view.legend.value.endswith("1 &nbsp;eV")
+
+
+def test_a_value_that_is_not_known_has_no_colour_of_the_scale(vacancy):
+    values = np.ones(len(vacancy.z))
+    values[vacancy.is_vacancy.numpy()] = np.nan
+    view = StructureView(vacancy, values, "Å", limits=(0, 2))
+    _, ghost = (s for s in representations(view) if s.get("radiusType") == "size")
+    assert ghost["color"] == GHOST
+
+
+def test_copies_are_coloured_like_their_atoms_and_read_like_them(vacancy):
+    n = len(vacancy.z)
+    values = np.arange(n, dtype=float)
+    view = StructureView(vacancy, values, "eV", copies=(2, 1))
+    sizes = [len(atoms_of(s)) for s in representations(view) if s.get("radiusScale") == 0.45]
+    assert sum(sizes) == 2 * int((~vacancy.is_vacancy).sum())
+    view.view.picked = {"atom1": {"index": n + 4}}
+    assert view.selected == 4
+    assert "node 4, host" in view.reading.value
+    assert "eV: 4" in view.reading.value
+
+
+def test_a_click_on_a_ghost_says_what_is_missing(vacancy):
+    view = StructureView(vacancy, table=None)
+    view.view.picked = {"atom1": {"index": len(vacancy.z) - 1}}
+    assert "vacancy (S is missing)" in view.reading.value
+    view.view.picked = {}  # a click beside all atoms
+    assert view.selected == len(vacancy.z) - 1
+
+
+def test_the_picture_goes_when_the_view_stands(vacancy):
+    view = StructureView(vacancy, np.ones(len(vacancy.z)), "eV")
+    assert view.picture.layout.display != "none"
+    view.view.loaded = True
+    assert view.picture.layout.display == "none"
+    assert view.legend.layout.display != "none"
+
+
+def test_without_nglview_the_picture_is_the_view(vacancy, without_nglview):
+    view = StructureView(vacancy, np.ones(len(vacancy.z)), "eV")
+    assert view.view is None
+    assert view.children == (view.picture, view.reading)
+    before = bytes(view.picture.value)
+    view.colour(np.arange(len(vacancy.z)), "eV")
+    assert bytes(view.picture.value) != before
+
+
+def test_a_page_without_widgets_gets_the_picture(vacancy):
+    bundle = StructureView(vacancy)._repr_mimebundle_()
+    assert bundle["image/png"].startswith(b"\x89PNG")
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+@pytest.fixture
+def explorer(vacancy):
+    model = small_model("hybrid", CONFIG)
+    return AttentionExplorer(model, [vacancy, graph_of(record("sub0", "W"))])
+
+
+def test_explorer_shows_the_weights_that_are_chosen(explorer, vacancy):
+    n = len(vacancy.z)
+    maps = attention_maps(explorer.model, vacancy)
+    asking = vacancy.is_defect.nonzero()[:, 0].numpy()
+    assert np.allclose(explorer.weights, maps.mean(axis=(0, 1))[asking].mean(axis=0) * n)
+    before = bytes(explorer.picture.value)
+    explorer.head.value = 1
+    assert np.allclose(explorer.weights, maps[:, 1].mean(axis=0)[asking].mean(axis=0) * n)
+    assert bytes(explorer.picture.value) != before
+    explorer.query.value = 5
+    assert np.allclose(explorer.weights, maps[0, 1, 5] * n)
+    assert np.allclose(explorer.crystal.values, explorer.weights)
+
+
+def test_a_click_lets_an_atom_ask(explorer):
+    explorer.crystal.view.picked = {"atom1": {"index": 3}}
+    assert explorer.query.value == 3
+
+
+def test_another_structure_starts_anew(explorer):
+    explorer.query.value = 4
+    first = explorer.crystal
+    explorer.structure.value = "MoS2_W_sub0"
+    assert explorer.query.value == -1
+    assert explorer.crystal is not first
+    assert len(explorer.weights) == len(explorer.graph.z)
+    assert explorer.place.children == (explorer.crystal,)
+    assert plt.get_fignums() == []
+
+
+def test_explorer_works_without_nglview(without_nglview, vacancy):
+    explorer = AttentionExplorer(small_model("hybrid", CONFIG), [vacancy])
+    assert explorer.place.children == ()
+    assert bytes(explorer.picture.value).startswith(b"\x89PNG")
+
+
+def test_gallery_follows_the_structure(vacancy):
+    gallery = HeadGallery(small_model("hybrid", CONFIG), [vacancy, graph_of(record("sub0", "W"))])
+    before = bytes(gallery.picture.value)
+    gallery.structure.value = "MoS2_W_sub0"
+    assert bytes(gallery.picture.value) != before
+
+
+@pytest.fixture
+def browser():
+    records = [
+        record("vac1", eform=2.0),
+        record("sub0", "W", eform=0.5),
+        record("ads0", "Li", eform=-1.0),
+    ]
+    moved = records[1].atoms.positions + [0, 0, 0.25]
+    records[1] = record("sub0", "W", eform=0.5, unrelaxed=moved)
+    return DatabaseBrowser(Dataset("test", "test", records, {"MoS2": UNIT}))
+
+
+def test_browser_filters_rows(browser):
+    assert len(browser.rows.options) == 3
+    assert browser.count.value == "3 of 3 rows"
+    browser.filters["dopant"].value = "W"
+    assert browser.found.index.tolist() == ["MoS2_W_sub0"]
+    browser.filters["dopant"].value = "any"
+    browser.energy.value = (0.0, 2.0)
+    assert set(browser.found.index) == {"MoS2_X_vac1", "MoS2_W_sub0"}
+    browser.filters["defecttype"].value = "adsorbate"
+    assert browser.count.value == "0 of 3 rows"
+
+
+def test_browser_shows_the_row_that_is_clicked(browser):
+    assert browser.crystal is None  # nothing was clicked yet
+    browser.rows.value = "MoS2_W_sub0"
+    assert np.allclose(browser.crystal.values, 0.25)
+    assert browser.place.children == (browser.crystal,)
+    browser.rows.value = "MoS2_X_vac1"
+    assert browser.crystal.values is None
+    browser.rows.value = None
+    assert browser.place.children == ()
+
+
+def test_a_sheet_shows_what_a_new_drawing_would(explorer):
+    explorer.head.value = 1
+    explorer.query.value = 5
+    explorer.query.value = 7
+    shown = plt.imread(BytesIO(explorer.picture.value))
+    sheet = explorer._sheet
+    sheet.canvas.draw()
+    anew = np.asarray(sheet.canvas.buffer_rgba()) / 255
+    assert shown.shape == anew.shape
+    assert np.abs(shown - anew).mean() < 0.002  # legends and ticks may lie over or under points
+
+
+def test_frames_are_drawn_once_a_structure(explorer, monkeypatch):
+    drawn = []
+    canvas = explorer._sheet.canvas
+    whole = canvas.draw
+    monkeypatch.setattr(canvas, "draw", lambda: (drawn.append(1), whole()))
+    for head in (0, 1):
+        explorer.head.value = head
+    assert drawn == []
+    explorer.structure.value = "MoS2_W_sub0"
+    assert len(drawn) <= 1
+
+
+@pytest.mark.slow
+def test_a_change_is_answered_within_200_ms():
+    import torch
+
+    site = next(s for s in find_sites(UNIT) if s.name == "vac1")
+    atoms = make_defect(UNIT, (5, 5, 1), site, "").atoms
+    graph = build_graph(atoms, CONFIG, UNIT, dtype=torch.float64)
+    assert len(graph.z) == 75
+    explorer = AttentionExplorer(small_model("hybrid", CONFIG), [graph])
+    times = []
+    for head in (0, 1, 0, 1, 0):
+        begin = time.process_time()  # others on the machine do not count
+        explorer.head.value = head
+        times.append(time.process_time() - begin)
+    assert np.median(times) < 0.2
