@@ -4,6 +4,8 @@ Units stand in every axis label. Structures are drawn flat, from above and from 
 that a page without a running kernel still shows them.
 """
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 EFORM = "formation energy (eV)"
@@ -25,6 +28,20 @@ TYPE_COLOURS = {
     "complex": "#c44e52",
 }
 DEFECT_COLOUR = "#d62728"
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write a figure for print: `path` with .png (300 dots an inch) and .svg (text stays text).
+
+    The folder is made where it is missing. Returns both paths.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
+    with plt.rc_context({"svg.fonttype": "none"}):
+        for file in files:
+            figure.savefig(file, dpi=300, bbox_inches="tight")
+    return files
 
 
 def periodic_table(values: pd.Series, label: str, ax: Axes | None = None, fmt: str = ".1f") -> Axes:

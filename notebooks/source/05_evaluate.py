@@ -38,6 +38,7 @@ from defectkit import (
     decisions,
     errors,
     evaluation_plots,
+    plots,
     reasons,
     result_plots,
     sanity,
@@ -508,6 +509,17 @@ precision[["eform_mae", "change", "change_lo", "change_hi", "infer_ms_b1", "infe
 # %%
 same = precision.index[precision.change_lo <= 0]  # no worse, as far as the rows can tell
 print("the kit computes with", precision.loc[same].infer_ms_b1.idxmin(), "- the fastest without a larger error")
+
+# %% [markdown]
+# ## 12 · For your report
+#
+# `plots.save` writes any figure as PNG, for slides, and as SVG, whose letters and lines stay sharp at every
+# size and can still be edited:
+
+# %%
+ladder_axes = evaluation_plots.ladder(ladder, source)
+for file in plots.save(ladder_axes.figure, data_folder() / "figures" / "ladder"):
+    print(file)
 
 # %% [markdown]
 # ## Summary
