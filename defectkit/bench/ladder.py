@@ -49,7 +49,7 @@ def rows(seed: int) -> list[dict]:
         for job in tqdm(as_completed(running), total=len(running), desc="ladder", unit="run"):
             job.result()
     judged = [Judged(Run(folder), "test") for folder, _, _ in todo]
-    return ladder_table(judged, reference=MODELS[0], seed=seed).to_dict("records")
+    return ladder_table(judged, reference=MODELS[0], seed=seed).round(4).to_dict("records")
 
 
 def jobs() -> Iterator[tuple[Path, RunConfig, int]]:
@@ -68,9 +68,10 @@ def train_one(folder: Path, config: RunConfig, seed: int) -> None:
     """Train one run, or finish it; its weights are not kept."""
     import torch
 
-    from defectkit.checkpoint import WEIGHTS
+    from defectkit.checkpoint import CARD, WEIGHTS
     from defectkit.training.runs import load_data, train
 
     torch.set_num_threads(1)
     train(config, *load_data(config), folder, seed, progress=False)
-    (folder / WEIGHTS).unlink(missing_ok=True)
+    for name in (WEIGHTS, CARD):
+        (folder / name).unlink(missing_ok=True)

@@ -41,7 +41,8 @@ def rows(seed: int) -> list[dict]:
         if variant in VARIANTS:
             run = studies.trained(folder, config, training_seed)
             found = _judged(run, dataset, cells, seed)
-            table.append({"readout": VARIANTS[variant], "seed": training_seed, **found})
+            rounded = {key: round(value, 4) for key, value in found.items()}
+            table.append({"readout": VARIANTS[variant], "seed": training_seed, **rounded})
     return table
 
 

@@ -466,7 +466,7 @@ evaluation_plots.equal_crystals(equal);
 
 # %%
 lifted = next(known[uid] for uid in first.index if known[uid].defecttype == "adsorbate")
-curve = sanity.displacement_curve(model, card.graph, lifted, known.hosts, np.linspace(0, 2.5, 101))
+curve = sanity.displacement_curve(model, card.graph, lifted, known.hosts, np.linspace(0, 2.5, 251))
 evaluation_plots.displacement(curve, card.graph.cutoff, source);
 
 # %% [markdown]
