@@ -334,7 +334,7 @@ def cost_accuracy(table: pd.DataFrame, source: str, ax: Axes | None = None) -> A
     errors = table.groupby("model").eform_mae.agg(["mean", "std"]).loc[times.index]
     ax.errorbar(times, errors["mean"], yerr=errors["std"].fillna(0), fmt="o", color=BLUE, capsize=3)
     for place, name in enumerate(times.sort_values().index):
-        side = {"xytext": (-7, 4), "ha": "right"} if place % 2 else {"xytext": (7, 4)}  # in turn
+        side = {"xytext": (-7, 4), "ha": "right"} if place % 2 == 0 else {"xytext": (7, 4)}
         ax.annotate(name, (times[name], errors["mean"][name]), textcoords="offset points", **side)
     ax.set(xlabel="time from atoms to prediction on one core, 64 together (ms a structure)",
            ylabel=f"mean absolute error, labels {source} (eV)\n± standard deviation of the seeds",
