@@ -580,9 +580,10 @@ study_plots.sizes(optim[optim.group.isin(["size", "reference"])], card.label_sou
 #
 # Who *screens* candidates has no relaxed structure: relaxing is the dear part. So the kit ships models
 # for both tasks: from the **relaxed** structure, the usual benchmark, and from the **unrelaxed** one,
-# which a recipe places in a moment. Here is each on both kinds of the same test structures. *Guess
-# first:* what does it cost not to know the relaxed positions? And what does a model say that was
-# trained on the other kind?
+# which a recipe places in a moment. Here is each on both kinds of the same test structures, and one model
+# for both, `hybrid-both` (a single seed), which saw every training row in both positions in as many steps
+# as the others took. *Guess first:* what does it cost not to know the relaxed positions? What does a model
+# say that was trained on the other kind? And what does it cost to be one for both?
 
 # %%
 models = benchmark("models_demo")
