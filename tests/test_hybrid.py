@@ -339,7 +339,7 @@ def test_bonds_of_usual_length_look_alike_whatever_the_elements():
         (CONFIG, {"hidden": 10, "attention_heads": 4}, "10, which 4 attention heads"),
         (CONFIG, {"angles": "slow"}, "'slow'; use"),
         (CONFIG, {"images": "all"}, "'all'; use"),
-        (CONFIG, {"readout": "sum"}, "No read-out"),
+        (CONFIG, {"readout": "median"}, "No read-out"),
         (CONFIG, {"angular_cutoff": 5.0}, "angular_cutoff is 5.0 Å"),
         (CONFIG, {"angular_cutoff": 4.0, "angles": "triplets"}, "angles up to 4.0 Å"),
         (CONFIG, {"images": "sum"}, "do not fit"),
