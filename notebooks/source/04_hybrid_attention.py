@@ -557,6 +557,10 @@ study_plots.changes(ablation).style.format(
 )
 
 # %% [markdown]
+# Mind the budget. These are short runs on few rows: a part that needs more of either to be learned can look
+# harmful here, and a model that can do less is sooner done. What the table says for certain is about this
+# budget. A part that is missed even here, such as the vacancy's node, is worth its price.
+#
 # **Exercise 04-7.** Which variant of `ablation` has the largest mean error (column `eform_mae`, mean
 # over its seeds)? Answer with its name.
 
