@@ -339,8 +339,8 @@ def cost_accuracy(table: pd.DataFrame, source: str, ax: Axes | None = None) -> A
     ax.set(xlabel="time from atoms to prediction on one core, 64 together (ms a structure)",
            ylabel=f"mean absolute error, labels {source} (eV)\n± standard deviation of the seeds",
     )  # fmt: skip
-    ax.set_ylim(bottom=0)
-    ax.set_xlim(0.9 * times.min(), 1.15 * times.max())
+    ax.set_ylim(0, 1.08 * errors["mean"].max())
+    ax.set_xlim(0.8 * times.min(), 1.15 * times.max())
     return ax
 
 

@@ -138,7 +138,7 @@ def transfer(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
            ylabel=f"mean absolute error on\nvalidation rows, {source} (eV)")  # fmt: skip
     ax.set_xticks(counts, [f"{n:,}" for n in counts])
     ax.set_xticks([], minor=True)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("")
     ax.grid(alpha=0.3)
