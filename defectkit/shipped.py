@@ -54,8 +54,9 @@ def ladder_runs(split: str, model: str) -> list[list[Run]]:
 def published_ladder() -> pd.DataFrame:
     """Public results on Imp2d: columns model, split and eform_mae (eV).
 
-    Out of fold on 10,224 of its rows, labels DFT: other data, other labels and other training
-    than the kit's own ladder, and in that no rivals of it.
+    Out of fold on 10,224 of its rows, labels DFT, as they were reported to this project; there is
+    no paper to cite. Other data, other labels and other training than the kit's own ladder, and in
+    that no rivals of it.
     """
     return pd.read_csv(PUBLISHED / "imp2d_ladder.csv")
 

@@ -226,7 +226,7 @@ columns = ["split", "model", "difference", "difference_lo", "difference_hi"]
 ladder.loc[ladder.model != "hybrid", columns].set_index(["split", "model"]).style.format("{:+.3f}")
 
 # %% [markdown]
-# For scale, public results on Imp2d: DFT labels, 10,224 rows, all of them to learn from. These are other
+# For scale, public results on Imp2d, for which there is no paper to cite: DFT labels, 10,224 rows. These are other
 # data and another budget; what can be compared is the *way* from step to step. The additive network sums
 # a number for each atom, and falls apart on new hosts.
 
