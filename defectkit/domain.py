@@ -23,43 +23,35 @@ from defectkit import DefectkitError
 from defectkit.evaluate import interval
 from defectkit.graphs.dataset import GraphDataset
 from defectkit.graphs.elements import feature_table
+from defectkit.predict import predict
 
 NEIGHBOURS = 5
 QUANTILE = 0.95  # of the validation rows lie inside each threshold
 VERDICTS = ("inside", "spread", "unlike", "both")
 
 
-@torch.no_grad()
-def latent_vectors(
-    model: nn.Module,
-    graphs: GraphDataset,
-    numbers: Sequence[int] | None = None,
-    batch_size: int = 64,
-) -> pd.DataFrame:
-    """The vector from which a network's heads read their answers, (B, D), indexed by uid.
+def predict_with_vectors(
+    model: nn.Module, graphs: GraphDataset, numbers: Sequence[int] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions, and the vectors from which the network's heads read them, in one pass.
 
-    A hook on `model.heads` takes it, so any model of the kit will do.
+    A hook on `model.heads` takes the vectors, so any model of the kit will do.
 
     Args:
         model: of `models.MODELS`.
         graphs: of the configuration that the model was trained with.
         numbers: which of them; all by default.
-        batch_size: structures at a time.
+
+    Returns:
+        What `predict.predict` returns, and the vectors, (B, D); both indexed by uid.
     """
-    numbers = range(len(graphs)) if numbers is None else numbers
-    vectors, uids = [], []
-    training = model.training
+    vectors = []
     hook = model.heads.register_forward_pre_hook(lambda module, args: vectors.append(args[0]))
     try:
-        model.eval()
-        for start in range(0, len(numbers), batch_size):
-            graph = graphs.batch(numbers[start : start + batch_size])
-            model(graph)
-            uids += graph.uid
+        predicted = predict(model, graphs, numbers)
     finally:
         hook.remove()
-        model.train(training)
-    return pd.DataFrame(torch.cat(vectors).numpy(), pd.Index(uids, name="uid"))
+    return predicted, pd.DataFrame(torch.cat(vectors).numpy(), predicted.index)
 
 
 def composition_vectors(frame: pd.DataFrame) -> pd.DataFrame:

@@ -30,11 +30,13 @@ def predict(
     training = model.training
     model.eval()
     rows = []
-    for start in range(0, len(numbers), batch_size):
-        graph = graphs.batch(numbers[start : start + batch_size])
-        output = model(graph)
-        rows += zip(graph.uid, output.eform.tolist(), output.spin.tolist())
-    model.train(training)
+    try:
+        for start in range(0, len(numbers), batch_size):
+            graph = graphs.batch(numbers[start : start + batch_size])
+            output = model(graph)
+            rows += zip(graph.uid, output.eform.tolist(), output.spin.tolist())
+    finally:
+        model.train(training)
     return pd.DataFrame(rows, columns=["uid", "eform", "spin"]).set_index("uid")
 
 

@@ -18,14 +18,14 @@ from torch import nn
 
 from defectkit import DefectkitError
 from defectkit.checkpoint import ModelCard, load_model
-from defectkit.domain import Guard, Nearness, composition_vectors, latent_vectors
-from defectkit.graphs.dataset import GraphDataset, load_graphs
+from defectkit.domain import Guard, Nearness, composition_vectors, predict_with_vectors
+from defectkit.graphs.dataset import load_graphs
 from defectkit.predict import predict
 from defectkit.records import DefectRecord, to_frame
 from defectkit.sanity import flags
 from defectkit.tabular.models import TABULAR
 from defectkit.training.runs import Run, graphs_of, load_data
-from defectkit.uncertainty import Conformal, ensemble
+from defectkit.uncertainty import Conformal, ensemble, mean_and_sigma
 
 MEMBERS = "members"  # names of the run folders, in the file's own header
 VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
@@ -72,18 +72,17 @@ class Predictor:
         dataset, split = load_data(first.config)
         graphs = graphs_of(dataset, first.config.graph)
         model, _ = load_model(first.folder)
-        numbers = graphs.select(split.train)
-        latent = latent_vectors(model, graphs, numbers)
+        _, latent = predict_with_vectors(model, graphs, graphs.select(split.train))
         composition = composition_vectors(dataset.frame.loc[latent.index])
-        fitted = cls(
+        nearness = _nearness(latent.to_numpy(np.float16), composition.to_numpy(np.float16))
+        _, vectors = predict_with_vectors(model, graphs, graphs.select(valid.index))
+        valid = valid.join(_distances(nearness, vectors, dataset.frame))
+        return cls(
             tuple(run.folder for run in runs),
             latent.to_numpy(np.float16),
             composition.to_numpy(np.float16),
-            valid,
+            valid[VALID].astype(np.float32),
         )
-        distances = fitted._distances(graphs, graphs.select(valid.index), dataset.frame)
-        valid = valid.join(distances)[VALID].astype(np.float32)
-        return cls(fitted.members, fitted.latent, fitted.composition, valid)
 
     def save(self, path: str | Path) -> None:
         """Write one file; it must lie beside the folders of the members."""
@@ -137,12 +136,15 @@ class Predictor:
 
         Raises DefectkitError as `graphs.dataset.load_graphs` does.
         """
-        models = [model for model, _ in self._models]
         graphs = load_graphs(list(records), hosts, self.card.graph)
-        answers = [predict(model, graphs) for model in models]
-        table = _mean_and_spread(answers)
+        (first, _), *others = self._models
+        predicted, vectors = predict_with_vectors(first, graphs)
+        members = [predicted, *(predict(model, graphs) for model, _ in others)]
+        table = pd.DataFrame(index=predicted.index)
+        for target in ("eform", "spin"):
+            table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        signs = self._distances(graphs, range(len(graphs)), to_frame(list(records)))
+        signs = _distances(self._nearness, vectors, to_frame(list(records)))
         signs["spread"] = table.eform_sigma
         atoms = {record.uid: record.atoms for record in records}
         wrong = flags(table, self.card.eform_range, self.card.spin_range, atoms)
@@ -174,27 +176,20 @@ class Predictor:
         return Conformal.fit(self.valid, normalised=True)
 
     @cached_property
-    def _nearness(self) -> tuple[Nearness, Nearness]:
-        return tuple(
-            Nearness(pd.DataFrame(vectors.astype(float)))
-            for vectors in (self.latent, self.composition)
-        )
-
-    def _distances(
-        self, graphs: GraphDataset, numbers: Sequence[int], frame: pd.DataFrame
-    ) -> pd.DataFrame:
-        """Columns latent and composition, by uid."""
-        latent = latent_vectors(self._models[0][0], graphs, numbers)
-        near_latent, near_composition = self._nearness
-        return pd.DataFrame(
-            {
-                "latent": near_latent(latent),
-                "composition": near_composition(composition_vectors(frame.loc[latent.index])),
-            }
-        )
+    def _nearness(self) -> dict[str, Nearness]:
+        return _nearness(self.latent, self.composition)
 
 
-def _mean_and_spread(answers: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    stacked = pd.concat(answers).groupby(level=0)[["eform", "spin"]]
-    mean, sigma = stacked.mean(), stacked.std(ddof=1).add_suffix("_sigma")
-    return mean.join(sigma).loc[answers[0].index]
+def _nearness(latent: np.ndarray, composition: np.ndarray) -> dict[str, Nearness]:
+    """To the training rows, by the name of the distance."""
+    vectors = {"latent": latent, "composition": composition}
+    return {name: Nearness(pd.DataFrame(one.astype(float))) for name, one in vectors.items()}
+
+
+def _distances(
+    nearness: dict[str, Nearness], latent: pd.DataFrame, frame: pd.DataFrame
+) -> pd.DataFrame:
+    """Of rows with these latent vectors, by uid; `frame` says what they are made of."""
+    composition = composition_vectors(frame.loc[latent.index])
+    rows = {"latent": latent, "composition": composition}
+    return pd.DataFrame({name: measure(rows[name]) for name, measure in nearness.items()})

@@ -41,10 +41,16 @@ def ensemble(members: Sequence[pd.DataFrame]) -> pd.DataFrame:
         check_same_rows(first, other)
     table = first.copy()
     for target in ("eform", "spin"):
-        values = np.array([m.loc[first.index, f"{target}_pred"] for m in members])
-        table[f"{target}_pred"] = values.mean(axis=0)
-        table[f"{target}_sigma"] = values.std(axis=0, ddof=1)
+        name = f"{target}_pred"
+        table[name], table[f"{target}_sigma"] = mean_and_sigma(members, name)
     return table
+
+
+def mean_and_sigma(members: Sequence[pd.DataFrame], column: str) -> tuple[pd.Series, pd.Series]:
+    """Of a column over tables of the same rows, by uid; sigma with n - 1."""
+    values = pd.concat([member[column] for member in members], axis=1, join="inner")
+    values = values.loc[members[0].index]
+    return values.mean(axis=1), values.std(axis=1, ddof=1)
 
 
 @dataclass(frozen=True)

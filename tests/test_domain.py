@@ -12,7 +12,7 @@ from defectkit.domain import (
     Nearness,
     composition_vectors,
     guard_table,
-    latent_vectors,
+    predict_with_vectors,
 )
 from defectkit.graphs import GraphConfig, GraphDataset, build_graph
 from defectkit.graphs.elements import feature_table
@@ -35,13 +35,14 @@ def test_heads_read_the_latent_vector_of_every_model(name):
     torch.manual_seed(0)
     features = torch.tensor(feature_table(("onehot",)).values, dtype=torch.float32)
     model = build_model(name, features, config).train()
-    vectors = latent_vectors(model, graphs, [2, 0, 1], batch_size=2)
+    predicted, vectors = predict_with_vectors(model, graphs, [2, 0, 1])
     assert model.training  # as it was
     assert not model.heads._forward_pre_hooks
     assert list(vectors.index) == ["2", "0", "1"]
     answers = model.heads(torch.tensor(vectors.to_numpy()))
     expected = predict(model, graphs, [2, 0, 1])
     assert answers.eform.tolist() == pytest.approx(expected.eform.tolist(), abs=1e-5)
+    pd.testing.assert_frame_equal(predicted, expected)
 
 
 def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:

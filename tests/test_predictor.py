@@ -88,7 +88,7 @@ def test_a_training_row_is_nearer_than_an_unheard_of_one(fitted, rows, split):
         [{"host": r.host, "dopant": r.dopant, "removed": ",".join(r.removed)}
          for r in (known, strange[0])], ["known", "strange"],
     )  # fmt: skip
-    near = fitted._nearness[1](predictor.composition_vectors(frame))
+    near = fitted._nearness["composition"](predictor.composition_vectors(frame))
     assert near["known"] < near["strange"]
     assert fitted(strange[:1], hosts).verdict.iloc[0] in ("unlike", "both")
 
