@@ -13,8 +13,9 @@ tour: setup
 lab: setup
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m jupyter lab notebooks/00_start_here.ipynb
 
+# Two processes of one thread each: with more they would wait for each other's cores.
 test: setup
-	@$(PYTHON) -m pytest -n 2
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal
 
 setup:
 	@command -v python3 >/dev/null || { \

@@ -42,7 +42,7 @@ SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
 }
 WITHOUT_WEBGL = ["--disable-gpu", "--disable-3d-apis", "--disable-webgl", "--disable-webgl2"]
-RUN_SECONDS = 240
+CELL_SECONDS = 240
 # A notebook of one cell, beside the students'.
 ONE_VIEW = """import numpy as np
 from defectkit.graphs.build import GraphConfig, build_graph
@@ -55,11 +55,16 @@ atoms = make_defect(unit, (3, 3, 1), site, "").atoms
 graph = build_graph(atoms, GraphConfig(angle_cutoff=None), unit)
 StructureView(graph, np.arange(len(graph.z)), "a number")
 """
-# Every code cell has run, or one has failed.
-DONE = """() => {
-    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")];
-    const failed = document.querySelector('[data-mime-type*="error"]');
-    return failed || (prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p.innerText)));
+# How many code cells there are, how many have run, whether one has failed, which one is at work.
+STATE = """() => {
+    const cells = [...document.querySelectorAll(".jp-CodeCell")];
+    const prompt = cell => cell.querySelector(".jp-InputPrompt").innerText;
+    return {
+        cells: cells.length,
+        ended: cells.filter(cell => /\\[\\d+\\]/.test(prompt(cell))).length,
+        failed: !!document.querySelector('[data-mime-type*="error"]'),
+        at_work: cells.find(cell => /\\[\\*\\]/.test(prompt(cell)))?.innerText,
+    };
 }"""
 
 pytestmark = [
@@ -155,11 +160,12 @@ def _open(page, address: str) -> None:
 
 def _run_all(page) -> None:
     """Run every cell; ask again if JupyterLab, told before its kernel answered, has forgotten."""
-    waiting = page.locator(".jp-CodeCell .jp-InputPrompt", has_text="[*]")
-    deadline = time.monotonic() + RUN_SECONDS
-    while not page.evaluate(DONE):
-        assert time.monotonic() < deadline, "the cells do not come to an end"
-        if waiting.count() == 0:
+    ended, deadline = 0, time.monotonic() + CELL_SECONDS
+    while not ((state := page.evaluate(STATE))["failed"] or 0 < state["cells"] == state["ended"]):
+        if state["ended"] > ended:
+            ended, deadline = state["ended"], time.monotonic() + CELL_SECONDS
+        assert time.monotonic() < deadline, f"this cell does not come to an end: {state}"
+        if state["at_work"] is None:
             page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
             page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
         page.wait_for_timeout(2000)
