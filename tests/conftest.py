@@ -5,6 +5,7 @@ import pytest
 from imp2d_fixture import write_trap_database
 
 from defectkit.data import Dataset, load
+from defectkit.data.splits import Split, make_split
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,20 @@ def pilot(real_data) -> Dataset:
 def trap_database(tmp_path_factory) -> Path:
     """A database with Imp2d's schema that holds every known trap of the real one."""
     return write_trap_database(tmp_path_factory.mktemp("imp2d") / "imp2d.db")
+
+
+@pytest.fixture(scope="session")
+def rows() -> Dataset:
+    """110 demo rows of small cells, for tests that train."""
+    whole = load("demo")
+    usable = whole.frame[whole.frame.converged & (whole.frame.natoms < 32)]
+    return whole.subset(usable.sample(110, random_state=0).index)
+
+
+@pytest.fixture(scope="session")
+def split(rows) -> Split:
+    """Of those rows."""
+    return make_split(rows)
 
 
 @pytest.fixture

@@ -48,11 +48,17 @@ def feature_table(width: int = N_FEATURES) -> Tensor:
     return table
 
 
-def small_model(name: str, config: GraphConfig = CONFIG, seed: int = 0, **settings) -> nn.Module:
-    """A small model ready to predict, with heads and running means as after some training."""
+def fresh_model(name: str, config: GraphConfig = CONFIG, seed: int = 0, **settings) -> nn.Module:
+    """A small model in the precision of the day, with heads that know the range of the labels."""
     torch.manual_seed(seed)
     model = build_model(name, feature_table(), config, **SMALL[name] | settings)
     model.heads.fit(torch.tensor([-1.0, 0.5, 4.0]), torch.tensor([0.0, 1.0, 2.5]))
+    return model.eval()
+
+
+def small_model(name: str, config: GraphConfig = CONFIG, seed: int = 0, **settings) -> nn.Module:
+    """One in float64, with running means as after some training."""
+    model = fresh_model(name, config, seed, **settings)
     model.train()(mixed_batch(config))
     return model.eval()
 

@@ -1,19 +1,11 @@
 import pandas as pd
 import pytest
+from run_cases import HYBRID
 
 from defectkit import DefectkitError, bench, shipped
 from defectkit.bench import ladder
-from defectkit.config import DataConfig, ModelConfig, RunConfig, save_config
-from defectkit.graphs.build import GraphConfig
+from defectkit.config import save_config
 from defectkit.shipped import ladder_runs, published_ladder
-
-RUN = RunConfig(
-    ModelConfig("hybrid", {"hidden": 8, "attention_heads": 2}),
-    DataConfig(train_rows=12),
-    GraphConfig(cutoff=4.0, angle_cutoff=None),
-    ("elemental",),
-    epochs=1,
-)
 
 
 def test_every_run_has_its_own_folder_and_an_equal_budget():
@@ -32,7 +24,7 @@ def test_hosts_and_dopants_are_all_held_out_once():
 
 
 def test_the_ladder_is_trained_kept_and_judged(tmp_path, monkeypatch):
-    save_config(RUN, tmp_path / "hybrid.yaml")
+    save_config(HYBRID, tmp_path / "hybrid.yaml")
     monkeypatch.setattr(ladder, "CONFIGS", tmp_path)
     monkeypatch.setattr(ladder, "LADDER", tmp_path / "ladder")
     monkeypatch.setattr(ladder, "MODELS", ("hybrid",))

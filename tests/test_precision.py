@@ -4,21 +4,17 @@ import pandas as pd
 import pytest
 import torch
 from crystals import defective, host
-from model_cases import SMALL, feature_table
+from model_cases import fresh_model
 
 from defectkit.bench import precision
 from defectkit.graphs import GraphConfig, GraphDataset, build_graph
-from defectkit.models import build_model
 
 CONFIG = GraphConfig(cutoff=4.0, angle_cutoff=None)
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = build_model("hybrid", feature_table(), CONFIG, **SMALL["hybrid"])
-    model.heads.fit(torch.tensor([-1.0, 0.5, 4.0]), torch.tensor([0.0, 1.0, 2.5]))
-    return model.eval()
+    return fresh_model("hybrid", CONFIG)
 
 
 @pytest.fixture(scope="module")

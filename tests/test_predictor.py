@@ -5,37 +5,17 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from run_cases import CGCNN
 from typer.testing import CliRunner
 
 from defectkit import DefectkitError, predictor
 from defectkit.cli import app
-from defectkit.config import ModelConfig, RunConfig, save_config, with_values
+from defectkit.config import save_config, with_values
 from defectkit.data import load
-from defectkit.data.splits import make_split
 from defectkit.domain import VERDICTS
-from defectkit.graphs.build import GraphConfig
 from defectkit.predictor import VALID, Predictor
 from defectkit.shipped import CHECKPOINTS
 from defectkit.training.runs import Run, train
-
-CONFIG = RunConfig(
-    ModelConfig("cgcnn", {"hidden": 8, "layers": 1, "radial": 8, "readout": 8}),
-    graph=GraphConfig(cutoff=3.5, angle_cutoff=None, all_pairs=False),
-    features=("elemental",),
-    epochs=2,
-)
-
-
-@pytest.fixture(scope="module")
-def rows():
-    whole = load("demo")
-    usable = whole.frame[whole.frame.converged & (whole.frame.natoms < 32)]
-    return whole.subset(usable.sample(110, random_state=0).index)
-
-
-@pytest.fixture(scope="module")
-def split(rows):
-    return make_split(rows)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +25,7 @@ def runs(rows, split, tmp_path_factory):
         patch.setattr(predictor, "load_data", lambda config: (rows, split))
         folder = tmp_path_factory.mktemp("runs")
         yield [
-            train(CONFIG, rows, split, folder / f"cgcnn-{k}", seed=k, progress=False)
+            train(CGCNN, rows, split, folder / f"cgcnn-{k}", seed=k, progress=False)
             for k in range(3)
         ]
 
@@ -120,7 +100,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         Predictor.fit(runs[:1])
     other = tmp_path / "other"
     shutil.copytree(runs[1].folder, other)
-    save_config(with_values(CONFIG, {"epochs": 3}), other / "config.yaml")
+    save_config(with_values(CGCNN, {"epochs": 3}), other / "config.yaml")
     with pytest.raises(DefectkitError, match="differ by more than their seed"):
         Predictor.fit([runs[0], Run(other)])
     with pytest.raises(DefectkitError, match="keeps no weights"):

@@ -1,25 +1,14 @@
 import pandas as pd
+from run_cases import HYBRID
 
 from defectkit import bench
 from defectkit.bench import readouts, studies
 from defectkit.config import (
-    DataConfig,
-    ModelConfig,
-    RunConfig,
     StudyConfig,
     load_config,
     save_config,
 )
-from defectkit.graphs.build import GraphConfig
 from defectkit.training import runs
-
-RUN = RunConfig(
-    ModelConfig("hybrid", {"hidden": 8, "attention_heads": 2}),
-    DataConfig(train_rows=12),
-    GraphConfig(cutoff=4.0, angle_cutoff=None),
-    ("elemental",),
-    epochs=1,
-)
 
 
 def test_the_ablation_has_every_read_out():
@@ -32,8 +21,8 @@ def test_a_sum_over_atoms_grows_with_the_cell(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
     monkeypatch.setattr(studies, "FOLDER", tmp_path / "runs")
     variants = {"read-out": {n: {"model.settings.readout": n} for n in ("sum", "defect")}}
-    save_config(StudyConfig(RUN, variants, seeds=(0,)), tmp_path / "ablation.yaml")
-    dataset, split = runs.load_data(RUN)
+    save_config(StudyConfig(HYBRID, variants, seeds=(0,)), tmp_path / "ablation.yaml")
+    dataset, split = runs.load_data(HYBRID)
     some = split.__class__(**{**split.__dict__, "valid": split.valid[::14]})
     monkeypatch.setattr(runs, "load_data", lambda config: (dataset, some))
     table = pd.read_csv(bench.run("readouts", output=tmp_path / "out")).set_index("readout")

@@ -7,26 +7,19 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from run_cases import CGCNN
 from typer.testing import CliRunner
 
 from defectkit import DefectkitError
 from defectkit.checkpoint import load_model
 from defectkit.cli import app
-from defectkit.config import Choice, ModelConfig, RunConfig, TuneConfig, save_config, with_values
-from defectkit.data import load
+from defectkit.config import Choice, ModelConfig, TuneConfig, save_config, with_values
 from defectkit.data.splits import make_split
-from defectkit.graphs.build import GraphConfig
 from defectkit.predict import check_labels, predict
 from defectkit.training.runs import Run, _cleaned, graphs_of, train
 from defectkit.training.tune import tune
 
-CONFIG = RunConfig(
-    ModelConfig("cgcnn", {"hidden": 8, "layers": 1, "radial": 8, "readout": 8}),
-    graph=GraphConfig(cutoff=3.5, angle_cutoff=None, all_pairs=False),
-    features=("elemental",),
-    epochs=3,
-    batch_size=16,
-)
+CONFIG = replace(CGCNN, epochs=3, batch_size=16)
 
 
 class Stopped(Exception):  # noqa: N818
@@ -47,18 +40,6 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
         yield
-
-
-@pytest.fixture(scope="module")
-def rows():
-    whole = load("demo")
-    usable = whole.frame[whole.frame.converged & (whole.frame.natoms < 32)]
-    return whole.subset(usable.sample(110, random_state=0).index)
-
-
-@pytest.fixture(scope="module")
-def split(rows):
-    return make_split(rows)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ import pytest
 import torch
 from ase import Atoms
 from crystals import defective, host
-from model_cases import SMALL, feature_table
+from model_cases import fresh_model
 
 from defectkit import DefectkitError
 from defectkit.graphs import GraphConfig
-from defectkit.models import build_model
 from defectkit.records import DefectRecord
 from defectkit.sanity import (
     RULES,
@@ -28,10 +27,7 @@ MOS2 = {"MoS2": host()}
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = build_model("hybrid", feature_table(), CONFIG, **SMALL["hybrid"])
-    model.heads.fit(torch.tensor([-1.0, 0.5, 4.0]), torch.tensor([0.0, 1.0, 2.5]))
-    return model.eval()
+    return fresh_model("hybrid", CONFIG)
 
 
 def adatom() -> DefectRecord:

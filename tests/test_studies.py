@@ -1,25 +1,15 @@
 import pandas as pd
 import pytest
+from run_cases import HYBRID
 
 from defectkit import bench
 from defectkit.bench import scaling, studies, throughput
 from defectkit.config import (
-    DataConfig,
-    ModelConfig,
-    RunConfig,
     StudyConfig,
     load_config,
     save_config,
 )
-from defectkit.graphs.build import GraphConfig
 
-RUN = RunConfig(
-    ModelConfig("hybrid", {"hidden": 8, "attention_heads": 2}),
-    DataConfig(train_rows=12),
-    GraphConfig(cutoff=4.0, angle_cutoff=None),
-    ("elemental",),
-    epochs=1,
-)
 VARIANTS = {
     "reference": {"full": {}},
     "attention": {
@@ -40,19 +30,21 @@ def test_every_variant_of_a_shipped_study_is_a_valid_configuration(name, tmp_pat
 
 
 def test_all_variants_of_one_seed_come_before_the_next(tmp_path):
-    jobs = studies.jobs_of(StudyConfig(RUN, VARIANTS, seeds=(3, 5), splits=True), tmp_path)
+    jobs = studies.jobs_of(StudyConfig(HYBRID, VARIANTS, seeds=(3, 5), splits=True), tmp_path)
     assert [(variant, seed) for _, variant, seed, _, _ in jobs] == [
         (variant, seed) for seed in (3, 5) for variant in ("full", "no phi", "none")
     ]
     assert [job[3].data.split.seed for job in jobs] == [3, 3, 3, 5, 5, 5]
     assert jobs[1][3].model.settings["phi"] is False
-    assert jobs[0][3].model.settings == RUN.model.settings
+    assert jobs[0][3].model.settings == HYBRID.model.settings
 
 
 def test_a_study_trains_without_the_test_rows_and_writes_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", tmp_path)
     monkeypatch.setattr(studies, "FOLDER", tmp_path / "runs")
-    save_config(StudyConfig(RUN, {"reference": {"full": {}}}, seeds=(0,)), tmp_path / "optim.yaml")
+    save_config(
+        StudyConfig(HYBRID, {"reference": {"full": {}}}, seeds=(0,)), tmp_path / "optim.yaml"
+    )
     table = pd.read_csv(bench.run("optim", output=tmp_path / "out"))
     row = table.iloc[0]
     assert (row.group, row.variant, row.seed, row.n_train) == ("reference", "full", 0, 12)
@@ -64,7 +56,7 @@ def test_a_study_trains_without_the_test_rows_and_writes_its_table(tmp_path, mon
 def test_throughput_counts_whole_steps(monkeypatch):
     monkeypatch.setattr(throughput, "TRAIN_BATCH", 2)
     monkeypatch.setattr(throughput, "INFER_BATCH", 2)
-    found = throughput.measure(RUN, seed=0)
+    found = throughput.measure(HYBRID, seed=0)
     assert found["train_ms"] > found["infer_ms"] > 0
     assert found["edges"] > 50
     assert found["angles"] == 0
