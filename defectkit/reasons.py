@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from ase.geometry import find_mic
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
@@ -62,8 +61,7 @@ def relaxation(record: DefectRecord) -> float:
     """
     if record.unrelaxed is None:
         return np.nan
-    moved = record.atoms.positions - record.unrelaxed
-    moved, _ = find_mic(moved, record.atoms.cell, record.atoms.pbc)
+    moved = record.displacements()
     return float(np.linalg.norm(moved - np.median(moved, axis=0), axis=1).max())
 
 

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from ase.geometry import find_mic
 
 from defectkit import DefectkitError
 
@@ -112,6 +113,14 @@ class DefectRecord:
         atoms = self.atoms.copy()
         atoms.positions = self.unrelaxed
         return atoms
+
+    def displacements(self) -> np.ndarray:
+        """(N, 3) Å, from the unrelaxed positions to the nearest images of the relaxed ones.
+
+        DefectkitError where the source does not keep the unrelaxed positions.
+        """
+        moved = self.atoms.positions - self.unrelaxed_atoms().positions
+        return find_mic(moved, self.atoms.cell, self.atoms.pbc)[0]
 
 
 def to_frame(records: list[DefectRecord]) -> pd.DataFrame:

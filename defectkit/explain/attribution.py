@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
-from ase.geometry import find_mic
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
@@ -139,8 +138,7 @@ def relaxation(record: DefectRecord) -> np.ndarray:
     |relaxed - unrelaxed| by the nearest image; DefectkitError where the source does not keep the
     unrelaxed positions.
     """
-    moved = record.atoms.positions - record.unrelaxed_atoms().positions
-    return find_mic(moved, record.atoms.cell, record.atoms.pbc)[1]
+    return np.linalg.norm(record.displacements(), axis=1)
 
 
 def score_table(

@@ -286,8 +286,7 @@ class PartlyRelaxed:
                 start, _defect_positions(record), cell=record.atoms.cell, pbc=record.atoms.pbc
             )
             back *= np.exp(-((distances.min(axis=1) / self.radius) ** 2))
-        moved = _shortest(record.atoms, record.atoms.positions - start)
-        return _displaced(record, -back[:, None] * moved)
+        return _displaced(record, -back[:, None] * record.displacements())
 
 
 @dataclass(frozen=True)
@@ -375,11 +374,6 @@ def _displaced(record: DefectRecord, by: np.ndarray | float) -> DefectRecord:
     return replace(record, atoms=atoms)
 
 
-def _shortest(atoms: Atoms, vectors: np.ndarray) -> np.ndarray:
-    """The minimum images of `vectors` (n, 3) Å, exact in every cell."""
-    return find_mic(vectors, atoms.cell, atoms.pbc)[0]
-
-
 def _defect_positions(record: DefectRecord) -> np.ndarray:
     if record.defect_positions is None or not len(record.defect_positions):
         raise DefectkitError(
@@ -462,7 +456,7 @@ def _padded(
     atoms.positions = _nearest_images(found.ideal_positions, centre, old.cell.array) + relaxation
     unrelaxed = places = None
     if record.unrelaxed is not None:
-        moved = _shortest(old, old.positions - record.unrelaxed)
+        moved = record.displacements()
         drift = np.median(moved[found.original_z > 0], axis=0)  # of the layer as a whole
         unrelaxed = np.concatenate([atoms.positions - moved, new.positions - drift])
     if record.defect_positions is not None:

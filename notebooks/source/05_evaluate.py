@@ -214,7 +214,7 @@ check("05-3", leaks)
 
 # %%
 ladder = benchmark("ladder")
-evaluation_plots.ladder(ladder, source);
+ladder_axes = evaluation_plots.ladder(ladder, source)
 
 # %% [markdown]
 # The intervals draw what was held out as a whole: thirty hosts are thirty pieces of evidence about new
@@ -514,10 +514,9 @@ print("the kit computes with", precision.loc[same].infer_ms_b1.idxmin(), "- the 
 # ## 12 · For your report
 #
 # `plots.save` writes any figure as PNG, for slides, and as SVG, whose letters and lines stay sharp at every
-# size and can still be edited:
+# size and can still be edited. The ladder of section 4:
 
 # %%
-ladder_axes = evaluation_plots.ladder(ladder, source)
 for file in plots.save(ladder_axes.figure, data_folder() / "figures" / "ladder"):
     print(file)
 
