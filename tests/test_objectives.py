@@ -9,9 +9,11 @@ from defectkit.config import LossConfig, OptimiserConfig, ScheduleConfig
 from defectkit.models.parts import Heads, Output
 from defectkit.training.objectives import (
     Both,
+    Muon,
     loss_terms,
     make_optimiser,
     make_schedule,
+    orthogonal,
     rate_factor,
 )
 
@@ -81,6 +83,31 @@ def test_every_optimiser_learns_and_comes_back_from_its_state(name):
     resumed.load_state_dict(deepcopy(optimiser.state_dict()))
     assert step(model, optimiser) == step(other, resumed)
     assert step(model, optimiser) == step(other, resumed)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (5, 5)])
+def test_muon_is_that_of_torch_with_more_digits(shape):
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    own, other = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    settings = {"lr": 0.1, "weight_decay": 0.05, "momentum": 0.9}
+    pair = (
+        Muon([own], **settings),
+        torch.optim.Muon([other], **settings, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        own.grad = torch.randn(shape)
+        other.grad = own.grad.clone()
+        for optimiser in pair:
+            optimiser.step()
+    assert (own - start).norm() > 0.1
+    assert (own - other).norm() < 0.02 * (own - start).norm()
+
+
+def test_a_step_is_made_orthogonal():
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(8, 20)))
+    assert 0.6 < values.min() < values.max() < 1.3
 
 
 def test_muon_has_the_inner_matrices_and_adamw_the_rest():

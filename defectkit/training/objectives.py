@@ -54,6 +54,49 @@ def _count(label: Tensor) -> Tensor:
     return (~label.isnan()).sum().clamp(min=1)
 
 
+class Muon(torch.optim.Muon):
+    """Muon (Jordan et al., 2024) in 32 bits, with steps as large as AdamW's.
+
+    torch makes a step orthogonal in bfloat16, which most CPUs have to emulate: for the matrices of
+    this kit that takes six times as long as 32 bits do.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step of every matrix."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p not in self.state:
+                    self.state[p]["mean"] = torch.zeros_like(p)
+                mean = self.state[p]["mean"].lerp_(p.grad, 1 - group["momentum"])
+                ahead = p.grad.lerp(mean, group["momentum"])  # Nesterov's
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                size = 0.2 * math.sqrt(max(p.shape))  # root mean square of a step of AdamW
+                p.sub_(orthogonal(ahead), alpha=group["lr"] * size)
+        return loss
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Its singular values brought near to one by five Newton-Schulz iterations.
+
+    X <- a X + (b A + c A A) X with A = X X^T; with these a, b and c of Jordan et al. (2024) the
+    singular values end between 0.7 and 1.2, which serves as well as one and is sooner had.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / wide.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
 class Both(torch.optim.Optimizer):
     """Several optimisers as one, each with parameters of its own.
 
@@ -126,13 +169,7 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Opt
         }
         for g in groups
     ]
-    muon = torch.optim.Muon(
-        inner,
-        config.lr,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon(inner, config.lr, weight_decay=config.weight_decay, momentum=config.momentum)
     return Both([muon, torch.optim.AdamW(rest, config.lr)])
 
 
