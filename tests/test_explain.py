@@ -455,7 +455,11 @@ def test_expectations_are_judged_by_their_interval():
     for model, size in (sizes | {"without content": 0.2}).items():
         for k in range(4):
             rho = {f"rho all attention {s}": (-1) ** k for s in ("occlusion", "gradient")}
-            rho["rho all attention relaxation"] = 0.5 + k / 10
+            rho |= {f"rho given attention {s}": (-1) ** k for s in ("occlusion", "relaxation")}
+            rho |= {
+                f"rho {c}": 0.5 + k / 10
+                for c in ("all attention relaxation", "given attention gradient")
+            }
             own = {"model": model, "uid": str(k), "predicted": size * (1 + k / 10)}
             rows.append(own | same | rho)
     lengths = pd.DataFrame({"settled": [True, False]})
@@ -467,6 +471,9 @@ def test_expectations_are_judged_by_their_interval():
         False,
         False,
         True,
+        False,
+        True,
+        False,
         False,
         False,
         True,

@@ -99,7 +99,8 @@ def expectations(table: pd.DataFrame, lengths: pd.DataFrame) -> pd.DataFrame:
         ("they hold more than if it were uniform", close.near - close.uniform_near, 0.0),
         ("they hold more than before training", close.near - before, 0.0),
         *(
-            (f"attention ranks nodes as {name}", trained[f"rho all attention {score}"], 0.0)
+            (f"attention ranks {whom} as {name}", trained[f"rho {way} attention {score}"], 0.0)
+            for way, whom in (("all", "nodes"), ("given", "host atoms at equal distance"))
             for score, name in (
                 ("occlusion", "occlusion does"),
                 ("gradient", "the gradient does"),
