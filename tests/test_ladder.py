@@ -27,7 +27,7 @@ def test_the_ladder_is_trained_kept_and_judged(tmp_path, monkeypatch):
     save_config(HYBRID, tmp_path / "hybrid.yaml")
     monkeypatch.setattr(ladder, "CONFIGS", tmp_path)
     monkeypatch.setattr(ladder, "LADDER", tmp_path / "ladder")
-    monkeypatch.setattr(ladder, "MODELS", ("hybrid",))
+    monkeypatch.setattr(ladder, "MODELS", {"hybrid": {}})
     monkeypatch.setattr(ladder, "ENSEMBLE", {"pair": (0, 1)})
     monkeypatch.setattr(ladder, "COMPACT", {"data.train_rows": 12})
     monkeypatch.setattr(ladder, "STEPS", {"random": [{}], "pair": ladder.FOLDS[:1]})

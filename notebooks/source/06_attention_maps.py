@@ -344,21 +344,24 @@ names = {"relaxation": "true relaxation"}
 explain_plots.agreement_dots({"trained": agreement(trained), "untrained": agreement(untrained)}, names);
 
 # %% [markdown]
-# Two things stand out. Attention agrees with none of the three, while those agree with each other. And
-# the *untrained* model is not at zero everywhere: its gradient agrees with the true relaxation, too.
-# It has learned nothing, but gradients are larger where atoms are close together, and that is near the
-# defect, where atoms move. A test that an untrained model passes proves little about what was learned
-# (Adebayo et al., 2018). What counts is the step from the one dot to the other. For attention and
-# occlusion, it goes down: training has taken them apart.
+# Two things stand out. Attention agrees with all three, if less than those agree with each other. One could
+# stop here and publish. But the *untrained* model is not at zero everywhere: its gradient agrees with the
+# true relaxation, too. It has learned nothing, but gradients are larger where atoms are close together,
+# and that is near the defect, where atoms move. A test that an untrained model passes proves little about
+# what was learned (Adebayo et al., 2018). What counts is the step from the one dot to the other.
 #
-# Near the defect everything is larger. Do the scores agree only by that? Host atoms alone, at equal
-# distance from the defect:
+# And near the defect everything is larger. Do the scores agree only by that? *Guess first,* then look at host
+# atoms alone, at equal distance from the defect:
 
 # %%
 explain_plots.agreement_dots(
     {"trained": agreement(trained, "given"), "untrained": agreement(untrained, "given")}, names);
 
 # %% [markdown]
+# Little is left of attention. It had learned *where the defect is*, and so had the others; among atoms equally
+# far away it does not know which one matters, no better than the untrained model does. Occlusion, gradient
+# and relaxation still agree with each other.
+#
 # ## 7 · Directions
 #
 # Strain in a crystal runs along lattice directions. Does attention prefer one? For every structure, the
@@ -416,15 +419,16 @@ for holds, rows in verdict.groupby("holds", sort=False):
     print(f"{'holds' if holds else 'does not hold'}: {'; '.join(rows.index)}")
 
 # %% [markdown]
-# If a map of attention were an explanation of the energy, most of the first list would hold. It is not
-# so: in this model **attention is not explanation**. It prefers the defect a little, it has learned that,
-# and taking out query times key costs a little; but it orders atoms mostly by element, and
-# where it looks says nothing about which atom the energy depends on, nor about which atom moves.
+# The list is split, and the line runs where section 6 drew it. Attention has learned to look at the defect
+# and its surroundings, the model needs its query times key, and a map of it resembles a map of what the energy
+# depends on. But it resembles it by the distance and by the element. Which of two atoms at the same distance
+# matters, or moves, it hardly says, and that is what one opens a map for. In this model **attention is not
+# explanation**; it is a rough sketch of where the defect lies, which was known before.
 #
-# This is about one small model, on small cells, with labels of a potential. In such cells, local
-# layers reach nearly everything, and attention is left with little to do, as the ablation of notebook 04
-# found by another way. A larger cell, a deeper model or other labels may change it; the test stays the
-# same. Whether attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and
+# This is about one small model, on small cells, with labels of a potential. In such cells local
+# layers reach nearly everything, and the ablation of notebook 04 could do without attention. Even the
+# optimiser matters: the same network, trained with AdamW to a larger error, agreed with nothing at all.
+# A larger cell, a deeper model or other labels may change it again; the test stays the same. Whether attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and
 # Pinter, 2019), and both sides would ask for the nulls of section 4.
 #
 # What to show instead? Occlusion and gradients ask the answer itself, and agree with each other and with the
@@ -448,7 +452,7 @@ browser
 # * Draw it, but then test it: against uniform, against an untrained model, against other questions to the
 #   model, against the crystal.
 # * In the shipped hybrid, attention orders by element more than by place, has no settled decay for
-#   every type of defect, and agrees neither with occlusion nor with gradients nor with relaxation.
+#   every type of defect, and agrees with occlusion, gradients and relaxation hardly further than by distance.
 # * Occlusion and gradients agree with each other and with what atoms do; part of that is geometry, which
 #   an untrained model knows as well.
 # * A part of a model that can be switched off without harm explains nothing.
