@@ -525,7 +525,8 @@ for verdict, variants in study_plots.verdicts(optim[optim.group != "size"]).item
 # %% [markdown]
 # Mind what such a study says: this choice, with these rows and epochs, all others held fixed. A rate
 # of learning that is best for one optimiser need not be so for another. And an epoch is not a minute:
-# Muon makes every step of a weight matrix orthogonal, by a chain of matrix products.
+# Muon makes every step of a weight matrix orthogonal, by a chain of matrix products. (The seconds were taken
+# on a machine with other work; read them as more or less.)
 
 # %%
 optimisers = optim[optim.group.isin(["optimiser", "reference"])].replace({"full": "adamw (full)"})
