@@ -3,11 +3,7 @@ from run_cases import HYBRID
 
 from defectkit import bench
 from defectkit.bench import readouts, studies
-from defectkit.config import (
-    StudyConfig,
-    load_config,
-    save_config,
-)
+from defectkit.config import StudyConfig, load_config, save_config
 from defectkit.training import runs
 
 

@@ -4,11 +4,7 @@ from run_cases import HYBRID
 
 from defectkit import bench
 from defectkit.bench import scaling, studies, throughput
-from defectkit.config import (
-    StudyConfig,
-    load_config,
-    save_config,
-)
+from defectkit.config import StudyConfig, load_config, save_config
 
 VARIANTS = {
     "reference": {"full": {}},

@@ -54,6 +54,9 @@ def _count(label: Tensor) -> Tensor:
     return (~label.isnan()).sum().clamp(min=1)
 
 
+Closure = Callable[[], Tensor]
+
+
 class Muon(torch.optim.Muon):
     """Muon (Jordan et al., 2024) in 32 bits, with steps as large as AdamW's.
 
@@ -61,13 +64,15 @@ class Muon(torch.optim.Muon):
     this kit that takes six times as long as 32 bits do.
     """
 
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float
+    ):
+        super().__init__(params, lr, weight_decay, momentum)
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Closure | None = None) -> Tensor | None:
         """One step of every matrix."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss(closure)
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -89,12 +94,21 @@ def orthogonal(matrix: Tensor) -> Tensor:
     singular values end between 0.7 and 1.2, which serves as well as one and is sooner had.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix  # the smaller product
     wide = wide / wide.norm().clamp(min=1e-7)
     for _ in range(5):
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return wide.T if tall else wide
+
+
+def _loss(closure: Closure | None) -> Tensor | None:
+    """What a closure returns, with the gradients that it makes."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 class Both(torch.optim.Optimizer):
@@ -113,12 +127,9 @@ class Both(torch.optim.Optimizer):
         self.param_groups = [group for o in self.optimisers for group in o.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Closure | None = None) -> Tensor | None:
         """One step of each."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss(closure)
         for optimiser in self.optimisers:
             optimiser.step()
         return loss

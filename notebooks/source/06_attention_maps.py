@@ -428,8 +428,9 @@ for holds, rows in verdict.groupby("holds", sort=False):
 # This is about one small model, on small cells, with labels of a potential. In such cells local
 # layers reach nearly everything, and the ablation of notebook 04 could do without attention. Even the
 # optimiser matters: the same network, trained with AdamW to a larger error, agreed with nothing at all.
-# A larger cell, a deeper model or other labels may change it again; the test stays the same. Whether attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and
-# Pinter, 2019), and both sides would ask for the nulls of section 4.
+# A larger cell, a deeper model or other labels may change it again; the test stays the same. Whether
+# attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and Pinter, 2019), and both
+# sides would ask for the nulls of section 4.
 #
 # What to show instead? Occlusion and gradients ask the answer itself, and agree with each other and with the
 # true relaxation better than before training. They have weak points too: to silence an atom makes a
