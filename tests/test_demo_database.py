@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from ase.db import connect
+from processors import run_on
 
-from defectkit.data.demo import DOPANTS, MAX_STRAIN, candidates, read_hosts
+from defectkit.data.candidates import DOPANTS, MAX_STRAIN, NO_DOPANT, read_hosts
 from defectkit.data.fetch import CHECKOUT_DATA
 from defectkit.data.potential import LABEL_SOURCE
 from defectkit.data.readers import read_demo
+from defectkit.structures.defects import find_sites
 from defectkit.structures.hosts import HOSTS
 
 DATABASE = CHECKOUT_DATA / "demo2d.db"
@@ -56,10 +58,39 @@ def test_chemical_potentials_are_those_stored_with_the_database(data, metadata):
     assert np.allclose(f.removed_chemical_potential, removed, atol=1e-5)
 
 
-def test_rows_are_the_first_candidates_of_the_seeded_order(data, metadata):
-    names = [c.name for c in candidates(read_hosts(metadata), metadata["seed"])]
-    expected = [n for n in names if n not in metadata["failed"]][: len(data)]
-    assert [record.name for record in data.records] == expected
+def test_every_row_is_named_by_what_it_is(data, metadata):
+    sites = {
+        name: {site.name: site.has_dopant for site in find_sites(host.unit)}
+        for name, host in read_hosts(metadata).items()
+    }
+    names = [record.name for record in data.records]
+    assert len(set(names)) == len(names)
+    for record in data.records:
+        formula = HOSTS[record.host].unit_cell().symbols.formula.format("hill")
+        strain = f"_{100 * record.strain:+.1f}%" if record.strain else ""
+        assert record.name == f"{formula}_{record.dopant or NO_DOPANT}_{record.site}{strain}"
+        assert sites[record.host][record.site] == bool(record.dopant)
+
+
+DRAW = """
+import hashlib, sys
+from ase.db import connect
+from defectkit.data.candidates import candidates, read_hosts
+metadata = connect(sys.argv[1], type="db", use_lock_file=False).metadata
+for seed in (0, 7):
+    drawn = candidates(read_hosts(metadata), seed)
+    print(hashlib.sha256(" ".join(c.name for c in drawn).encode()).hexdigest())
+points = {(c.host, c.site.name): c.site.point for c in drawn if c.site.point}
+for (host, site), point in sorted(points.items()):
+    print(host, site, *(round(x, 3) + 0.0 for x in point))
+"""
+
+
+@pytest.mark.slow
+def test_order_and_sites_are_the_same_on_every_processor():
+    here = run_on("here", DRAW, DATABASE)
+    assert len(here.splitlines()) > 300
+    assert run_on("without AVX-512", DRAW, DATABASE) == here
 
 
 def test_every_record_is_whole(data):
