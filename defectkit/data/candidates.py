@@ -11,7 +11,7 @@ from math import lcm
 
 from ase import Atoms
 
-from defectkit.structures.defects import DefectSite, find_sites
+from defectkit.structures.defects import DefectSite, named_sites
 from defectkit.structures.hosts import HOSTS
 
 DOPANTS = (
@@ -84,8 +84,12 @@ def _formula(host: str) -> str:
     return HOSTS[host].unit_cell().symbols.formula.format("hill")
 
 
-def candidates(hosts: dict[str, HostReference], seed: int) -> list[Candidate]:
+def candidates(
+    hosts: dict[str, HostReference], seed: int, places: dict[str, dict] | None = None
+) -> list[Candidate]:
     """Every possible row in one seeded order, mixed by kind in the `SHARES`.
+
+    `places` holds, by host, the sites that have names already (see `named_sites`).
 
     Within a kind the order is that of hashes; the kinds take turns, so that any first part of
     the list has these shares until a kind runs out. A strained candidate is passed over while
@@ -94,7 +98,7 @@ def candidates(hosts: dict[str, HostReference], seed: int) -> list[Candidate]:
     pool = [
         Candidate(host, site, dopant, strain)
         for host, reference in hosts.items()
-        for site in find_sites(reference.unit)
+        for site in named_sites(reference.unit, (places or {}).get(host, {}))
         for dopant, strain in _variants(reference.unit, host, site, seed)
     ]
     unit = lcm(*SHARES.values())

@@ -23,6 +23,7 @@ import torch
 from ase import Atoms
 from ase.db import connect
 from ase.db.sqlite import SQLite3Database
+from ase.geometry import find_mic
 from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
@@ -180,10 +181,11 @@ def build(
                 f"{path} was begun with seed {metadata['seed']}, not {seed}: "
                 "give that seed, or another file."
             )
-        known = _names(database, path) | metadata["failed"].keys()
+        names, places = _inventory(database, path)
+        known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
         mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
-        todo = (c for c in candidates(hosts, seed) if c.name not in known)
+        todo = (c for c in candidates(hosts, seed, places) if c.name not in known)
         done = len(database)
         progress("rows", done, max(rows, done))
         run = {"rows": 0, "seconds": 0.0, "workers": workers, "cpus": os.cpu_count()}
@@ -249,16 +251,28 @@ def check_demo_database(path: Path) -> None:
         )
 
 
-def _names(database: SQLite3Database, path: Path) -> set[str]:
-    """Names of all rows."""
-    counts = Counter(row.get("name", "") for row in database.select(include_data=False))
-    for name, count in counts.items():
+def _inventory(database: SQLite3Database, path: Path) -> tuple[set[str], dict[str, dict]]:
+    """Names of all rows; and by host, where in its unit cell each site is that has rows."""
+    rows = list(database.select(include_data=False))
+    for name, count in Counter(row.get("name") for row in rows).items():
         if count > 1:
             raise DefectkitError(
                 f"{path} holds {count} rows named '{name}'; delete all of them but one, or give "
                 "another file."
             )
-    return set(counts)
+    first = {(row.host, row.get("site")): row.id for row in reversed(rows)}
+    places: dict[str, dict] = {}
+    with database:  # one connection for all rows
+        for (host, site), number in first.items():
+            row = database.get(number)
+            if site is None or "defect_positions" not in row.data:
+                continue
+            points = np.array(row.data["defect_positions"], float)
+            # Side by side, though they may lie at opposite ends of the supercell.
+            points[1:] = points[0] + find_mic(points[1:] - points[0], row.cell, row.pbc)[0]
+            points[:, :2] /= 1 + row.get("strain", 0.0)
+            places.setdefault(host, {})[site] = points
+    return {row.get("name") for row in rows}, places
 
 
 def _store(database: SQLite3Database, metadata: dict, batch: list[tuple]) -> int:
