@@ -390,9 +390,13 @@ def split(
 
 @demo_app.command()
 def build(
-    rows: Annotated[int, typer.Option(help="Rows wanted in all; a longer run only adds.")] = 8000,
-    seed: Annotated[int, typer.Option(help="Seed of the order of the rows.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Rows wanted in all; those that are there stay.")
+    ] = 8000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order of the rows.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one per core by default.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
     ] = None,

@@ -1,6 +1,7 @@
 """Defect sites: counts known by symmetry, contact heights, what is added and removed."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from ase.data import atomic_numbers, covalent_radii
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectkit.structures import defects
 from defectkit.structures.defects import (
     CLEARANCE,
     KINDS,
     NEIGHBOUR_CUTOFF,
     find_sites,
     make_defect,
+    named_sites,
 )
 from defectkit.structures.hosts import HOSTS, supercell_size
 
@@ -98,3 +101,31 @@ def test_symmetry_copies_of_a_host_offer_the_same_sites():
     turned.positions += [0.7, -0.3, 0.0]
     counts = Counter(site.kind for site in find_sites(turned))
     assert counts == Counter(site.kind for site in SITES["SnS2"])
+
+
+@pytest.mark.parametrize("host", ["MoS2", "SnS2", "CrI3", "P4", "MoSSe"])
+def test_sites_keep_the_names_that_they_have_elsewhere(host):
+    """Numbered backwards and moved by a lattice vector, half of them missing."""
+    unit = HOSTS[host].unit_cell()
+    kinds = {}
+    for site in reversed(SITES[host]):
+        kinds.setdefault(site.name[:3], []).append(site)
+    elsewhere = {f"{kind}{n}": s for kind, sites in kinds.items() for n, s in enumerate(sites)}
+    shift = unit.cell[0] - 2 * unit.cell[1]
+    half = list(elsewhere.items())[::2]
+    places = {name: defects._points(unit, site) + shift for name, site in half}
+    named = {site.name: site for site in named_sites(unit, places)}
+    assert len(named) == len(SITES[host])
+    for name in places:
+        assert replace(elsewhere[name], name="") == replace(named[name], name="")
+
+
+def test_the_order_of_sites_survives_rounding_errors():
+    rng = np.random.default_rng(0)
+    for host, sites in SITES.items():
+        unit = HOSTS[host].unit_cell()
+        unit.positions += rng.uniform(-1e-12, 1e-12, unit.positions.shape)
+        noisy = find_sites(unit)
+        assert [replace(s, point=None) for s in noisy] == [replace(s, point=None) for s in sites]
+        for one, other in zip(noisy, sites):
+            assert one.point == pytest.approx(other.point, abs=2e-6)

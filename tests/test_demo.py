@@ -1,5 +1,10 @@
 """How the demo database is made: candidates, labels, resuming."""
 
+import contextlib
+import re
+import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +12,23 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.db import connect
+from ase.db.sqlite import SQLite3Database
+from typer.testing import CliRunner
 
-from defectkit.data import demo, potential
+from defectkit import cli
+from defectkit.data import candidates, card, demo, potential
+from defectkit.data.candidates import (
+    DOPANTS,
+    MAX_STRAIN,
+    NO_DOPANT,
+    SHARES,
+    STRAINED_SHARE,
+    STRAINS,
+)
+from defectkit.data.fetch import CHECKOUT_DATA
 from defectkit.structures.hosts import HOSTS, supercell_size
+
+DATABASE = CHECKOUT_DATA / "demo2d.db"
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +47,33 @@ def test_candidates_are_seeded_unique_and_in_proportion(hosts):
     assert [c.name for c in first] == [c.name for c in again]
     assert [c.name for c in first] != [c.name for c in demo.candidates(hosts, 1)]
     assert len({c.name for c in first}) == len(first)
-    counts = Counter(c.site.kind for c in first[:300])
-    for kind, share in demo.SHARES.items():
-        assert counts[kind] / 300 == pytest.approx(share, abs=0.09), kind
-    assert {c.dopant for c in first} == {*demo.DOPANTS, demo.NO_DOPANT}
+    for n in (50, 100, 300):  # later the vacancies run out
+        counts = Counter(c.site.kind for c in first[:n])
+        for kind, share in SHARES.items():
+            assert 100 * counts[kind] / n == pytest.approx(share, abs=4), (n, kind)
+    assert {c.dopant for c in first} == {*DOPANTS, NO_DOPANT}
     with_dopant = [c for c in first if c.site.has_dopant]
     strained = [c for c in with_dopant if c.strain]
-    assert len(strained) / len(with_dopant) == pytest.approx(demo.STRAINED_SHARE, abs=0.03)
-    assert all(abs(c.strain) <= demo.MAX_STRAIN for c in strained)
+    assert 100 * len(strained) / len(with_dopant) == pytest.approx(STRAINED_SHARE, abs=3)
+    assert {c.strain for c in strained} == set(STRAINS)
+    assert all(abs(strain) <= MAX_STRAIN == 0.02 for strain in STRAINS)
+
+
+def test_no_first_part_of_the_order_is_strained_beyond_its_share(hosts):
+    strained = np.cumsum([bool(c.strain) for c in demo.candidates(hosts, 0)])
+    before = np.arange(len(strained))
+    assert (100 * (strained - 1) <= STRAINED_SHARE * before).all()
+
+
+def test_the_order_hangs_on_names_alone(hosts):
+    """Not on which host comes first, nor on what else there is to draw from."""
+    names = [c.name for c in demo.candidates(hosts, 0) if not c.strain]
+    backwards = {name: hosts[name] for name in reversed(hosts)}
+    assert [c.name for c in demo.candidates(backwards, 0) if not c.strain] == names
+    alone = [c.name for c in demo.candidates({"SnS2": hosts["SnS2"]}, 0) if not c.strain]
+    for kind in ("ads", "int", "sub", "vac", "cpx"):
+        own = [name for name in alone if f"_{kind}" in name]
+        assert [name for name in names if name in own] == own
 
 
 def test_no_candidate_replaces_an_atom_by_its_own_element(hosts):
@@ -106,7 +144,7 @@ def test_drift_is_taken_back_and_displacements_stay():
     assert np.allclose(moved.positions - start.positions, expected)
 
 
-@pytest.mark.parametrize("symbol", demo.DOPANTS)
+@pytest.mark.parametrize("symbol", DOPANTS)
 def test_every_reference_phase_holds_its_element_only(symbol):
     name, atoms = potential.reference_phase(symbol)
     assert set(atoms.symbols) == {symbol}
@@ -142,7 +180,7 @@ def small_world(monkeypatch, calculator):
         "failed": {},
         "runs": [],
     }
-    monkeypatch.setattr(demo, "DOPANTS", ["H"])
+    monkeypatch.setattr(candidates, "DOPANTS", ["H"])
     monkeypatch.setattr(demo, "_references", lambda executor, seed, progress: metadata)
 
 
@@ -171,7 +209,7 @@ def test_build_resumes_and_only_adds_rows(tmp_path, small_world, threads):
         assert row.data["unrelaxed_positions"].shape == row.positions.shape
         assert len(row.data["site_magmoms"]) == row.natoms
         removed = [s for s in pairs["removed"].split(",") if s]
-        added = 0 if pairs["dopant"] == demo.NO_DOPANT else 1
+        added = 0 if pairs["dopant"] == NO_DOPANT else 1
         assert row.natoms == 27 - len(removed) + added
 
 
@@ -198,7 +236,188 @@ def test_a_row_that_fails_is_told_from_one_that_works(hosts):
     broken = hosts["SnS2"].unit
     host = demo.HostReference(broken, (2, 2, 1), float("nan"), 1)
     candidate = next(c for c in demo.candidates(hosts, 0) if c.host == "SnS2" and not c.strain)
-    mu = dict.fromkeys([*demo.DOPANTS, "Sn", "S"], 0.0)
+    mu = dict.fromkeys([*DOPANTS, "Sn", "S"], 0.0)
     _, row, reason = demo._try_row(candidate, host, mu)
     assert row is None
     assert reason
+
+
+@pytest.fixture
+def quick(monkeypatch, small_world, threads):
+    """Rows without a relaxation, for tests of what is stored."""
+
+    def compute_row(candidate, host, mu):
+        defect = demo.make_defect(host.unit, host.repeat, candidate.site, candidate.dopant)
+        pairs = {"name": candidate.name, "host": candidate.host, "site": candidate.site.name}
+        pairs |= {"dopant": candidate.dopant, "strain": candidate.strain, "eform": 1.0}
+        return defect.atoms, pairs, {"defect_positions": defect.positions}
+
+    monkeypatch.setattr(demo, "compute_row", compute_row)
+
+
+def names_in(path) -> list[str]:
+    return [row.name for row in connect(path, type="db", use_lock_file=False).select()]
+
+
+def test_a_longer_build_adds_the_first_candidates_that_are_not_there(tmp_path, quick):
+    path = tmp_path / "demo.db"
+    demo.build(path, rows=12)
+    hosts = demo.read_hosts(connect(path).metadata)
+    order = [c.name for c in demo.candidates(hosts, 0)]
+    assert names_in(path) == order[:12]
+    database = connect(path, type="db", use_lock_file=False)
+    database.delete([2, 5])
+    demo.build(path, rows=14)
+    kept = [name for name in order[:12] if name not in (order[1], order[4])]
+    assert names_in(path) == [*kept, order[1], order[4], *order[12:14]]
+    demo.build(path, rows=3)  # fewer than there are: nothing changes
+    assert len(names_in(path)) == 14
+
+
+def test_rows_that_fail_are_made_up_for(tmp_path, quick, monkeypatch):
+    compute = demo.compute_row
+    tried = []
+
+    def fail_often(candidate, host, mu):
+        tried.append(candidate.name)
+        if candidate.site.kind == "vacancy":
+            raise ValueError("it fell apart")
+        return compute(candidate, host, mu)
+
+    monkeypatch.setattr(demo, "compute_row", fail_often)
+    path = tmp_path / "demo.db"
+    seen = []
+    demo.build(path, rows=10, progress=lambda *step: seen.append(step))
+    assert len(names_in(path)) == 10
+    failed = connect(path).metadata["failed"]
+    assert failed
+    assert set(failed.values()) == {"ValueError: it fell apart"}
+    assert seen[-1] == ("rows", 10, 10)
+    demo.build(path, rows=11)  # and are not tried again
+    assert len(set(tried)) == len(tried)
+    assert len(names_in(path)) == 11
+
+
+def test_one_build_at_a_time(tmp_path, quick, monkeypatch):
+    path = tmp_path / "demo.db"
+    compute = demo.compute_row
+    refused = []
+
+    def build_again(candidate, host, mu):
+        if not refused:
+            other = tmp_path / "link.db"
+            other.symlink_to(path)
+            for place in (path, other, path.parent / "." / path.name):
+                with pytest.raises(demo.DefectkitError, match="being built by another process"):
+                    demo.build(place, rows=30)
+                refused.append(place)
+        return compute(candidate, host, mu)
+
+    monkeypatch.setattr(demo, "compute_row", build_again)
+    demo.build(path, rows=5)
+    assert len(refused) == 3
+    demo.build(path, rows=6)
+    assert len(set(names_in(path))) == len(names_in(path)) == 6
+
+
+TWO = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from defectkit.data import demo
+
+def compute_row(candidate, host, mu):
+    time.sleep(0.05)
+    return host.unit, {"name": candidate.name, "host": candidate.host, "eform": 1.0}, {}
+
+demo.compute_row = compute_row
+demo._executor = lambda workers, scheduler: ThreadPoolExecutor(1)
+demo.build(Path(sys.argv[1]), rows=30)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_no_name_twice(tmp_path, quick):
+    path = tmp_path / "demo.db"
+    demo.build(path, rows=1)
+    command = [sys.executable, "-c", TWO, str(path)]
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    names = names_in(path)
+    assert len(set(names)) == len(names) == 30
+    for process, error in zip(both, errors):  # where they met, one was sent away
+        assert process.returncode == 0 or "being built by another process" in error
+
+
+def test_a_database_with_a_name_twice_is_refused(tmp_path, quick):
+    path = tmp_path / "demo.db"
+    demo.build(path, rows=3)
+    database = connect(path, type="db", use_lock_file=False)
+    row = database.get(2)
+    database.write(row.toatoms(), key_value_pairs=row.key_value_pairs, data=row.data)
+    with pytest.raises(demo.DefectkitError, match=f"2 rows named '{re.escape(row.name)}'"):
+        demo.build(path, rows=9)
+    assert len(names_in(path)) == 4
+
+
+def no_database(path, kind: str) -> None:
+    if kind == "text":
+        path.write_text("my notes\n" * 300)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "other SQLite":
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE notes (text)")
+            connection.commit()
+    elif kind == "other ASE":
+        connect(path, type="db").write(molecule("H2O"))
+
+
+@pytest.mark.parametrize("kind", ["text", "folder", "other SQLite", "other ASE"])
+def test_what_is_no_demo_database_is_refused_and_left_alone(tmp_path, quick, kind):
+    path = tmp_path / "file.db"
+    no_database(path, kind)
+    before = path.read_bytes() if path.is_file() else None
+    for work in (demo.build, card.write_card):
+        with pytest.raises(demo.DefectkitError, match=r"file\.db is not an? (ASE|demo) database"):
+            work(path, tmp_path / "card.md" if work is card.write_card else 3)
+    assert before is None or path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["file.db"]
+
+
+def test_places_that_cannot_be_written(tmp_path, quick):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(demo.DefectkitError, match=r"demo\.db cannot be written"):
+        demo.build(tmp_path / "file" / "demo.db", rows=1)
+    for path in (tmp_path / "file" / "card.md", tmp_path / "no" / "card.md", tmp_path):
+        with pytest.raises(demo.DefectkitError, match="cannot be written"):
+            card.write_card(DATABASE, path)
+    with pytest.raises(demo.DefectkitError, match="there is no such database"):
+        card.write_card(tmp_path / "none.db", tmp_path / "card.md")
+    demo.build(tmp_path / "new" / "demo.db", rows=1)  # folders for it are made
+
+
+def test_a_full_disk_is_one_sentence_and_the_rows_stay(tmp_path, quick, monkeypatch):
+    path = tmp_path / "demo.db"
+    demo.build(path, rows=3)
+
+    def full(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLite3Database, "_write", full)
+        with pytest.raises(demo.DefectkitError, match=r"disk is full.*the rows that it holds stay"):
+            demo.build(path, rows=6)
+    assert len(names_in(path)) == 3
+    demo.build(path, rows=6)
+    assert len(names_in(path)) == 6
+
+
+@pytest.mark.parametrize("words", [["--rows", "-5"], ["--rows", "0"], ["--workers", "-1"],
+                                   ["--workers", "0"], ["--seed", "-1"]])  # fmt: skip
+def test_numbers_out_of_range_are_refused(tmp_path, words):
+    result = CliRunner().invoke(cli.app, ["demo", "build", "--output", str(tmp_path / "x"), *words])
+    assert result.exit_code == 2
+    assert words[0] in result.output
+    assert list(tmp_path.iterdir()) == []

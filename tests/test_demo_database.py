@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from ase.db import connect
+from processors import other_processors, run_on
 
-from defectkit.data.demo import DOPANTS, MAX_STRAIN, candidates, read_hosts
+from defectkit.data.candidates import DOPANTS, MAX_STRAIN, NO_DOPANT, read_hosts
+from defectkit.data.demo import _inventory
 from defectkit.data.fetch import CHECKOUT_DATA
 from defectkit.data.potential import LABEL_SOURCE
 from defectkit.data.readers import read_demo
+from defectkit.structures.defects import find_sites, make_defect, named_sites
 from defectkit.structures.hosts import HOSTS
 
 DATABASE = CHECKOUT_DATA / "demo2d.db"
@@ -56,10 +59,63 @@ def test_chemical_potentials_are_those_stored_with_the_database(data, metadata):
     assert np.allclose(f.removed_chemical_potential, removed, atol=1e-5)
 
 
-def test_rows_are_the_first_candidates_of_the_seeded_order(data, metadata):
-    names = [c.name for c in candidates(read_hosts(metadata), metadata["seed"])]
-    expected = [n for n in names if n not in metadata["failed"]][: len(data)]
-    assert [record.name for record in data.records] == expected
+@pytest.fixture(scope="module")
+def inventory():
+    return _inventory(connect(DATABASE, type="db", use_lock_file=False), DATABASE)
+
+
+def test_every_row_is_named_by_what_it_is(data, inventory):
+    names = [record.name for record in data.records]
+    assert set(names) == inventory[0]
+    assert len(set(names)) == len(names)
+    for record in data.records:
+        formula = HOSTS[record.host].unit_cell().symbols.formula.format("hill")
+        strain = f"_{100 * record.strain:+.1f}%" if record.strain else ""
+        assert record.name == f"{formula}_{record.dopant or NO_DOPANT}_{record.site}{strain}"
+
+
+def test_a_longer_build_goes_on_with_the_same_sites(data, metadata, inventory):
+    """The rows were computed where sites had other numbers: their names keep their meaning."""
+    hosts = read_hosts(metadata)
+    places = inventory[1]
+    for host, reference in hosts.items():
+        sites = named_sites(reference.unit, places[host])
+        names = [site.name for site in sites]
+        assert len(set(names)) == len(names) == len(find_sites(reference.unit))
+        assert set(places[host]) <= set(names)
+        by_name = {site.name: site for site in sites}
+        for record in data.records:
+            if record.host == host:
+                site = by_name[record.site]
+                defect = make_defect(reference.unit, reference.repeat, site, record.dopant or "H")
+                assert defect.removed == record.removed, record.uid
+
+
+DRAW = """
+import hashlib, sys
+from ase.db import connect
+from defectkit.data.candidates import candidates, read_hosts
+from defectkit.structures.defects import find_sites, make_defect, named_sites
+hosts = read_hosts(connect(sys.argv[1], type="db", use_lock_file=False).metadata)
+for seed in (0, 7):
+    names = " ".join(candidate.name for candidate in candidates(hosts, seed))
+    print(hashlib.sha256(names.encode()).hexdigest())
+for host, reference in hosts.items():
+    for site in find_sites(reference.unit):
+        print(host, site)
+"""
+
+
+@pytest.mark.slow
+@other_processors
+def test_order_and_sites_are_the_same_on_every_processor(processor, here):
+    assert len(here.splitlines()) > 500
+    assert run_on(processor, DRAW, DATABASE) == here
+
+
+@pytest.fixture(scope="module")
+def here():
+    return run_on("here", DRAW, DATABASE)
 
 
 def test_every_record_is_whole(data):

@@ -81,6 +81,12 @@ def test_a_python_that_can_make_environments_is_preferred(setup):
     assert setup.find_python().endswith("python3.13")
 
 
+def test_the_python_that_comes_first_on_the_path_is_taken(setup):
+    fake_python(setup, "python3.11", "3 11")
+    fake_python(setup, "python3", "3 12")
+    assert setup.find_python().endswith("bin/python3")
+
+
 def test_disk_full_before(setup, capsys, monkeypatch):
     usage = namedtuple("Usage", "free")
     monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: usage(1e9))

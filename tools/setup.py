@@ -71,9 +71,9 @@ def fingerprint() -> str:
 
 
 def find_python() -> str:
-    """The first supported Python on the path that can make virtual environments."""
+    """A supported Python on the path that can make virtual environments, `python3` if it is one."""
     versions, without_venv = set(), None
-    for name in [*(f"python{major}.{minor}" for major, minor in SUPPORTED), "python3"]:
+    for name in ["python3", *(f"python{major}.{minor}" for major, minor in SUPPORTED)]:
         path = shutil.which(name)
         version = path and version_of(path)
         if not version:

@@ -11,13 +11,12 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from defectkit import DefectkitError
+from defectkit.processes import process_pool
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer", "learning")
@@ -84,7 +83,7 @@ def in_own_process(work: Callable, *arguments) -> Any:
 
     Spawned, so that it does not start with what another has loaded.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with process_pool(1) as pool:
         return pool.submit(work, *arguments).result()
 
 

@@ -7,15 +7,14 @@ step. Configuration, predictions and summary of every run are shipped in `data/l
 is not there is trained, and an interrupted one goes on.
 """
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from defectkit.config import RunConfig, load_config, with_values
+from defectkit.processes import process_pool
 from defectkit.shipped import CONFIGS, LADDER
 
 # Name: values of the configuration to change. Networks of the ladder learn with AdamW; Muon, with
@@ -51,7 +50,7 @@ def rows(seed: int) -> list[dict]:
     from defectkit.training.runs import Run
 
     todo = list(jobs())
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with process_pool() as pool:
         running = [pool.submit(train_one, *job) for job in todo if not Run(job[0]).finished]
         for job in tqdm(as_completed(running), total=len(running), desc="ladder", unit="run"):
             job.result()

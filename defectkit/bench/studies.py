@@ -4,15 +4,14 @@ Every run is kept in `build/studies/NAME/`, so that a study that was interrupted
 not shown the test rows: they are taken out of its split.
 """
 
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from defectkit.config import RunConfig, StudyConfig, load_config, with_values
+from defectkit.processes import process_pool
 from defectkit.shipped import CONFIGS, ROOT
 
 STUDIES = CONFIGS / "studies"
@@ -32,7 +31,7 @@ def rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
     if path is not None:
         study = with_values(study, {"run.data.path": str(path)})
     jobs = jobs_of(study, FOLDER / name)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with process_pool() as pool:
         running = {
             pool.submit(_scored, folder, config, run_seed, seed): (group, variant, run_seed, config)
             for group, variant, run_seed, config, folder in jobs

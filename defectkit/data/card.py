@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 from ase.db import connect
 
-from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR
+from defectkit import DefectkitError
+from defectkit.data.candidates import MAX_STRAIN
+from defectkit.data.demo import MOMENT_FLOOR, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
@@ -14,9 +16,22 @@ QUANTILES = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
 
 
 def write_card(database: Path, path: Path) -> None:
-    """Write the card of the demo `database` to the Markdown file `path`."""
+    """Write the card of the demo `database` to the Markdown file `path`.
+
+    Raises DefectkitError where there is no demo database or the card cannot be written.
+    """
+    check_demo_database(database)
+    frame = read_demo(database).frame
     metadata = connect(database, type="db", use_lock_file=False).metadata
-    path.write_text(_card(read_demo(database).frame, metadata, database), encoding="utf-8")
+    if not metadata["runs"]:
+        raise DefectkitError(f"{database} has no rows yet; `defectkit demo build` computes them.")
+    card = _card(frame, metadata, database)
+    try:
+        path.write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise DefectkitError(
+            f"{path} cannot be written ({error.strerror or error}); give another file."
+        ) from error
 
 
 def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
@@ -84,8 +99,8 @@ Quantiles (eform in eV, spin in μB, forces in eV/Å):
    height where covalent spheres touch, on both sides where these differ. Interstitials: Voronoi
    vertices inside the layer. Substitutions and vacancies: one atom of each sublattice. `div`:
    pairs of near-neighbour vacancies. `cpx`: a vacancy beside a substitution.
-3. **Rows** are the first candidates of one seeded, weighted permutation of host x site x dopant,
-   so a longer run only adds rows.
+3. **Rows** are drawn from all of host x site x dopant, kind by kind in fixed shares. A longer run
+   keeps them and adds the first candidates of one seeded order that are not there yet.
 4. **Relaxation** at fixed cell with BFGS in two stages, to {COARSE_FMAX} eV/Å (at most
    {COARSE_STEPS} steps) and to {FINE_FMAX} eV/Å (at most {FINE_STEPS} more). `conv1` and `conv2`
    are the energy changes over the last step of each stage; `converged` is |conv1| <= 0.05 eV, as

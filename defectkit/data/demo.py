@@ -1,8 +1,8 @@
 """Computes the demo database `demo2d.db`: defects in 2D hosts, labelled by CHGNet, not by DFT.
 
 The database follows the schema of Imp2d (Davidsson et al., npj 2D Mater. Appl. 7, 26, 2023).
-Candidates are put in one seeded order, so that a longer run only adds rows, and a run that was
-interrupted goes on where it stopped.
+Candidates have one seeded order (`defectkit.data.candidates`), so that a longer run only adds rows,
+and a run that was interrupted goes on where it stopped.
 """
 
 import contextlib
@@ -10,13 +10,11 @@ import os
 import sqlite3
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor
 from functools import cache
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,103 +22,23 @@ import spglib
 import torch
 from ase import Atoms
 from ase.db import connect
+from ase.db.sqlite import SQLite3Database
+from ase.geometry import find_mic
+from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from defectkit import DefectkitError
 from defectkit.data import potential
-from defectkit.structures.defects import Defect, DefectSite, find_sites, make_defect
+from defectkit.data.candidates import DOPANTS, Candidate, HostReference, candidates, read_hosts
+from defectkit.processes import process_pool
+from defectkit.structures.defects import Defect, make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 
-DOPANTS = (
-    "Ag Al As Au B Ba Be Bi Br C Ca Cd Cl Co Cr Cs Cu F Fe Ga Ge H Hf Hg I In Ir K Li Lu Mg Mn Mo "
-    "N Na Nb Ni O Os P Pb Pd Pt Rb Re Rh Ru S Sb Sc Se Si Sn Sr Ta Tc Te Ti Tl V W Xe Y Zn Zr"
-).split()
-SHARES = {
-    "adsorbate": 0.28,
-    "interstitial": 0.25,
-    "substitution": 0.23,
-    "complex": 0.14,
-    "vacancy": 0.10,
-}
-NO_DOPANT = "X"  # ASE's symbol for "no atom"
-STRAINED_SHARE, MAX_STRAIN = 0.1, 0.02
-STRAINED_VACANCIES = 6  # strained copies of each vacancy: it has no dopant to vary
 MOMENT_FLOOR = 0.1  # μB: site moments below it are noise of the unsigned prediction
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
 PAGE_SIZE = 8192  # bytes; with SQLite's default most rows would leave half a page empty
 AHEAD = 64  # tasks handed out before their results are collected
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One row to compute: a host, a site in it, a dopant ("X" for none), a biaxial strain."""
-
-    host: str
-    site: DefectSite
-    dopant: str
-    strain: float
-
-    @property
-    def name(self) -> str:
-        """Imp2d's form `host_dopant_site`, host in Hill order; strain in per cent."""
-        formula = HOSTS[self.host].unit_cell().symbols.formula.format("hill")
-        strain = f"_{100 * self.strain:+.1f}%" if self.strain else ""
-        return f"{formula}_{self.dopant}_{self.site.name}{strain}"
-
-
-@dataclass(frozen=True)
-class HostReference:
-    """A host relaxed by CHGNet: unit cell (Å), repetition of it, energy per unit cell (eV)."""
-
-    unit: Atoms
-    repeat: tuple[int, int, int]
-    energy: float
-    spacegroup: int
-
-    def strained(self, strain: float) -> Atoms:
-        """The unit cell stretched by `strain` along both in-plane vectors."""
-        unit = self.unit.copy()
-        cell = unit.cell.array
-        cell[:2] *= 1 + strain
-        unit.set_cell(cell, scale_atoms=True)
-        return unit
-
-
-def candidates(hosts: dict[str, HostReference], seed: int) -> list[Candidate]:
-    """Every possible row in one seeded order, a weighted permutation with `SHARES` by kind.
-
-    Drawing without replacement in proportion to weights makes any first part of the list a
-    sample with about these shares, until a kind runs out. A strained candidate is passed over
-    while more than `STRAINED_SHARE` of the list before it is strained.
-    """
-    rng = np.random.default_rng(seed)
-    strains = np.round(np.linspace(-MAX_STRAIN, MAX_STRAIN, 41), 4)
-    strains = strains[strains != 0]
-    pool: list[Candidate] = []
-    for host, reference in hosts.items():
-        for site in find_sites(reference.unit):
-            if not site.has_dopant:
-                drawn = rng.choice(strains, STRAINED_VACANCIES, replace=False)
-                pool += [Candidate(host, site, NO_DOPANT, float(s)) for s in (0.0, *drawn)]
-                continue
-            for dopant in DOPANTS:
-                strain = float(rng.choice(strains)) if rng.random() < STRAINED_SHARE else 0.0
-                if not _replaces_itself(reference.unit, site, dopant):
-                    pool.append(Candidate(host, site, dopant, strain))
-    kinds = np.array([c.site.kind for c in pool])
-    weights = sum((kinds == k) * share / (kinds == k).sum() for k, share in SHARES.items())
-    order = rng.choice(len(pool), size=len(pool), replace=False, p=weights / weights.sum())
-    chosen, strained = [], 0
-    for candidate in (pool[i] for i in order):
-        if candidate.strain and strained > STRAINED_SHARE * len(chosen):
-            continue
-        strained += bool(candidate.strain)
-        chosen.append(candidate)
-    return chosen
-
-
-def _replaces_itself(unit: Atoms, site: DefectSite, dopant: str) -> bool:
-    return site.substituted is not None and unit[site.substituted[0]].symbol == dopant
+METADATA = {"label_source", "seed", "hosts", "chemical_potentials", "failed", "runs"}
 
 
 def relax_host(name: str) -> HostReference:
@@ -242,15 +160,18 @@ def build(
     scheduler: str | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> None:
-    """Compute the first `rows` candidates into the ASE database at `path`, or go on doing so.
+    """Compute rows into the ASE database at `path`, new or begun, until it holds `rows`.
 
-    `workers` processes run side by side, one per core by default; with a Dask `scheduler`
-    address the work goes there instead. `progress(what, done, total)` is called as it goes on.
+    Rows that are there stay; the first candidates of the seeded order that are not there, by
+    name, follow. `workers` processes run side by side, one per core by default; with a Dask
+    `scheduler` address the work goes there instead. `progress(what, done, total)` is called as
+    it goes on.
+
+    Raises DefectkitError where the file is no demo database, was begun with another seed, cannot
+    be written, or is being built by another process.
     """
     workers = workers or os.cpu_count()
-    with _executor(workers, scheduler) as executor:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = connect(path, type="db", use_lock_file=False)
+    with _opened(path) as database, _executor(workers, scheduler) as executor:
         metadata = database.metadata
         if not metadata:
             metadata = _references(executor, seed, progress)
@@ -260,31 +181,112 @@ def build(
                 f"{path} was begun with seed {metadata['seed']}, not {seed}: "
                 "give that seed, or another file."
             )
+        names, places = _inventory(database, path)
+        known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
         mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
-        wanted = candidates(hosts, seed)[:rows]
-        known = {row.name for row in database.select(include_data=False)} | set(metadata["failed"])
-        todo = [c for c in wanted if c.name not in known]
-        done = len(wanted) - len(todo)
-        progress("rows", done, len(wanted))
+        todo = (c for c in candidates(hosts, seed, places) if c.name not in known)
+        done = len(database)
+        progress("rows", done, max(rows, done))
         run = {"rows": 0, "seconds": 0.0, "workers": workers, "cpus": os.cpu_count()}
         metadata["runs"].append(run)
         start = time.perf_counter()
-        results = _ahead(executor, _try_row, ((c, hosts[c.host], mu) for c in todo))
-        for batch in iter(lambda: list(islice(results, 10)), []):
-            with database:
-                for candidate, row, reason in batch:
-                    if row is None:
-                        metadata["failed"][candidate.name] = reason
-                    else:
-                        atoms, pairs, data = row
-                        database.write(atoms, key_value_pairs=pairs, data=data)
-            run["rows"] += len(batch)
-            run["seconds"] = round(time.perf_counter() - start, 1)
-            database.metadata = metadata
-            done += len(batch)
-            progress("rows", done, len(wanted))
-    _compact(path)
+        # Another round for those that could not be computed, until none is missing.
+        while tasks := [(c, hosts[c.host], mu) for c in islice(todo, max(rows - done, 0))]:
+            results = _ahead(executor, _try_row, iter(tasks))
+            for batch in iter(lambda: list(islice(results, 10)), []):  # noqa: B023
+                done += _store(database, metadata, batch)
+                run["rows"] += len(batch)
+                run["seconds"] = round(time.perf_counter() - start, 1)
+                database.metadata = metadata
+                progress("rows", done, rows)
+        _compact(path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[SQLite3Database]:
+    """The demo database at `path`, new or begun, for this process alone."""
+    try:
+        check_demo_database(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path.resolve()}.lock").acquire(timeout=0)
+    except Timeout as error:
+        raise DefectkitError(
+            f"{path} is being built by another process; wait until that has finished."
+        ) from error
+    except OSError as error:
+        raise DefectkitError(
+            f"{path} cannot be written ({error.strerror or error}); give another file."
+        ) from error
+    with lock:
+        try:
+            yield connect(path, type="db", use_lock_file=False)
+        except sqlite3.Error as error:
+            raise DefectkitError(
+                f"{path} cannot be written ({error}); the rows that it holds stay."
+            ) from error
+
+
+def check_demo_database(path: Path) -> None:
+    """DefectkitError where there is a file at `path` that is no demo database, nor an empty one.
+
+    Opened for reading only: ASE would write its tables into any SQLite file.
+    """
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return
+    try:
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            rows = connection.execute("SELECT COUNT(*) FROM systems").fetchone()[0]
+        metadata = connect(path, type="db", use_lock_file=False).metadata
+    except (sqlite3.Error, ValueError) as error:
+        raise DefectkitError(
+            f"{path} is not an ASE database ({error}); check the path, or give another file."
+        ) from error
+    missing = METADATA - metadata.keys()
+    if missing and (metadata or rows):
+        raise DefectkitError(
+            f"{path} is not a demo database: its metadata hold no {', '.join(sorted(missing))}; "
+            "check the path, or give another file."
+        )
+
+
+def _inventory(database: SQLite3Database, path: Path) -> tuple[set[str], dict[str, dict]]:
+    """Names of all rows; and by host, where in its unit cell each site is that has rows."""
+    rows = list(database.select(include_data=False))
+    for name, count in Counter(row.get("name") for row in rows).items():
+        if count > 1:
+            raise DefectkitError(
+                f"{path} holds {count} rows named '{name}'; delete all of them but one, or give "
+                "another file."
+            )
+    first = {(row.host, row.get("site")): row.id for row in reversed(rows)}
+    places: dict[str, dict] = {}
+    with database:  # one connection for all rows
+        for (host, site), number in first.items():
+            row = database.get(number)
+            if site is None or "defect_positions" not in row.data:
+                continue
+            points = np.array(row.data["defect_positions"], float)
+            # Side by side, though they may lie at opposite ends of the supercell.
+            points[1:] = points[0] + find_mic(points[1:] - points[0], row.cell, row.pbc)[0]
+            points[:, :2] /= 1 + row.get("strain", 0.0)
+            places.setdefault(host, {})[site] = points
+    return {row.get("name") for row in rows}, places
+
+
+def _store(database: SQLite3Database, metadata: dict, batch: list[tuple]) -> int:
+    """Write what was computed, note in the metadata what failed; the number of rows written."""
+    written = 0
+    with database:
+        for candidate, row, reason in batch:
+            if row is None:
+                metadata["failed"][candidate.name] = reason
+            else:
+                atoms, pairs, data = row
+                database.write(atoms, key_value_pairs=pairs, data=data)
+                written += 1
+    return written
 
 
 def _compact(path: Path) -> None:
@@ -301,7 +303,7 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
         with Client(scheduler) as client, client.get_executor() as executor:
             yield executor
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) as executor:
+    with process_pool(workers, _single_thread) as executor:
         yield executor
 
 
@@ -353,17 +355,4 @@ def _references(executor: Executor, seed: int, progress) -> dict:
         "chemical_potentials": mu,
         "failed": {},
         "runs": [],
-    }
-
-
-def read_hosts(metadata: dict) -> dict[str, HostReference]:
-    """The relaxed hosts stored with a demo database, by name."""
-    return {
-        name: HostReference(
-            Atoms(h["symbols"], positions=h["positions"], cell=h["cell"], pbc=(1, 1, 0)),
-            tuple(h["repeat"]),
-            h["energy"],
-            h["spacegroup"],
-        )
-        for name, h in metadata["hosts"].items()
     }

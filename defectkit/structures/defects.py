@@ -7,7 +7,8 @@ anyway and it would bring scikit-image into every installation.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import spglib
@@ -21,6 +22,9 @@ from scipy.spatial import Voronoi, cKDTree
 KINDS = ("adsorbate", "interstitial", "substitution", "vacancy", "complex")
 NEIGHBOUR_CUTOFF = 4.2  # Å, the longest distance that still counts as a near-neighbour pair
 CLEARANCE = 0.9  # Å, the least distance between an interstitial site and an atom
+ADSORPTION = ("ontop", "bridge", "hollow")  # in the order of their numbers
+SHELL = 12  # nearest atoms that tell places apart
+SAME_PLACE = 0.005  # Å, or of a lattice vector: what differs by less differs by rounding errors
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,46 @@ def find_sites(unit: Atoms) -> list[DefectSite]:
         *_vacancy_sites(unit),
         *_pair_sites(unit),
     ]
+
+
+def named_sites(unit: Atoms, places: dict[str, np.ndarray]) -> list[DefectSite]:
+    """The sites of `find_sites`, under the names that they have in other data.
+
+    Args:
+        unit: the host's unit cell.
+        places: (k, 3) Å by name, such as "ads0": where that site is, in any cell of the host, as
+            `Defect.positions` but with the points of a pair side by side.
+
+    A site that is at none of the places gets a number that none of them has.
+    """
+    free, named = dict(places), {}
+    sites = find_sites(unit)
+    for number, site in enumerate(sites):
+        own = _points(unit, site)
+        for name in [name for name in free if name[:3] == site.name[:3]]:
+            place = np.array(free[name], float)
+            if site.side:  # heights hang on the dopant
+                place[:, 2] = _outside(unit, np.sign(place[0, 2] - _middle(unit)))
+            orders = (place, place[::-1]) if site.name.startswith("div") else (place,)
+            if any(len(_distinct(unit, [own, order])) == 1 for order in orders):
+                named[number] = name
+                del free[name]
+                break
+    for number, site in enumerate(sites):
+        names = (f"{site.name[:3]}{k}" for k in count())
+        taken = {*places, *named.values()}
+        named.setdefault(number, next(name for name in names if name not in taken))
+    return [replace(site, name=named[number]) for number, site in enumerate(sites)]
+
+
+def _points(unit: Atoms, site: DefectSite) -> np.ndarray:
+    """(k, 3) Å in the unit cell: the added or replaced atom, then the vacancies."""
+    points = [] if site.point is None else [np.array(site.point)]
+    atoms = [] if site.substituted is None else [site.substituted]
+    points += [
+        unit.positions[k] + image @ unit.cell.array for k, image in (*atoms, *site.vacancies)
+    ]
+    return np.array(points)
 
 
 def make_defect(unit: Atoms, repeat: tuple[int, int, int], site: DefectSite, dopant: str) -> Defect:
@@ -149,6 +193,32 @@ def _distinct(unit: Atoms, candidates: list[np.ndarray], tolerance: float = 0.15
     return kept
 
 
+def _in_order(unit: Atoms, points: np.ndarray, *first: np.ndarray) -> np.ndarray:
+    """The points, (n, 3) Å, moved into the cell and sorted: the same on every processor.
+
+    By the integers of `first`, then by distances from the nearest atoms, then by place.
+    Triangulations list places in an order that rounding errors choose: the numbers of sites, and
+    the place that stands for its symmetric copies, must not hang on them.
+    """
+    scaled = unit.cell.scaled_positions(points)
+    scaled[:, :2] %= 1
+    scaled[scaled > 1 - SAME_PLACE] -= 1
+    points = scaled @ unit.cell.array
+    shifts = np.array([(i, j, 0) for i in range(-3, 4) for j in range(-3, 4)]) @ unit.cell.array
+    crystal = (unit.positions[None] + shifts[:, None]).reshape(-1, 3)
+    shells = cKDTree(crystal).query(points, k=SHELL)[0]
+    keys = [*first, *map(_ranks, shells.T), *map(_ranks, scaled.T)]
+    return points[np.lexsort(keys[::-1])].round(6) + 0.0  # no noise, no negative zeros
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank of each value; neighbours in order less than `SAME_PLACE` apart share theirs."""
+    order = values.argsort()
+    ranks = np.empty(len(values), dtype=int)
+    ranks[order] = np.cumsum(np.diff(values[order], prepend=values[order][:1]) > SAME_PLACE)
+    return ranks
+
+
 def _adsorption_sites(unit: Atoms) -> Iterator[DefectSite]:
     points, sides = [], []
     for side in (1, -1):
@@ -157,15 +227,27 @@ def _adsorption_sites(unit: Atoms) -> Iterator[DefectSite]:
         layer.positions[:, 2] += unit.cell[2, 2] / 2
         layer.pbc = True
         finder = AdsorbateSiteFinder(AseAtomsAdaptor.get_structure(layer), mi_vec=(0, 0, 1))
-        found = finder.find_adsorption_sites(positions=("ontop", "bridge", "hollow"))["all"]
-        for point in found:
-            z = unit.positions[:, 2].max() if side > 0 else unit.positions[:, 2].min()
-            points.append(np.array([[point[0], point[1], z + 2.0 * side]]))
-            sides.append(side)
+        found = finder.find_adsorption_sites(symm_reduce=0, positions=ADSORPTION)
+        for place in ADSORPTION:
+            above = np.array(found[place]).reshape(-1, 3)
+            above[:, 2] = _outside(unit, side)
+            points += list(_in_order(unit, above)[:, None])
+            sides += [side] * len(above)
     for number, index in enumerate(_distinct(unit, points)):
         yield DefectSite(
             f"ads{number}", "adsorbate", tuple(map(float, points[index][0])), sides[index]
         )
+
+
+def _outside(unit: Atoms, side: int) -> float:
+    """Height (Å) of a point on one side of the layer, to tell the sides apart."""
+    z = unit.positions[:, 2]
+    return (z.max() if side > 0 else z.min()) + 2.0 * side
+
+
+def _middle(unit: Atoms) -> float:
+    z = unit.positions[:, 2]
+    return (z.max() + z.min()) / 2
 
 
 def _interstitial_sites(unit: Atoms) -> Iterator[DefectSite]:
@@ -174,16 +256,16 @@ def _interstitial_sites(unit: Atoms) -> Iterator[DefectSite]:
     vertices = Voronoi(crystal).vertices
     scaled = unit.cell.scaled_positions(vertices)
     z = unit.positions[:, 2]
+    room = cKDTree(crystal).query(vertices)[0]
     inside = (
         (np.abs(scaled[:, :2] - 0.5) < 0.5 + 1e-3).all(axis=1)
         & (vertices[:, 2] > z.min() - 1e-3)
         & (vertices[:, 2] < z.max() + 1e-3)
-        & (cKDTree(crystal).query(vertices)[0] > CLEARANCE)
+        & (room > CLEARANCE)
     )
     # Vertices of one cavity lie close together: keep the roomiest of each.
-    room = cKDTree(crystal).query(vertices[inside])[0]
-    points = [p[None] for p in vertices[inside][np.argsort(-room.round(3), kind="stable")]]
-    for number, index in enumerate(_distinct(unit, points, tolerance=0.6)):
+    points = _in_order(unit, vertices[inside], _ranks(-room[inside]))[:, None]
+    for number, index in enumerate(_distinct(unit, list(points), tolerance=0.6)):
         yield DefectSite(f"int{number}", "interstitial", tuple(map(float, points[index][0])))
 
 
@@ -200,7 +282,9 @@ def _vacancy_sites(unit: Atoms) -> Iterator[DefectSite]:
 def _pair_sites(unit: Atoms) -> Iterator[DefectSite]:
     """Pairs of near neighbours: two vacancies, or a vacancy beside a substitution."""
     cutoff = min(NEIGHBOUR_CUTOFF, 1.05 * unit.cell.lengths()[:2].min())
-    first, second, images = neighbor_list("ijS", unit, cutoff)
+    first, second, images, distances = neighbor_list("ijSd", unit, cutoff)
+    order = np.lexsort([*images.T, second, _ranks(distances), first])  # on every processor
+    first, second, images = first[order], second[order], images[order]
     second_positions = unit.positions[second] + images @ unit.cell.array
     ordered = list(np.stack([unit.positions[first], second_positions], axis=1))
     pairs = _distinct(unit, ordered)
