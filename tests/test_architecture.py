@@ -17,7 +17,7 @@ PACKAGE = ROOT / "defectkit"
 
 # A part of the package imports parts of the rows above its own, and itself.
 LAYERS = [
-    {"records"},
+    {"records", "writing"},
     {"structures"},
     {"data", "graphs"},
     {"models"},
