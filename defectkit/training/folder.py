@@ -62,9 +62,10 @@ def same(folder: Path, config: Any, identity: dict) -> bool:
         raise DefectkitError(
             f"{folder / MARK} cannot be read ({error}); remove {folder} or name another folder."
         ) from error
-    if not (folder / SETTINGS).is_file():
-        return False
-    return found == identity and load_config(folder / SETTINGS, type(config)) == config
+    if found != identity or config is None:
+        return found == identity
+    path = folder / SETTINGS
+    return path.is_file() and load_config(path, type(config)) == config
 
 
 def claim(folder: Path, config: Any, identity: dict, worth: Sequence[str], files: Sequence[str]):
@@ -72,10 +73,10 @@ def claim(folder: Path, config: Any, identity: dict, worth: Sequence[str], files
 
     Args:
         folder: the folder.
-        config: of the run or search, written beside the mark.
+        config: of the run, written beside the mark; None where `identity` says it all.
         identity: what it was made of, as plain values.
         worth: names of files that are worth going on with; any of them blocks another run.
-        files: names of all files of a run; without a mark they are somebody else's.
+        files: names of all files of a run or search; without a mark they are somebody else's.
 
     Raises DefectkitError where the folder holds another run, or files of somebody else.
     """
@@ -83,8 +84,8 @@ def claim(folder: Path, config: Any, identity: dict, worth: Sequence[str], files
         return
     if any((folder / name).exists() for name in worth):
         raise DefectkitError(
-            f"{folder} holds another run (other settings, data or seed); name another folder or "
-            "remove this one."
+            f"{folder} holds another run or search (other settings, data or seed); name another "
+            "folder or remove this one."
         )
     strangers = [name for name in files if (folder / name).exists()]
     if strangers and not (folder / MARK).is_file():
@@ -94,7 +95,8 @@ def claim(folder: Path, config: Any, identity: dict, worth: Sequence[str], files
         )
     clear(folder, files)
     write_text(folder / MARK, json.dumps(identity, indent=1))
-    save_config(config, folder / SETTINGS)
+    if config is not None:
+        save_config(config, folder / SETTINGS)
 
 
 def clear(folder: Path, files: Sequence[str]) -> None:
