@@ -70,7 +70,8 @@ class Augmented(Callback):
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         """A transform that changes nothing at all is a wrong setting."""
         for name, found in self.tally.items():
-            if name in self.transforms and found[REFUSED] and not found[CHANGED]:
+            enough = found[REFUSED] >= len(self.training)
+            if name in self.transforms and enough and not found[CHANGED]:
                 raise DefectkitError(
                     f"augment '{name}' left every training structure as it was. {found[REASON]} "
                     f"Leave '{name}' out of augment."

@@ -129,7 +129,8 @@ def _check_start(config: RunConfig, card: ModelCard) -> None:
     if differ:
         each = ", ".join(f"{name} {_word(had, name)} (here {_word(told, name)})" for name in differ)
         raise DefectkitError(
-            f"{config.start} was trained with {each}; take over its settings or start elsewhere."
+            f"start: {config.start} was trained with {each}; take over its settings or start "
+            "elsewhere."
         )
 
 
