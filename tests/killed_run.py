@@ -2,11 +2,12 @@
 
     python killed_run.py FOLDER SECONDS
 
-Importing takes longer than training, so that children are forks of a process that has all. Prints
-how many were killed.
+Reads a data set and its split from FOLDER/rows.pickle. Importing takes longer than training, so
+that children are forks of a process that has all. Prints how many were killed.
 """
 
 import os
+import pickle
 import random
 import signal
 import sys
@@ -18,12 +19,10 @@ import torch
 from run_cases import CGCNN
 
 from defectkit.config import with_values
-from defectkit.data import load
-from defectkit.data.splits import make_split
 from defectkit.training.runs import Run, graphs_of, train
 
 CONFIG = with_values(
-    replace(CGCNN, epochs=25, batch_size=4),
+    replace(CGCNN, epochs=16, batch_size=4),
     {"augment": ["strain"], "optimiser.name": "muon", "data.train_rows": 12},
 )
 FASTEST, SLOWEST = 0.02, 1.2  # s until a child is killed
@@ -31,9 +30,7 @@ FASTEST, SLOWEST = 0.02, 1.2  # s until a child is killed
 
 def main(folder: Path, seconds: float) -> None:
     torch.set_num_threads(1)
-    whole = load("demo")
-    few = whole.subset(whole.frame.index[whole.frame.natoms < 32][:20])
-    split = make_split(few)
+    few, split = pickle.loads((folder / "rows.pickle").read_bytes())
     graphs_of(few, CONFIG.graph)  # in memory, for every child
     train(CONFIG, few, split, folder / "whole", progress=False)
     rng, killed, end = random.Random(0), 0, time.monotonic() + seconds

@@ -59,9 +59,9 @@ def test_test_rows_are_not_seen(few, tmp_path, monkeypatch):
 
 
 def test_a_search_that_was_resumed_draws_like_one_that_was_not(few, tmp_path):
-    config = TuneConfig(FOREST, RATES, trials=12)
+    config = TuneConfig(FOREST, RATES, trials=12)  # ten are drawn before it learns from them
     whole = tune(config, *few, tmp_path / "whole")
-    for trials in (3, 4, 12):
+    for trials in (11, 12):
         parts = tune(replace(config, trials=trials), *few, tmp_path / "parts")
     name = "model.settings.learning_rate"
     assert parts[name].tolist() == whole[name].tolist()
@@ -107,6 +107,9 @@ def test_the_folder_of_another_search_is_refused(few, tmp_path):
             tune(other, *few, tmp_path, seed)
     with pytest.raises(DefectkitError, match="another run or search"):
         train(FOREST, *few, tmp_path)
+    train(FOREST, *few, tmp_path / "run")
+    with pytest.raises(DefectkitError, match="another run or search"):
+        tune(config, *few, tmp_path / "run")
 
 
 def test_settings_that_do_not_fit_are_pruned_with_their_reason(few, tmp_path):

@@ -39,10 +39,11 @@ from tqdm.auto import tqdm
 from defectkit import DefectkitError
 from defectkit.config import RunConfig
 from defectkit.graphs.build import CrystalGraph
+from defectkit.training.folder import LAST
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
 from defectkit.writing import atomic
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+BEST = "best.ckpt"
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 MONITOR = "valid_eform_mae"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h

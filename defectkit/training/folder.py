@@ -18,6 +18,8 @@ from defectkit.config import load_config, save_config
 from defectkit.writing import make_folder, not_written, write_text
 
 MARK, SETTINGS, LOCK = "run.json", "config.yaml", ".lock"
+SUMMARY, LAST, STUDY = "summary.yaml", "last.ckpt", "study.db"
+WORTH = (SUMMARY, LAST, STUDY)  # any of them blocks another run or search
 
 
 @contextmanager
@@ -68,21 +70,20 @@ def same(folder: Path, config: Any, identity: dict) -> bool:
     return path.is_file() and load_config(path, type(config)) == config
 
 
-def claim(folder: Path, config: Any, identity: dict, worth: Sequence[str], files: Sequence[str]):
+def claim(folder: Path, config: Any, identity: dict, files: Sequence[str]) -> None:
     """Mark a folder that is `held`.
 
     Args:
         folder: the folder.
         config: of the run, written beside the mark; None where `identity` says it all.
         identity: what it was made of, as plain values.
-        worth: names of files that are worth going on with; any of them blocks another run.
         files: names of all files of a run or search; without a mark they are somebody else's.
 
     Raises DefectkitError where the folder holds another run, or files of somebody else.
     """
     if same(folder, config, identity):
         return
-    if any((folder / name).exists() for name in worth):
+    if any((folder / name).exists() for name in WORTH):
         raise DefectkitError(
             f"{folder} holds another run or search (other settings, data or seed); name another "
             "folder or remove this one."

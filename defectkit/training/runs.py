@@ -46,14 +46,14 @@ from defectkit.tabular.models import TABULAR, TabularModel
 from defectkit.training import engine
 from defectkit.training.augmented import REASON, REFUSED, Augmented
 from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
-from defectkit.training.folder import SETTINGS, claim, clear, held, same
+from defectkit.training.folder import LAST, SETTINGS, SUMMARY, claim, clear, held, same
 from defectkit.writing import atomic, write_text
 from defectkit.yaml_text import parse
 
-SUMMARY, PREDICTIONS = "summary.yaml", "predictions.csv"
+PREDICTIONS = "predictions.csv"
 PARTS = ("valid", "test")
 LABELS, PREDICTED = ["eform", "spin"], ["eform_pred", "spin_pred"]
-STATE = (engine.LAST, engine.BEST)
+STATE = (LAST, engine.BEST)
 ANEW = "remove the folder and train again, or fetch it anew"
 FILES = (SUMMARY, *STATE, PREDICTIONS, WEIGHTS, CARD, engine.METRICS, engine.TENSORBOARD, SETTINGS)
 
@@ -195,11 +195,11 @@ def _claimed(folder: Path, config: RunConfig, identity: dict) -> Iterator[None]:
     A training that diverged, or that failed before its first epoch was kept, leaves nothing that
     would be in the way of the next one.
     """
-    claim(folder, config, identity, (SUMMARY, engine.LAST), FILES)
+    claim(folder, config, identity, FILES)
     try:
         yield
     except BaseException as error:
-        if isinstance(error, engine.Diverged) or not (folder / engine.LAST).exists():
+        if isinstance(error, engine.Diverged) or not (folder / LAST).exists():
             clear(folder, FILES)
         raise
 

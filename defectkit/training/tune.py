@@ -23,12 +23,12 @@ from defectkit.data.splits import Split
 from defectkit.tabular.models import TABULAR
 from defectkit.training.checks import check_config
 from defectkit.training.engine import MONITOR, Diverged
-from defectkit.training.folder import claim, held
+from defectkit.training.folder import STUDY, claim, held
 from defectkit.training.runs import split_fingerprint, train
 from defectkit.writing import atomic
 
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
-STUDY, BEST, TRIALS = "study.db", "best.yaml", "trials.csv"
+BEST, TRIALS = "best.yaml", "trials.csv"
 FAULT = "fault"  # why a trial could not be trained
 
 
@@ -82,7 +82,7 @@ def tune(
     }
     objective = _Objective(config.run, dataset, replace(split, test=()), folder, seed)
     with held(folder):
-        claim(folder, None, identity, (STUDY,), (STUDY, BEST, TRIALS))
+        claim(folder, None, identity, (STUDY, BEST, TRIALS))
         try:
             study = _search(config, objective)
         except SQLAlchemyError as error:
