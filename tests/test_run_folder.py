@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -115,6 +116,33 @@ def test_the_second_process_is_refused_and_changes_nothing(few, tmp_path):
 def test_a_finished_run_is_read_without_a_lock(finished, few, copied):
     with held(copied):
         assert train(CONFIG, *few, copied).summary == finished.summary
+
+
+def test_a_finished_run_outlives_the_model_that_it_started_from(finished, few, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(finished.folder, start)
+    config = with_values(CONFIG, {"start": str(start), "epochs": 1})
+    run = train(config, *few, tmp_path / "run", progress=False)
+    shutil.rmtree(start)
+    assert train(config, *few, tmp_path / "run").summary == run.summary
+    with pytest.raises(DefectkitError, match="start holds no trained network"):
+        train(config, *few, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_interrupt_behind_the_end_leaves_the_finished_run(finished, few, tmp_path, monkeypatch):
+    def interrupted(folder):
+        for name in ("last.ckpt", "best.ckpt"):
+            (folder / name).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_tidy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, *few, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    run = Run(tmp_path / "run")
+    assert run.finished
+    assert run.predictions.equals(finished.predictions)
 
 
 def test_training_that_diverges_stops_and_leaves_nothing(few, tmp_path):

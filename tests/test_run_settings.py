@@ -63,7 +63,6 @@ WRONG = [
     ("ema=1", "ema is 1"),
     ("patience=0", "patience is 0"),
     ("devices=0", "devices is 0"),
-    ("start=nowhere", "nowhere holds no trained network"),
 ]
 
 

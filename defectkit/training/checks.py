@@ -25,8 +25,7 @@ def check_config(config: RunConfig, seed: int = 0) -> None:
     """Refuse a configuration that no data could be trained with.
 
     Raises DefectkitError, naming the setting, for an unknown model, setting or group of features,
-    settings that do not fit each other, a seed that is none, or a model to start from with other
-    settings.
+    settings that do not fit each other, or a seed that is none.
     """
     if not 0 <= seed <= MAX_SEED:
         raise DefectkitError(f"The seed is {seed}; it should lie from 0 to {MAX_SEED:,}.")
@@ -36,8 +35,6 @@ def check_config(config: RunConfig, seed: int = 0) -> None:
     elif name in MODELS:
         width = feature_table(config.features).values.shape
         shapes(name, width, config.graph, config.model.settings)
-        if config.start:
-            _check_start(config, load_model(config.start)[1])
     else:
         raise DefectkitError(
             f"No model is called '{name}'; choose from {', '.join([*MODELS, *TABULAR])}."
@@ -45,15 +42,18 @@ def check_config(config: RunConfig, seed: int = 0) -> None:
 
 
 def check_data(config: RunConfig, dataset: Dataset, other_labels: bool) -> None:
-    """Refuse what these data cannot give.
+    """Refuse what these data, or the model to start from, cannot give.
 
     Args:
         config: of the run.
         dataset: the rows to train on.
         other_labels: whether a model to start from may have learned from other labels.
     """
-    if config.start and not other_labels:
-        check_labels(load_model(config.start)[1], dataset.label_source)
+    if config.start:
+        card = load_model(config.start)[1]
+        _check_start(config, card)
+        if not other_labels:
+            check_labels(card, dataset.label_source)
     needs = {
         "graph.positions 'unrelaxed'": config.graph.positions == "unrelaxed",
         "also_unrelaxed": config.also_unrelaxed,

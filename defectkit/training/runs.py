@@ -154,7 +154,6 @@ def train(
     is in use; later for a training that diverges, which leaves no folder behind.
     """
     folder = Path(folder)
-    check_config(config, seed)
     identity = {
         "seed": seed,
         "data_fingerprint": dataset.fingerprint,
@@ -166,6 +165,7 @@ def train(
     if run.finished and same(folder, config, identity):
         _tidy(folder)
         return run
+    check_config(config, seed)
     check_data(config, dataset, other_labels)
     check_rows(*(_rows(dataset, getattr(split, name)) for name in ("train", "valid")))
     with held(folder), _claimed(folder, config, identity):
@@ -199,7 +199,8 @@ def _claimed(folder: Path, config: RunConfig, identity: dict) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, engine.Diverged) or not (folder / LAST).exists():
+        kept = any((folder / name).exists() for name in (SUMMARY, LAST))
+        if isinstance(error, engine.Diverged) or not kept:
             clear(folder, FILES)
         raise
 
