@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from defectkit import DefectkitError
 from defectkit.config import ModelConfig, load_config, save_config
 from defectkit.graphs.build import GraphConfig
 from defectkit.models import build_model
+from defectkit.models.outline import shapes
+from defectkit.writing import atomic
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
+SHOWN = 3  # tensors that do not fit
 FEATURES = "inputs.features"  # the tensor of every model that holds the element features
 
 
@@ -47,10 +50,10 @@ class ModelCard:
 
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
-    """Write both files into a folder that exists."""
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS
-    )
+    """Write both files into a folder that exists, the card last; each is whole or not there."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    with atomic(folder / WEIGHTS) as part:
+        part.write_bytes(save(tensors))
     save_config(card, folder / CARD)
 
 
@@ -60,22 +63,60 @@ def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
     Raises DefectkitError where a file is missing or damaged, or the two do not belong together.
     """
     folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise DefectkitError(
+            f"{folder} holds no trained network ({CARD} is missing); name the folder of a "
+            "finished run."
+        )
     card = load_config(folder / CARD, ModelCard)
+    tensors = _read_weights(folder / WEIGHTS)
+    features = tensors[FEATURES]
     try:
-        tensors = load_file(folder / WEIGHTS)
+        wanted = shapes(card.model.name, tuple(features.shape), card.graph, card.model.settings)
+    except DefectkitError as error:
+        raise DefectkitError(f"{folder / CARD}: {error}") from error
+    if misfits := _misfits(wanted, {key: tuple(t.shape) for key, t in tensors.items()}):
+        more = f" and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else ""
+        raise DefectkitError(
+            f"{folder}: {CARD} and {WEIGHTS} do not belong together: "
+            f"{', '.join(misfits[:SHOWN])}{more}; fetch both anew or train the model again."
+        )
+    model = build_model(card.model.name, features, card.graph, **card.model.settings)
+    model.load_state_dict(tensors)
+    return model.eval(), card
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Every tensor of the file by its name."""
+    try:
+        tensors = load_file(path)
+    except PermissionError as error:
+        raise DefectkitError(f"{path} may not be read; change its permissions.") from error
     except (OSError, SafetensorError) as error:
         raise DefectkitError(
-            f"{folder / WEIGHTS} is missing or damaged ({error}); train the model again or fetch "
-            "the folder anew."
+            f"{path} is missing or damaged ({error}); train the model again or fetch the folder "
+            "anew."
         ) from error
-    if FEATURES not in tensors:
-        raise DefectkitError(f"{folder / WEIGHTS} holds no model of this kit.")
-    model = build_model(card.model.name, tensors[FEATURES], card.graph, **card.model.settings)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise DefectkitError(
-            f"{folder}: {CARD} and {WEIGHTS} do not belong together ({first}); fetch both anew."
-        ) from error
-    return model.eval(), card
+    if FEATURES not in tensors or tensors[FEATURES].ndim != 2:
+        raise DefectkitError(f"{path} holds no model of this kit.")
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise DefectkitError(
+                f"{path}: {key} holds numbers that are not finite; train the model again."
+            )
+    return tensors
+
+
+def _misfits(card: dict[str, tuple], weights: dict[str, tuple]) -> list[str]:
+    """Tensor by tensor, where the shapes that a card asks for are not those that there are."""
+    return [
+        f"{key} is {_shape(card.get(key))} by the card and {_shape(weights.get(key))} in the file"
+        for key in sorted(card.keys() | weights.keys())
+        if card.get(key) != weights.get(key)
+    ]
+
+
+def _shape(shape: tuple | None) -> str:
+    if shape is None:
+        return "absent"
+    return " x ".join(map(str, shape)) or "one number"

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "defectkit"
 
 # A part of the package imports parts of the rows above its own, and itself.
 LAYERS = [
-    {"records", "processes"},
+    {"records", "processes", "writing", "yaml_text"},
     {"structures"},
     {"data", "graphs"},
     {"models"},

@@ -3,16 +3,20 @@
 The live curve: one picture, drawn anew after every epoch.
 """
 
-import lightning.pytorch as pl
+from dataclasses import replace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 from ase import Atoms
+from lightning.pytorch.callbacks import Callback
+from run_cases import CGCNN
 
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
+from defectkit.training.runs import train
 from defectkit.widgets import LiveCurve, training, view_defect
 from defectkit.widgets.structure import _standard_form
 
@@ -52,39 +56,12 @@ def test_view_works_without_any_mark():
     assert len(view_defect(atoms, [])._ngl_component_ids) == 1
 
 
-class Slope(pl.LightningModule):
-    """One weight that falls; logs what the engine logs."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(4.0))
-
-    def training_step(self, batch, number):
-        loss = self.weight.square()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=1)
-        return loss
-
-    def validation_step(self, batch, number):
-        self.log("valid_eform_mae", self.weight.abs(), batch_size=1)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
+CONFIG = replace(CGCNN, epochs=3, batch_size=16)
 
 
-def train_slope(curve: LiveCurve, folder) -> None:
-    rows = torch.utils.data.DataLoader(torch.zeros(2, 1))
-    trainer = pl.Trainer(
-        max_epochs=3,
-        callbacks=[curve],
-        logger=False,
-        accelerator="cpu",
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-    )
-    trainer.fit(Slope(), rows, rows)
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEFECTKIT_DATA", str(tmp_path / "data"))
 
 
 class Place:
@@ -112,26 +89,37 @@ def place(monkeypatch):
     plt.close("all")
 
 
-def test_live_curve_draws_every_epoch_in_one_place(place, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("cache")
+def test_live_curve_draws_every_epoch_in_one_place(place, monkeypatch, rows, split, tmp_path):
     monkeypatch.setattr(training, "_in_notebook", lambda: True)
     curve = LiveCurve(baseline=3.5)
-    train_slope(curve, tmp_path)
+    run = train(CONFIG, rows, split, tmp_path / "run", progress=False, callbacks=(curve,))
+    kept = pd.read_csv(run.folder / "metrics.csv")
     assert len(place.shown) == 3
     assert curve.metrics.index.tolist() == [1, 2, 3]
-    # Two steps an epoch, each of which takes a fifth of the weight away.
-    weights = 4 * 0.8 ** np.arange(7)
-    assert curve.metrics.valid_eform_mae.tolist() == pytest.approx(weights[2::2])
-    losses = (weights**2)[:6].reshape(3, 2).mean(axis=1)
-    assert curve.metrics.train_loss.tolist() == pytest.approx(losses)
-    loss, error = place.shown[-1].axes
-    assert loss.lines[0].get_ydata().tolist() == pytest.approx(losses)
-    assert error.get_xlim()[1] == 3.5
-    assert error.get_legend() is not None
+    assert curve.metrics.train_loss.tolist() == pytest.approx(kept.train_loss.tolist())
+    assert curve.metrics.valid_eform_mae.tolist() == pytest.approx(kept.valid_eform_mae.tolist())
+    for epoch, figure in enumerate(place.shown, start=1):  # no picture is an epoch late
+        loss, error = (axes.lines[0] for axes in figure.axes)
+        assert loss.get_ydata().tolist() == pytest.approx(kept.train_loss[:epoch].tolist())
+        assert error.get_ydata().tolist() == pytest.approx(kept.valid_eform_mae[:epoch].tolist())
+    assert place.shown[-1].axes[1].get_xlim()[1] == 3.5
+    assert place.shown[-1].axes[1].get_legend() is not None
     assert plt.get_fignums() == []  # else the notebook would show them again
 
 
-def test_live_curve_shows_nothing_outside_of_a_notebook(place, tmp_path):
+class Stop(Callback):
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == 2:
+            raise InterruptedError
+
+
+@pytest.mark.usefixtures("cache")
+def test_live_curve_of_a_resumed_run_shows_it_from_its_start(place, rows, split, tmp_path):
+    with pytest.raises(InterruptedError):
+        train(CONFIG, rows, split, tmp_path / "run", progress=False, callbacks=(Stop(),))
     curve = LiveCurve()
-    train_slope(curve, tmp_path)
-    assert place.shown == []
-    assert len(curve.metrics) == 3
+    train(CONFIG, rows, split, tmp_path / "run", progress=False, callbacks=(curve,))
+    assert place.shown == []  # outside of a notebook
+    assert curve.metrics.index.tolist() == [1, 2, 3]
+    assert curve.metrics.notna().all(axis=None)

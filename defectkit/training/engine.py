@@ -9,13 +9,18 @@ the same weights as one that was not.
 import contextlib
 import ctypes
 import logging
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
@@ -24,21 +29,37 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     ProgressBar,
 )
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from torchmetrics import MeanAbsoluteError
 from tqdm.auto import tqdm
 
+from defectkit import DefectkitError
 from defectkit.config import RunConfig
 from defectkit.graphs.build import CrystalGraph
+from defectkit.training.folder import LAST
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
+from defectkit.writing import atomic
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+BEST = "best.ckpt"
+METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 MONITOR = "valid_eform_mae"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 Collate = Callable[[list[int]], CrystalGraph]
+
+
+class Diverged(DefectkitError):  # noqa: N818 (it reads as what happened)
+    """The loss or the validation error is no longer a number."""
+
+
+class Part(NamedTuple):
+    """Structures to train on or to validate with: how many, and from numbers to a batch."""
+
+    n: int
+    collate: Collate
 
 
 class Shuffled(Sampler[int]):
@@ -89,11 +110,14 @@ class Learner(pl.LightningModule):
         self.names = ["loss", *(f"{name}_term" for name in terms)]
         return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch."""
+    def on_train_batch_end(self, outputs, batch: CrystalGraph, batch_idx: int) -> None:
+        """Log the means of the epoch with its last batch, in time for the callbacks at its end."""
+        if not self.trainer.is_last_batch:
+            return
         *totals, count = self.totals.tolist()
-        for name, total in zip(self.names, totals):
-            self.log(f"train_{name}", total / count)
+        means = {f"train_{name}": total / count for name, total in zip(self.names, totals)}
+        self._stop_unless_finite("training loss", means["train_loss"])
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, graph: CrystalGraph, number: int) -> None:
         """Absolute errors of both targets; labels that are NaN are left out."""
@@ -110,8 +134,17 @@ class Learner(pl.LightningModule):
         """Log the errors in eV and μB."""
         for name, error in self.errors.items():
             if error.update_called:
-                self.log(f"valid_{name}_mae", error.compute())
+                value = error.compute()
+                self._stop_unless_finite(f"validation error of {name}", float(value))
+                self.log(f"valid_{name}_mae", value)
             error.reset()
+
+    def _stop_unless_finite(self, what: str, value: float) -> None:
+        if not isfinite(value):
+            raise Diverged(
+                f"The training diverged: the {what} is {value} in epoch {self.current_epoch + 1}; "
+                f"make optimiser.lr ({self.config.optimiser.lr:g}) smaller."
+            )
 
     def configure_optimizers(self) -> dict:
         """Optimiser and schedule of the configuration."""
@@ -147,6 +180,50 @@ class EpochBar(ProgressBar):
         self.bar.close()
 
 
+class History(Callback):
+    """Losses and errors of every epoch, in `metrics.csv` and in the state of the run.
+
+    Attributes:
+        rows: one an epoch: epoch (from 0), step, and what the learner logged.
+    """
+
+    def __init__(self, folder: Path):
+        self.path, self.rows = folder / METRICS, []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One more row."""
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1, **logged}
+        self.rows.append(row)
+        with atomic(self.path) as part:
+            pd.DataFrame(self.rows).to_csv(part, index=False)
+
+    def state_dict(self) -> dict:
+        """For a run that is resumed: it goes on behind its last kept epoch."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Likewise."""
+        self.rows = list(state_dict["rows"])
+
+
+class Patience(EarlyStopping):
+    """Early stopping that stays where it was when a run is resumed after its end."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop at once where patience was at its end already."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+class WholeFiles(TorchCheckpointIO):
+    """The state of a run is in its folder whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
+        """Write it beside its place, then rename it."""
+        with atomic(path) as part, open(part, "wb") as file:
+            torch.save(checkpoint, file)
+
+
 class Stopwatch(Callback):
     """Seconds of training in each epoch, validation left out."""
 
@@ -177,12 +254,10 @@ class Stopwatch(Callback):
 def fit(
     model: nn.Module,
     config: RunConfig,
-    training: tuple[int, Collate],
-    validation: tuple[int, Collate],
+    parts: tuple[Part, Part],
     limits: tuple[float, float],
     seed: int,
     folder: Path,
-    progress: bool = True,
     callbacks: tuple[Callback, ...] = (),
 ) -> dict[str, float]:
     """Train a model; it ends with the weights of its best epoch.
@@ -190,33 +265,34 @@ def fit(
     Where `folder` holds the state of an interrupted run, that run goes on.
 
     Args:
-        model: changed in place.
+        model: changed in place; it trains in training mode, whatever mode it comes in.
         config: of the run.
-        training: how many structures, and a function from their numbers to a batch.
-        validation: likewise.
+        parts: for training, and for validation.
         limits: range of the training labels of eform, eV.
         seed: of everything drawn at random.
         folder: for the state, `metrics.csv` and TensorBoard's files.
-        progress: whether a bar is shown.
         callbacks: further ones of Lightning.
 
     Returns:
         `epochs` run, `best_epoch`, `valid_eform_mae` (eV) of the best, and
         `train_s_per_epoch`, the median.
+
+    Raises `Diverged` at the first loss or error that is not finite, and DefectkitError for a
+    damaged state or a folder that cannot be written to.
     """
     keep_memory()
+    training, validation = parts
     learner = Learner(model, config, seed, limits)
+    learner.train()
     stopwatch = Stopwatch()
     best = ModelCheckpoint(folder, "best", MONITOR, save_top_k=1, enable_version_counter=False)
     last = ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False)
-    chosen = [stopwatch, best, last, *callbacks]
+    chosen = [stopwatch, History(folder), best, last, *callbacks]
     if config.ema is not None:
         chosen.append(EMAWeightAveraging(decay=config.ema))
     if config.patience is not None:
-        chosen.append(EarlyStopping(MONITOR, patience=config.patience))
-    if progress:
-        chosen.append(EpochBar())
-    with _quiet():
+        chosen.append(Patience(MONITOR, patience=config.patience, check_finite=False))
+    with _quiet(), _interruptible():
         trainer = pl.Trainer(
             max_epochs=config.epochs,
             accumulate_grad_batches=config.accumulate,
@@ -224,22 +300,22 @@ def fit(
             precision=config.precision,
             devices=config.devices,
             callbacks=chosen,
-            logger=[CSVLogger(folder, "", ""), TensorBoardLogger(folder, "", "tensorboard")],
+            plugins=[WholeFiles()],
+            logger=TensorBoardLogger(folder, "", TENSORBOARD),
             log_every_n_steps=1_000_000,  # once an epoch
             num_sanity_val_steps=0,
-            enable_progress_bar=progress,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in chosen),
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        state = folder / LAST
         trainer.fit(
             learner,
-            _loader(*training, config.batch_size, Shuffled(training[0], seed)),
-            _loader(*validation, 2 * config.batch_size),
-            ckpt_path=state if state.is_file() else None,
+            _loader(training, config.batch_size, Shuffled(training.n, seed)),
+            _loader(validation, 2 * config.batch_size),
+            ckpt_path=folder / LAST if _state(folder / LAST) else None,
             weights_only=True,
         )
-    checkpoint = torch.load(folder / BEST, map_location="cpu", weights_only=True)
+    checkpoint = _state(folder / BEST)
     learner.load_state_dict(checkpoint["state_dict"])
     model.eval()
     return {
@@ -250,8 +326,38 @@ def fit(
     }
 
 
-def _loader(n: int, collate: Collate, size: int, sampler: Sampler | None = None) -> DataLoader:
-    return DataLoader(range(n), size, sampler=sampler, collate_fn=collate)
+def _state(path: Path) -> dict | None:
+    """What a file of the run's state holds; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # torch has no error of its own for a damaged file: zip, pickle and key errors come up.
+    except Exception as error:
+        raise DefectkitError(
+            f"{path} is damaged and the run cannot go on from it; remove {path.parent} to begin "
+            "anew."
+        ) from error
+
+
+def _loader(part: Part, size: int, sampler: Sampler | None = None) -> DataLoader:
+    return DataLoader(range(part.n), size, sampler=sampler, collate_fn=part.collate)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt, where Lightning ends the process and stays deaf to more."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        if main and handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 def keep_memory() -> None:

@@ -1,16 +1,20 @@
 """A run: from a configuration and data to a folder with everything that came out.
 
 config.yaml         the `RunConfig`
+run.json            what it was made of: seed and fingerprints
 model.safetensors   weights, and `model.yaml`, what they mean (networks only)
-metrics.csv         losses and errors by epoch (networks only)
+metrics.csv         losses and errors, a row an epoch (networks only)
 predictions.csv     uid, part, eform and spin, labels and predictions, of all rows not trained on
-summary.yaml        seed, fingerprints, versions, sizes, seconds
+summary.yaml        seed, fingerprints, versions, sizes, seconds; written last: the run is finished
+
+Every file is there whole or not at all, and a folder belongs to one process at a time.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -22,25 +26,36 @@ import pandas as pd
 import torch
 import yaml
 from torch import nn
-from torch_geometric.data import Batch
+from tqdm import tqdm
 
 from defectkit import DefectkitError
-from defectkit.checkpoint import ModelCard, load_model, save_model
-from defectkit.config import RunConfig, load_config, save_config
+from defectkit.checkpoint import CARD, WEIGHTS, ModelCard, load_model, save_model
+from defectkit.config import RunConfig, load_config
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
 from defectkit.data.fetch import data_folder
 from defectkit.data.splits import Split, make_split, structure_groups
-from defectkit.graphs.build import GraphConfig, build_graph
+from defectkit.graphs.build import GraphConfig
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
 from defectkit.predict import check_labels, predict
-from defectkit.structures import augment
 from defectkit.tabular.features import tabulate
 from defectkit.tabular.models import TABULAR, TabularModel
 from defectkit.training import engine
+from defectkit.training.augmented import REASON, REFUSED, Augmented
+from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
+from defectkit.training.folder import LAST, SETTINGS, SUMMARY, claim, clear, held, same
+from defectkit.writing import atomic, write_text
+from defectkit.yaml_text import parse
+
+PREDICTIONS = "predictions.csv"
+PARTS = ("valid", "test")
+LABELS, PREDICTED = ["eform", "spin"], ["eform_pred", "spin_pred"]
+STATE = (LAST, engine.BEST)
+ANEW = "remove the folder and train again, or fetch it anew"
+FILES = (SUMMARY, *STATE, PREDICTIONS, WEIGHTS, CARD, engine.METRICS, engine.TENSORBOARD, SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -56,13 +71,17 @@ class Run:
 
     @cached_property
     def summary(self) -> dict:
-        """Seed, fingerprints, versions, sizes, seconds."""
-        return yaml.safe_load(_text(self.folder / "summary.yaml"))
+        """Seed, fingerprints, versions, sizes, seconds; DefectkitError for one that is missing."""
+        path = self.folder / SUMMARY
+        values = parse(_text(path), str(path))
+        if not isinstance(values, dict):
+            raise DefectkitError(f"{path} is empty or cut; {ANEW}.")
+        return _Summary(path, values)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Columns part, eform, spin, eform_pred, spin_pred (eV, μB), indexed by uid."""
-        return pd.read_csv(StringIO(_text(self.folder / "predictions.csv")), index_col="uid")
+        return _read_predictions(self.folder / PREDICTIONS)
 
     def part(self, name: str) -> pd.DataFrame:
         """Predictions of one part, "valid" or "test"."""
@@ -73,11 +92,26 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
-        return (self.folder / "summary.yaml").is_file()
+        return (self.folder / SUMMARY).is_file()
+
+
+class _Summary(dict):
+    """Values of a file, which names itself where one is asked for that it lacks."""
+
+    def __init__(self, path: Path, values: dict):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str):
+        raise DefectkitError(f"{self.path} has no '{key}', it may be cut; {ANEW}.")
 
 
 def load_data(config: RunConfig) -> tuple[Dataset, Split]:
-    """The cleaned data of a configuration, kept for the next run on them, and its split."""
+    """The cleaned data of a configuration, kept for the next run on them, and its split.
+
+    A configuration that no data could be trained with is refused before they are read.
+    """
+    check_config(config)
     data = config.data
     dataset, groups = _cleaned(data.name, data.path, data.rules)
     return dataset, make_split(dataset, **asdict(data.split), groups=groups)
@@ -115,8 +149,9 @@ def train(
         other_labels: whether a starting model may have been trained on another label source.
         callbacks: further ones of Lightning.
 
-    Raises DefectkitError for a split of other data, an unknown model or setting, or a folder of
-    another run.
+    Raises DefectkitError, before a graph is built, for settings that do not fit each other, the
+    data or the model to start from, a split of other data, or a folder that holds another run or
+    is in use; later for a training that diverges, which leaves no folder behind.
     """
     folder = Path(folder)
     identity = {
@@ -126,45 +161,52 @@ def train(
     }
     if split.fingerprint != dataset.fingerprint:
         raise DefectkitError("The split was made for other data; make one for these.")
-    _claim(folder, config, identity)
     run = Run(folder)
-    if run.finished:
+    if run.finished and same(folder, config, identity):
+        _tidy(folder)
         return run
-    graphs = graphs_of(dataset, config.graph)
-    parts = {name: graphs.select(getattr(split, name)) for name in ("train", "valid", "test")}
-    if config.data.train_rows:
-        parts["train"] = _some(parts["train"], config.data.train_rows, split.seed)
-    if config.model.name in TABULAR:
-        predicted, outcome = _train_table(config, dataset, graphs, parts, seed)
-    else:
-        predicted, outcome = _train_network(
-            config,
-            dataset,
-            graphs,
-            parts,
-            identity,
-            folder,
-            seed,
-            progress,
-            other_labels,
-            callbacks,
-        )
-    _predictions(dataset, graphs, parts, predicted).to_csv(
-        folder / "predictions.csv", float_format="%.5f"
-    )
-    summary = {
-        **identity,
-        "data": dataset.name,
-        "label_source": dataset.label_source,
-        "rows": {name: len(numbers) for name, numbers in parts.items()},
-        **outcome,
-        "versions": {name: version(name) for name in ("torch", "torch-geometric", "lightning")},
-        "threads": torch.get_num_threads(),
-    }
-    (folder / "summary.yaml").write_text(yaml.safe_dump(summary, sort_keys=False))
-    for name in (engine.LAST, engine.BEST):
-        (folder / name).unlink(missing_ok=True)
+    check_config(config, seed)
+    check_data(config, dataset, other_labels)
+    check_rows(*(_rows(dataset, getattr(split, name)) for name in ("train", "valid")))
+    with held(folder), _claimed(folder, config, identity):
+        if not run.finished:
+            job = _Job(config, dataset, split, identity, folder)
+            if config.model.name in TABULAR:
+                predicted, outcome = job.train_table()
+            else:
+                shown = (engine.EpochBar(), *callbacks) if progress else callbacks
+                predicted, outcome = job.train_network(shown, other_labels)
+            job.finish(predicted, outcome)
+        _tidy(folder)
     return run
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only an unfinished run needs; a finished one may lie where nobody can write."""
+    for name in STATE:
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _claimed(folder: Path, config: RunConfig, identity: dict) -> Iterator[None]:
+    """Mark the folder as this run's while it is trained.
+
+    A training that diverged, or that failed before its first epoch was kept, leaves nothing that
+    would be in the way of the next one.
+    """
+    claim(folder, config, identity, FILES)
+    try:
+        yield
+    except BaseException as error:
+        kept = any((folder / name).exists() for name in (SUMMARY, LAST))
+        if isinstance(error, engine.Diverged) or not kept:
+            clear(folder, FILES)
+        raise
+
+
+def _rows(dataset: Dataset, uids: Sequence[str]) -> pd.DataFrame:
+    return dataset.frame.loc[list(uids), LABELS]
 
 
 @lru_cache(maxsize=2)
@@ -189,63 +231,120 @@ def split_fingerprint(split: Split) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _claim(folder: Path, config: RunConfig, identity: dict) -> None:
-    """Mark the folder as this run's; DefectkitError where it is another one's."""
-    mark, settings = folder / "run.json", folder / "config.yaml"
-    if mark.is_file():
-        if json.loads(mark.read_text()) != identity or load_config(settings) != config:
-            raise DefectkitError(
-                f"{folder} holds another run (other settings, data or seed); name another folder "
-                "or remove this one."
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, settings)
-    mark.write_text(json.dumps(identity, indent=1))
-
-
 def _some(numbers: list[int], n: int, seed: int) -> list[int]:
-    """`n` of them at random; a larger n contains the rows of a smaller one."""
+    """`n` of them, drawn at random; a larger n contains the rows of a smaller one."""
     if n > len(numbers):
         raise DefectkitError(f"train_rows is {n}; there are {len(numbers)} training rows.")
     order = np.random.default_rng(seed).permutation(len(numbers))[:n]
     return [numbers[k] for k in order]
 
 
-def _train_network(
-    config, dataset, graphs, parts, identity, folder, seed, progress, other_labels, callbacks
-):
-    engine.pl.seed_everything(seed, verbose=False)
-    training = _training_graphs(config, dataset, graphs, parts["train"])
-    eform, spin = (_range(training.tensors[key]) for key in ("y_eform", "y_spin"))
-    model = new_model(config, training, dataset.label_source, other_labels)
-    collate = _Augmented(config, dataset, training) if config.augment else training.batch
-    valid = parts["valid"]
-    outcome = engine.fit(
-        model,
-        config,
-        (len(training), collate),
-        (len(valid), lambda numbers: graphs.batch([valid[k] for k in numbers])),
-        eform,
-        seed,
-        folder,
-        progress,
-        callbacks,
-    )
-    card = ModelCard(
-        config.model,
-        config.graph,
-        config.features,
-        dataset.name,
-        dataset.label_source,
-        identity["data_fingerprint"],
-        identity["split_fingerprint"],
-        eform,
-        spin,
-    )
-    save_model(folder, model, card)
-    outcome["parameters"] = sum(p.numel() for p in model.parameters())
-    return predict(model, graphs, parts["valid"] + parts["test"]), outcome
+class _Job:
+    """What is left to do once a folder is held: graphs, training, predictions, summary."""
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, split: Split, identity: dict, folder: Path
+    ):
+        self.config, self.dataset, self.identity, self.folder = config, dataset, identity, folder
+        self.seed = identity["seed"]
+        self.graphs = graphs_of(dataset, config.graph)
+        parts = {name: self.graphs.select(getattr(split, name)) for name in ("train", *PARTS)}
+        if config.data.train_rows:
+            parts["train"] = _some(parts["train"], config.data.train_rows, split.seed)
+        self.parts = parts
+        # Once more: structures of which there is no graph are left out.
+        check_rows(*(_rows(dataset, self.uids(name)) for name in ("train", "valid")))
+
+    def uids(self, *names: str) -> list[str]:
+        """Ids of the rows of these parts."""
+        return [self.graphs.uids[k] for name in names for k in self.parts[name]]
+
+    def train_network(self, callbacks: tuple, other_labels: bool) -> tuple[pd.DataFrame, dict]:
+        """Predictions for all rows not trained on, and what the summary shall tell."""
+        config, dataset, parts = self.config, self.dataset, self.parts
+        engine.pl.seed_everything(self.seed, verbose=False)
+        training = _training_graphs(config, dataset, self.graphs, parts["train"])
+        eform, spin = (_range(training.tensors[key]) for key in ("y_eform", "y_spin"))
+        model = new_model(config, training, dataset.label_source, other_labels)
+        collate = training.batch
+        if config.augment:
+            collate = Augmented(config, dataset, training, len(parts["train"]), self.seed)
+            callbacks = (collate, *callbacks)
+        valid = engine.Part(
+            len(parts["valid"]),
+            lambda numbers: self.graphs.batch([parts["valid"][k] for k in numbers]),
+        )
+        train = engine.Part(len(training), collate)
+        outcome = engine.fit(
+            model, config, (train, valid), eform, self.seed, self.folder, callbacks
+        )
+        if config.augment:
+            outcome["augment"] = collate.tally
+            _tell(collate.tally)
+        card = ModelCard(
+            config.model,
+            config.graph,
+            config.features,
+            dataset.name,
+            dataset.label_source,
+            self.identity["data_fingerprint"],
+            self.identity["split_fingerprint"],
+            eform,
+            spin,
+        )
+        save_model(self.folder, model, card)
+        outcome["parameters"] = sum(p.numel() for p in model.parameters())
+        outcome["structures"] = len(training)
+        return predict(model, self.graphs, parts["valid"] + parts["test"]), outcome
+
+    def train_table(self) -> tuple[pd.DataFrame, dict]:
+        """Likewise, for a model of `tabular.models.TABULAR`."""
+        table = _table(self.graphs)
+        begin = time.perf_counter()
+        try:
+            model = fit_table(self.config, self.dataset, self.graphs, self.uids("train"), self.seed)
+        except TABLE_FAULTS as error:
+            text = " ".join(str(error).split()).removesuffix(".")
+            raise DefectkitError(f"{self.config.model.name} cannot learn: {text}.") from error
+        seconds = time.perf_counter() - begin
+        predicted = model.predict(table.loc[self.uids(*PARTS)])
+        return predicted, {"train_s_per_epoch": seconds, "parameters": 0}
+
+    def finish(self, predicted: pd.DataFrame, outcome: dict) -> None:
+        """Write the predictions, and last the summary."""
+        with atomic(self.folder / PREDICTIONS) as part:
+            self._predictions(predicted).to_csv(part, float_format="%.5f")
+        summary = {
+            **self.identity,
+            "data": self.dataset.name,
+            "label_source": self.dataset.label_source,
+            "rows": {name: len(numbers) for name, numbers in self.parts.items()},
+            **outcome,
+            "versions": {name: version(name) for name in ("torch", "torch-geometric", "lightning")},
+            "threads": torch.get_num_threads(),
+        }
+        write_text(self.folder / SUMMARY, yaml.safe_dump(summary, sort_keys=False))
+
+    def _predictions(self, predicted: pd.DataFrame) -> pd.DataFrame:
+        """Labels beside predictions, with the part that each row belongs to."""
+        part = {uid: name for name in PARTS for uid in self.uids(name)}
+        table = self.dataset.frame.loc[predicted.index, LABELS].assign(
+            spin=lambda frame: frame.spin.abs(),
+            eform_pred=predicted.eform,
+            spin_pred=predicted.spin,
+        )
+        table.insert(0, "part", [part[uid] for uid in table.index])
+        return table
+
+
+def _tell(tally: dict[str, dict]) -> None:
+    """Say what augmentation left as it was."""
+    for name, found in tally.items():
+        if found[REFUSED]:
+            tqdm.write(
+                f"augment: '{name}' passed over {found[REFUSED]:,} structures drawn. "
+                f"{found[REASON]}"
+            )
 
 
 def _range(values: torch.Tensor) -> tuple[float, float]:
@@ -278,11 +377,6 @@ def new_model(
         model, card = load_model(config.start)
         if not other_labels:
             check_labels(card, label_source)
-        if card.model != config.model or card.features != config.features:
-            raise DefectkitError(
-                f"{config.start} holds {card.model}, not the {config.model} of this "
-                "configuration; take over its settings."
-            )
         return model
     table = feature_table(config.features)
     table = Standardizer.fit(table, training.tensors["z"].numpy())(table)
@@ -290,37 +384,6 @@ def new_model(
     model = build_model(config.model.name, features, config.graph, **config.model.settings)
     model.heads.fit(training.tensors["y_eform"], training.tensors["y_spin"].abs())
     return model
-
-
-class _Augmented:
-    """Numbers of training rows -> a batch of newly transformed structures.
-
-    A transform that leaves no valid structure leaves the row as it was. The random numbers come
-    from torch's generator, which the engine seeds at the start of every epoch.
-    """
-
-    def __init__(self, config: RunConfig, dataset: Dataset, training: GraphDataset):
-        transforms = {
-            "pad": augment.OrUnchanged(augment.PadSupercell(dataset.hosts)),
-            "noise": augment.OrUnchanged(augment.CoordinateNoise()),
-            "strain": augment.OrUnchanged(augment.AffineStrain()),
-            "partly-relaxed": augment.OrUnchanged(augment.PartlyRelaxed()),
-            "elastic": augment.OrUnchanged(augment.ElasticField()),
-        }
-        self.transform = augment.Compose(tuple(transforms[name] for name in config.augment))
-        self.config, self.dataset, self.training = config.graph, dataset, training
-
-    def __call__(self, numbers: list[int]) -> Batch:
-        return Batch.from_data_list([self._one(number) for number in numbers])
-
-    def _one(self, number: int):
-        record = self.dataset[self.training.uids[number]]
-        rng = np.random.default_rng(int(torch.randint(2**31, ())))
-        try:
-            changed = self.transform(record, rng)
-            return build_graph(changed, self.config, self.dataset.hosts[record.host])
-        except DefectkitError:
-            return self.training[number]
 
 
 def fit_table(
@@ -333,36 +396,51 @@ def fit_table(
     return model.fit(_table(graphs).loc[rows], labels.eform, labels.spin.abs())
 
 
-def _train_table(config, dataset, graphs, parts, seed):
-    _table(graphs)
-    begin = time.perf_counter()
-    model = fit_table(config, dataset, graphs, [graphs.uids[k] for k in parts["train"]], seed)
-    seconds = time.perf_counter() - begin
-    rest = [graphs.uids[k] for k in parts["valid"] + parts["test"]]
-    predicted = model.predict(_table(graphs).loc[rest])
-    return predicted, {"train_s_per_epoch": seconds, "parameters": 0}
-
-
 @lru_cache(maxsize=2)
 def _table(graphs: GraphDataset) -> pd.DataFrame:
     """The table of all graphs, for the next run as well."""
     return tabulate(graphs)
 
 
-def _predictions(dataset, graphs, parts, predicted: pd.DataFrame) -> pd.DataFrame:
-    """Labels beside predictions, with the part that each row belongs to."""
-    part = {graphs.uids[k]: name for name in ("valid", "test") for k in parts[name]}
-    table = dataset.frame.loc[predicted.index, ["eform", "spin"]].assign(
-        spin=lambda frame: frame.spin.abs(),
-        eform_pred=predicted.eform,
-        spin_pred=predicted.spin,
-    )
-    table.insert(0, "part", [part[uid] for uid in table.index])
-    return table
+def _read_predictions(path: Path) -> pd.DataFrame:
+    """The table of a run; DefectkitError that names the file and what is wrong with it."""
+    text = _text(path)
+    try:
+        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' errors of parsing are these
+        raise DefectkitError(
+            f"{path} is no table ({' '.join(str(error).split())}); {ANEW}."
+        ) from error
+    missing = [name for name in ("uid", "part", *LABELS, *PREDICTED) if name not in table]
+    if missing or not text.endswith("\n"):
+        fault = f"has no column {', '.join(missing)}" if missing else "is cut in its last line"
+        raise DefectkitError(f"{path} {fault}; {ANEW}.")
+    for name in LABELS + PREDICTED:
+        numbers = pd.to_numeric(table[name].replace("", np.nan), errors="coerce")
+        unknown = table[name].isna() | table[name].str.strip().str.lower().isin(["", "nan"])
+        # A label may be unknown; a prediction may where a target had no label to learn from.
+        may_lack = name in LABELS or (name == "spin_pred" and unknown.all())
+        wrong = ~np.isfinite(numbers) & ~(unknown & may_lack)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DefectkitError(
+                f"{path}, line {row + 2}: {name} is '{table[name][row]}' and no number; {ANEW}."
+            )
+        table[name] = numbers.astype(float)
+    strange = sorted(set(table.part) - set(PARTS))
+    twice = table.uid[table.uid.duplicated()]
+    if strange or len(twice):
+        fault = f"part is '{strange[0]}'" if strange else f"{twice.iloc[0]} stands twice"
+        raise DefectkitError(f"{path}: {fault}; {ANEW}.")
+    return table.set_index("uid")
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError as error:
+    except FileNotFoundError as error:
         raise DefectkitError(f"{path} is missing; {path.parent} is no finished run.") from error
+    except OSError as error:
+        raise DefectkitError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DefectkitError(f"{path} is no text in UTF-8; {ANEW}.") from error

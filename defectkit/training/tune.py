@@ -1,24 +1,35 @@
 """The search for settings: Optuna over a `TuneConfig`, judged on validation rows alone.
 
 The study lies in `study.db` (SQLite) in its folder, so that a search that was interrupted goes
-on where it stopped. Trials that are behind the median of earlier ones are pruned.
+on where it stopped, with the draws that it would have made without the interruption. Trials that
+are behind the median of earlier ones are pruned.
 """
 
-import tempfile
+import shutil
 from dataclasses import replace
+from math import ceil, floor, pi, prod
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
+from tqdm.auto import tqdm
 
-from defectkit.config import TuneConfig, save_config, with_values
+from defectkit import DefectkitError
+from defectkit.config import Choice, RunConfig, TuneConfig, save_config, to_dict, with_values
 from defectkit.data.dataset import Dataset
 from defectkit.data.splits import Split
 from defectkit.tabular.models import TABULAR
-from defectkit.training.engine import MONITOR
-from defectkit.training.runs import train
+from defectkit.training.checks import check_config
+from defectkit.training.engine import MONITOR, Diverged
+from defectkit.training.folder import STUDY, claim, held
+from defectkit.training.runs import split_fingerprint, train
+from defectkit.writing import atomic
 
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
+BEST, TRIALS = "best.yaml", "trials.csv"
+FAULT = "fault"  # why a trial could not be trained
 
 
 class Report(Callback):
@@ -41,6 +52,9 @@ def tune(
 ) -> pd.DataFrame:
     """Search, and write `best.yaml`, the `RunConfig` of the best trial, and `trials.csv`.
 
+    A trial whose settings do not fit each other, or whose training diverges, counts as pruned,
+    with its reason in the column `fault`.
+
     Args:
         config: what to search.
         dataset: cleaned rows.
@@ -50,53 +64,160 @@ def tune(
 
     Returns:
         a row a trial: number, state, value (validation MAE of eform, eV), settings, seconds.
+
+    Raises DefectkitError for a folder that holds another search or is in use, a value that the
+    run does not have, or where no trial could be trained.
     """
-    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
-    blind = replace(split, test=())
-
-    def objective(trial: optuna.Trial) -> float:
-        chosen = {name: _suggest(trial, name, choice) for name, choice in config.search.items()}
-        run_config = with_values(config.run, chosen)
-        callbacks = () if run_config.model.name in TABULAR else (Report(trial),)
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            run = train(
-                run_config, dataset, blind, Path(place), seed, progress=False, callbacks=callbacks
-            )
-            rows = run.predictions
-        return float((rows.eform_pred - rows.eform).abs().mean())
-
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
-        study_name="tune",
-        load_if_exists=True,
-        sampler=_sampler(config, seed),
-        pruner=optuna.pruners.MedianPruner(PRUNE_AFTER, PRUNE_AFTER),
-    )
-    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    left = config.trials - len(study.get_trials(states=done))
-    if left > 0:
-        study.optimize(objective, n_trials=left, show_progress_bar=True)
-    save_config(with_values(config.run, study.best_params), folder / "best.yaml")
-    trials = study.trials_dataframe(("number", "state", "value", "params", "duration"))
-    trials = trials.rename(columns=lambda name: name.removeprefix("params_"))
-    trials["seconds"] = trials.pop("duration").dt.total_seconds().round(1)
-    trials.to_csv(folder / "trials.csv", index=False)
+    folder = Path(folder)
+    check_config(config.run, seed)
+    what = to_dict(config)
+    del what["trials"]  # a search may be made longer
+    identity = {
+        "seed": seed,
+        "data_fingerprint": dataset.fingerprint,
+        "split_fingerprint": split_fingerprint(split),
+        "search": what,
+    }
+    objective = _Objective(config.run, dataset, replace(split, test=()), folder, seed)
+    with held(folder):
+        claim(folder, None, identity, (STUDY, BEST, TRIALS))
+        try:
+            study = _search(config, objective)
+        except SQLAlchemyError as error:
+            text = " ".join(str(error).split())
+            raise DefectkitError(
+                f"{folder / STUDY} cannot be read or written ({text}); name another folder or "
+                "remove this one."
+            ) from error
+        wanted = ("number", "state", "value", "params", "user_attrs", "duration")
+        trials = study.trials_dataframe(wanted)
+        faults = trials.get(f"user_attrs_{FAULT}", pd.Series(dtype=str)).dropna()
+        if trials.value.isna().all() and len(faults):
+            raise DefectkitError(f"No trial could be trained. {faults.iloc[0]}")
+        save_config(with_values(config.run, study.best_params), folder / BEST)
+        names = {f"user_attrs_{FAULT}": FAULT}
+        trials = trials.rename(columns=lambda name: names.get(name, name.removeprefix("params_")))
+        trials["seconds"] = trials.pop("duration").dt.total_seconds().round(1)
+        with atomic(folder / TRIALS) as part:
+            trials.to_csv(part, index=False)
     return trials
 
 
-def _suggest(trial, name: str, choice):
+class _Objective:
+    """The validation MAE of eform (eV) of a run with the settings of a trial."""
+
+    def __init__(self, run: RunConfig, dataset: Dataset, split: Split, folder: Path, seed: int):
+        self.run, self.dataset, self.split = run, dataset, split
+        self.folder, self.seed = folder, seed
+
+    def __call__(self, trial, settings: dict[str, Any]) -> float:
+        import optuna
+
+        place = self.folder / "trial"
+        shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
+        try:
+            config = with_values(self.run, settings)
+            check_config(config, self.seed)
+        except DefectkitError as error:
+            trial.set_user_attr(FAULT, str(error))
+            raise optuna.TrialPruned from error
+        reports = () if config.model.name in TABULAR else (Report(trial),)
+        try:
+            found = train(
+                config, self.dataset, self.split, place, self.seed, False, callbacks=reports
+            )
+            rows = found.predictions
+        except Diverged as error:
+            trial.set_user_attr(FAULT, str(error))
+            raise optuna.TrialPruned from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        return float((rows.eform_pred - rows.eform).abs().mean())
+
+
+def _search(config: TuneConfig, objective: _Objective):
+    """The study with all its trials: those that are there, and those that were missing.
+
+    Every trial has a sampler of its own, whose seed is the number of trials done: a search that
+    was killed draws again what it had drawn, and then goes on.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    states = optuna.trial.TrialState
+    study = optuna.create_study(
+        storage=f"sqlite:///{objective.folder / STUDY}",
+        study_name="tune",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(PRUNE_AFTER, PRUNE_AFTER),
+    )
+    for trial in study.get_trials(states=(states.RUNNING,)):  # of a process that was killed
+        study.tell(trial.number, state=states.FAIL)
+    done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
+    whole = _whole_numbers(config, objective.seed)
+    size = prod(len(choice.choices) for choice in config.search.values())
+    total = config.trials if config.sampler == "bayes" else min(config.trials, size)
+    for number in tqdm(range(done, total), "trials", unit="trial", disable=done >= total):
+        study.sampler = _sampler(config, objective.seed, number)
+
+        def trial_value(trial) -> float:
+            chosen = {
+                name: _suggest(trial, name, choice, name in whole)
+                for name, choice in config.search.items()
+            }
+            return objective(trial, chosen)
+
+        study.optimize(trial_value, n_trials=1)
+    return study
+
+
+def _whole_numbers(config: TuneConfig, seed: int) -> set[str]:
+    """Names of ranges whose values must be whole; DefectkitError for a value that is none."""
+
+    def fault(name: str, value: Any) -> DefectkitError | None:
+        try:
+            check_config(with_values(config.run, {name: value}), seed)
+        except DefectkitError as error:
+            return error
+        return None
+
+    whole = set()
+    for name, choice in config.search.items():
+        if choice.choices:
+            faults = [fault(name, value) for value in choice.choices]
+            if all(faults) and len(config.search) == 1:
+                raise faults[0]
+            continue
+        between = choice.low + (choice.high - choice.low) / pi
+        if wrong := fault(name, between):
+            if fault(name, ceil(between)) and fault(name, floor(between)):
+                raise wrong
+            whole.add(name)
+    return whole
+
+
+def _suggest(trial, name: str, choice: Choice, whole: bool):
     if choice.choices:
         return trial.suggest_categorical(name, choice.choices)
+    if whole:
+        return trial.suggest_int(name, ceil(choice.low), floor(choice.high), log=choice.log)
     return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
 
 
-def _sampler(config: TuneConfig, seed: int):
+def _sampler(config: TuneConfig, seed: int, number: int):
+    """What draws the settings of trial `number`, counted from 0."""
     import optuna
 
     if config.sampler == "bayes":
-        return optuna.samplers.TPESampler(seed=seed)
-    grid = {name: list(choice.choices) for name, choice in config.search.items()}
-    return optuna.samplers.GridSampler(grid, seed=seed)
+        own = np.random.SeedSequence([seed, number]).generate_state(1)
+        return optuna.samplers.TPESampler(seed=int(own[0]))
+    sizes = [len(choice.choices) for choice in config.search.values()]
+    point = np.random.default_rng(seed).permutation(prod(sizes))[number]
+    places = np.unravel_index(point, sizes)
+    chosen = {
+        name: [choice.choices[place]]
+        for (name, choice), place in zip(config.search.items(), places)
+    }
+    return optuna.samplers.GridSampler(chosen)

@@ -8,6 +8,7 @@ from IPython.display import display
 from lightning.pytorch.callbacks import Callback
 
 from defectkit.result_plots import learning_curve
+from defectkit.training.engine import History
 
 SHOWN = ("train_loss", "valid_eform_mae")
 
@@ -16,7 +17,7 @@ class LiveCurve(Callback):
     """Draws the loss and the validation error anew after every epoch, in one place of the page.
 
     For `train(..., progress=False, callbacks=(LiveCurve(),))`. Outside of a notebook nothing is
-    drawn.
+    drawn. A run that is resumed shows its earlier epochs as well.
 
     Args:
         baseline: eV, a mean absolute error to compare with, such as that of predicting the mean.
@@ -32,9 +33,9 @@ class LiveCurve(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One more epoch."""
-        logged = trainer.callback_metrics
-        values = [float(logged[name]) if name in logged else float("nan") for name in SHOWN]
-        self.metrics.loc[trainer.current_epoch + 1] = values
+        history = next(c for c in trainer.callbacks if isinstance(c, History))
+        self.metrics = pd.DataFrame(history.rows).set_index("epoch")[list(SHOWN)]
+        self.metrics.index += 1
         if _in_notebook():
             self._draw(trainer.max_epochs)
 
