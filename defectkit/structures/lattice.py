@@ -141,11 +141,8 @@ def _similar_cells(unit: np.ndarray, cell: np.ndarray) -> np.ndarray:
     a, b = cell @ [1, 1j]
     seconds = np.concatenate([points[firsts] * (b / a), points[firsts] * (b / a).conjugate()])
     tree = cKDTree(np.column_stack([points.real, points.imag]))
-    near = tree.query_ball_point(
-        np.column_stack([seconds.real, seconds.imag]),
-        3 * MAX_SHEAR * lengths[1],
-        return_sorted=True,
-    )
+    places = np.column_stack([seconds.real, seconds.imag])
+    near = tree.query_ball_point(places, 3 * MAX_SHEAR * lengths[1], return_sorted=True)
     rows = [
         (first, second)
         for first, others in zip(np.tile(firsts, 2), near, strict=True)

@@ -2,7 +2,9 @@
 
 The host may be written in any setting, turned, upside down, and be strained a little against the
 structure (`structures.lattice`). Most files are laid out alike, which is tried first; where that
-leaves doubt, every way in which the host's lattice fits the cell is compared by the atoms. Atoms are assigned to host sites by the cheapest periodic assignment (the Hungarian method of
+leaves doubt, every way in which the host's lattice fits the cell is compared by the atoms.
+
+Atoms are assigned to host sites by the cheapest periodic assignment (the Hungarian method of
 `scipy.optimize.linear_sum_assignment`): a match costs its squared distance, plus a fee where
 the elements differ; an atom or a site left alone costs a fee too. What is left alone is an
 added atom or a vacancy, what is matched across elements is a substitution. Neither the order
