@@ -240,8 +240,9 @@ class _Structure:
         found: its defect.
         graph: with that defect.
         contents: `host`, `dopant` and `removed` for `domain.composition_vectors`: what the record
-            says, and where it is silent, what was found. The host is the formula of its cell,
-            whatever its name.
+            says, and where it says nothing of its defect, what was found. An element that is not
+            the host's is a dopant in any case. The host is the formula of its cell, whatever its
+            name.
     """
 
     found: Recognition
@@ -255,13 +256,13 @@ class _Structure:
         """Read one; DefectkitError where it cannot be."""
         host = host_of(record, hosts)
         found = read_defect(record, host, config)
-        added = set(record.atoms.symbols[found.defect_indices])
-        if record.removed:  # the record speaks: what it may have left out is foreign elements
-            added = set(record.atoms.symbols) - set(host.symbols)
+        removed, added = record.removed, set(record.atoms.symbols) - set(host.symbols)
+        if not (record.dopant or record.removed or record.defecttype):
+            removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
         contents = {
             "host": str(host.symbols),
             "dopant": record.dopant or ",".join(sorted(added)),
-            "removed": ",".join(record.removed or found.removed),
+            "removed": ",".join(removed),
         }
         composition_vectors(pd.DataFrame([contents], [record.uid]))  # refuses unknown elements
         return cls(found, build_graph(record, config, recognition=found), contents)
