@@ -16,6 +16,10 @@ from defectkit.structures.lattice import Setting, every_setting, plane
 
 SAME_ORIGIN = 0.5  # Å: origins closer than this lead to one match
 MAX_ORIGINS = 12
+MAX_TRIED = 40  # origins: more than the atoms of one element in most cells
+FEW_TRIED = 4  # in larger ones
+FEW = 0.3  # of the atoms that should agree about an origin
+AROUND = np.array(list(product((0, -1, 1), repeat=2)))
 NEAREST = 8  # sites that an atom may belong to
 SYMMETRIC = 0.02  # Å², per atom: a setting that brings the host onto itself
 DRIFT_ROUNDS = 3
@@ -51,7 +55,8 @@ class FoldedHost:
     def origins(self, atoms: Atoms, setting: Setting) -> list[np.ndarray]:
         """Where the host's origin may be, (3,) Å in its own frame, the likeliest first.
 
-        They bring a site of the host's rarest element onto atoms of this element.
+        They bring a site of the host's rarest element onto atoms of this element. Of many atoms
+        some are tried; none is returned where the others hardly agree with any of these.
         """
         kinds, counts = np.unique(self.pristine.numbers, return_counts=True)
         shared = np.isin(kinds, atoms.numbers)
@@ -59,14 +64,18 @@ class FoldedHost:
         site = self.pristine.positions[self.pristine.numbers == kind][0]
         shifts = setting.into_host(atoms.positions[atoms.numbers == kind]) - site
         shifts[:, :2] = self._wrapped(shifts[:, :2])
-        groups = []
-        while len(shifts):
+        number, groups = len(shifts), []
+        most = MAX_TRIED if number <= MAX_TRIED else FEW_TRIED
+        while len(shifts) and len(groups) < most:
             gap = shifts - shifts[0]
             gap[:, :2] = self._shortest(gap[:, :2])
             same = (gap**2).sum(axis=1) < SAME_ORIGIN**2
             groups.append((-int(same.sum()), shifts[0] + gap[same].mean(axis=0)))
             shifts = shifts[~same]
-        return [shift for _, shift in sorted(groups, key=lambda group: group[0])[:MAX_ORIGINS]]
+        groups.sort(key=lambda group: group[0])
+        if number > MAX_TRIED and -groups[0][0] * counts[kinds == kind][0] < FEW * number:
+            return []
+        return [shift for _, shift in groups[:MAX_ORIGINS]]
 
     def fit(self, atoms: Atoms, setting: Setting, origin: np.ndarray) -> tuple[float, np.ndarray]:
         """What all atoms gain (Å²) from the sites, and the origin with their drift taken out."""
@@ -106,7 +115,7 @@ class FoldedHost:
     def _shortest(self, vectors: np.ndarray) -> np.ndarray:
         """The shortest images of in-plane vectors, (n, 2) Å."""
         vectors = vectors - np.rint(vectors @ np.linalg.inv(self._cell)) @ self._cell
-        images = vectors + (np.array(list(product((0, -1, 1), repeat=2))) @ self._cell)[:, None]
+        images = vectors + (AROUND @ self._cell)[:, None]
         nearest = (images**2).sum(axis=2).argmin(axis=0)
         return images[nearest, np.arange(len(vectors))]
 

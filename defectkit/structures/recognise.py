@@ -33,6 +33,7 @@ GOOD_SHARE, GOOD_RMS = 0.8, 0.7  # of the sites found, and Å: the layer is wher
 HOST_SHARE = 0.5  # of the host's atoms that a structure must hold
 LARGE_RMS, LARGE_STRAIN = 0.5, 0.05  # Å and no unit: a reading near its bounds
 DRIFT_ROUNDS = 10
+CLEAR_GAIN = 0.9 * 2 * ALONE_FEE  # Å² an atom
 MAX_READINGS = 16  # that are matched atom by atom where the layout of the files leaves doubt
 
 
@@ -230,6 +231,8 @@ def _best_reading(atoms: Atoms, pristine: Atoms) -> _Reading:
         other = _Reading.of(atoms, pristine, setting, shift)
         if best is None or other.saving > best.saving + AMBIGUITY_MARGIN:
             best = other
+    if best is None or not (aligned or best.match.is_good):
+        raise DefectkitError(_no_supercell(atoms, pristine))
     return best
 
 
@@ -237,11 +240,16 @@ def _promising(
     atoms: Atoms, folded: FoldedHost, settings: list[Setting]
 ) -> list[tuple[float, Setting, np.ndarray]]:
     """What a reading may save (Å²) at most, its setting, and the shift (3,) Å of its sites."""
-    found = []
+    found, best, strain = [], 0.0, 0.0
     for setting in settings:
+        # All of one strain are looked at, as they differ by a turn; then a clear fit is enough.
+        if best > CLEAR_GAIN * len(atoms) and np.abs(setting.strain).max() > strain + 1e-3:
+            break
         alone = ALONE_FEE * setting.size * len(folded.pristine)
         for origin in folded.origins(atoms, setting):
             gain, origin = folded.fit(atoms, setting, origin)
+            if gain > best:
+                best, strain = gain, np.abs(setting.strain).max()
             found.append((gain - alone, setting, setting.into_cell(origin[None])[0]))
     # Rounded: symmetric settings are equally good, and the first of them is taken everywhere.
     return sorted(found, key=lambda entry: -round(entry[0], 2))
@@ -260,18 +268,22 @@ def _held(atoms: Atoms, pristine: Atoms, setting: Setting) -> int:
 
 def _refusal(atoms: Atoms, pristine: Atoms, setting: Setting | None) -> str:
     if setting is None:
-        return (
-            f"The cell of {atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host "
-            f"{pristine.symbols} ({_lengths(pristine)} Å), however turned: none fits within "
-            f"{lattice.MAX_STRAIN:.0%} of strain and {lattice.MAX_SHEAR:.0%} of shear; check the "
-            "host and the lattice constants."
-        )
+        return _no_supercell(atoms, pristine)
     held, wanted = _held(atoms, pristine, setting), setting.size * len(pristine)
     if not held:
         return f"{atoms.symbols} has no atom of the host {pristine.symbols}; check the host."
     return (
         f"{atoms.symbols} has {held} of the {wanted} atoms that the host {pristine.symbols} has "
         "in this cell, less than half; check the host."
+    )
+
+
+def _no_supercell(atoms: Atoms, pristine: Atoms) -> str:
+    return (
+        f"{atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host {pristine.symbols} "
+        f"({_lengths(pristine)} Å), however turned: none fits its cell and its atoms within "
+        f"{lattice.MAX_STRAIN:.0%} of strain and {lattice.MAX_SHEAR:.0%} of shear; check the host "
+        "and the lattice constants."
     )
 
 
