@@ -83,17 +83,21 @@ def composition_vectors(frame: pd.DataFrame) -> pd.DataFrame:
 def _host_vector(host: str) -> np.ndarray:
     try:
         counts = Formula(host).count()
-    except ValueError as error:
+        numbers = [atomic_numbers[symbol] for symbol in counts]
+    except (ValueError, KeyError) as error:
         raise DefectkitError(
             f"The host {host} is no chemical formula; name hosts like MoS2."
         ) from error
-    values = _elements()[[atomic_numbers[symbol] for symbol in counts]]
+    values = _elements()[numbers]
     mean = np.average(values, axis=0, weights=list(counts.values()))
     return np.concatenate([mean, values.max(axis=0)])
 
 
 @cache
 def _mean_element(symbols: str) -> np.ndarray:
+    unknown = [symbol for symbol in _symbols(symbols) if symbol not in atomic_numbers]
+    if unknown:
+        raise DefectkitError(f"There is no element {unknown[0]}; mend the symbol.")
     numbers = [atomic_numbers[symbol] for symbol in _symbols(symbols)]
     return _elements()[numbers].mean(axis=0) if numbers else np.zeros(_elements().shape[1])
 
@@ -163,26 +167,28 @@ class Guard:
         """One of `VERDICTS` for every row, and a sentence that says why.
 
         Args:
-            signs: as in `fit`.
+            signs: as in `fit`; where there is a text in a column `reading`, what makes the
+                structure doubtful, the row is never "inside".
 
         Returns:
             Columns `verdict` and `sentence`, by uid.
         """
         spread = signs.spread > self.spread
         far = pd.DataFrame({name: signs[name] > limit for name, limit in self.distances.items()})
-        unlike = far.any(axis=1)
+        doubts = signs.get("reading", pd.Series("", signs.index))
+        unlike = far.any(axis=1) | (doubts != "")
         verdict = np.select(
             [spread & unlike, spread, unlike], ["both", "spread", "unlike"], "inside"
         )
         sentences = [
-            self._sentence(value, [name for name in far if far.loc[uid, name]])
+            self._sentence(value, [name for name in far if far.loc[uid, name]], doubts[uid])
             for uid, value in signs.spread.items()
         ]
         return pd.DataFrame({"verdict": verdict, "sentence": sentences}, signs.index)
 
-    def _sentence(self, spread: float, far: list[str]) -> str:
+    def _sentence(self, spread: float, far: list[str], doubt: str) -> str:
         wide = spread > self.spread
-        if not wide and not far:
+        if not wide and not far and not doubt:
             return (
                 f"The models agree (spread {spread:.2f} eV) and the training set holds similar "
                 "defects."
@@ -195,6 +201,8 @@ class Guard:
             )
         if far:
             parts.append(f"the training set holds nothing similar in {' or '.join(far)}")
+        if doubt:
+            parts.append(f"the structure is in doubt ({doubt})")
         text = " and ".join(parts)
         return f"{text[0].upper()}{text[1:]}: do not rely on this value."
 

@@ -1,6 +1,6 @@
 """A trained model and graphs in, a table of predictions out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -9,6 +9,8 @@ from torch import nn
 from defectkit import DefectkitError
 from defectkit.checkpoint import ModelCard
 from defectkit.graphs.dataset import GraphDataset
+
+MAX_PAIRS = 1_000_000  # of nodes in a batch, a structure at least: they fill the memory
 
 
 @torch.no_grad()
@@ -24,20 +26,42 @@ def predict(
         model: of `models.MODELS`.
         graphs: of the configuration that the model was trained with.
         numbers: which of them; all by default.
-        batch_size: structures at a time.
+        batch_size: structures at a time, fewer where they are large (`MAX_PAIRS`).
     """
     numbers = range(len(graphs)) if numbers is None else numbers
     training = model.training
     model.eval()
     rows = []
     try:
-        for start in range(0, len(numbers), batch_size):
-            graph = graphs.batch(numbers[start : start + batch_size])
+        for chosen in batches(numbers, graphs.n_nodes[list(numbers)] ** 2, batch_size):
+            graph = graphs.batch(chosen)
             output = model(graph)
             rows += zip(graph.uid, output.eform.tolist(), output.spin.tolist())
     finally:
         model.train(training)
     return pd.DataFrame(rows, columns=["uid", "eform", "spin"]).set_index("uid")
+
+
+def batches(
+    items: Sequence, pairs: Sequence[int], size: int, limit: int = MAX_PAIRS
+) -> Iterator[list]:
+    """Items in order, at most `size` at a time and with at most `limit` pairs together.
+
+    Args:
+        items: what to batch.
+        pairs: the number of each; one with more than the limit is alone.
+        size: of a batch.
+        limit: as said.
+    """
+    batch, total = [], 0
+    for item, count in zip(items, pairs, strict=True):
+        if batch and (len(batch) == size or total + count > limit):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += int(count)
+    if batch:
+        yield batch
 
 
 def check_labels(card: ModelCard, label_source: str) -> None:

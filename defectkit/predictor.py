@@ -15,19 +15,32 @@ from ase import Atoms
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
+from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.checkpoint import ModelCard, load_model
+from defectkit.data.cleaning import loose_atoms
 from defectkit.domain import Guard, Nearness, composition_vectors, predict_with_vectors
-from defectkit.graphs.dataset import load_graphs
-from defectkit.predict import predict
-from defectkit.records import DefectRecord, to_frame
+from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
+from defectkit.graphs.dataset import GraphDataset, host_of
+from defectkit.predict import MAX_PAIRS, batches, predict
+from defectkit.records import DefectRecord
 from defectkit.sanity import flags
+from defectkit.structures.files import list_atoms
+from defectkit.structures.recognise import Recognition
 from defectkit.tabular.models import TABULAR
 from defectkit.training.runs import Run, graphs_of, load_data
 from defectkit.uncertainty import Conformal, ensemble, mean_and_sigma
 
 MEMBERS = "members"  # names of the run folders, in the file's own header
+CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`
+CHUNK_PAIRS = 4 * MAX_PAIRS  # of atoms in these, at most
+UNREAD = "unread"  # the verdict of a structure that has no prediction
+NUMBERS = (
+    "eform", "eform_sigma", "spin", "spin_sigma", "eform_lo", "eform_hi", "latent", "composition",
+    "fit",
+)  # fmt: skip
+COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
 
 
@@ -128,15 +141,50 @@ class Predictor:
             confidence: of the intervals.
 
         Returns:
-            Indexed by uid: `eform` (eV) and `spin` (μB), means of the members, and their spreads
-            `eform_sigma` and `spin_sigma`; the conformal interval `eform_lo` to `eform_hi`; the
-            distances `latent` and `composition` to the training rows (`domain.Nearness`), and the
-            guard's `verdict` (`domain.VERDICTS`) on these and the spread with its `sentence`;
-            `impossible`, what is wrong with a value that cannot be (`sanity.flags`), else empty.
+            Columns `COLUMNS`, a row a record, indexed by uid: `eform` (eV) and `spin` (μB), means
+            of the members, and their spreads `eform_sigma` and `spin_sigma`; the conformal interval
+            `eform_lo` to `eform_hi`; the distances `latent` and `composition` to the training rows
+            (`domain.Nearness`); `fit`, how far (Å) the atoms stand from the sites of the host, and
+            `reading`, what makes the structure doubtful, else empty; the guard's `verdict`
+            (`domain.VERDICTS`) on all of these with its `sentence`; `impossible`, what is wrong
+            with a value that cannot be (`sanity.flags`), else empty.
 
-        Raises DefectkitError as `graphs.dataset.load_graphs` does.
+            A structure that cannot be read has no numbers: NaN, the verdict `UNREAD`, and the
+            reason in `reading` and `sentence`. The others are predicted.
+
+        Raises DefectkitError for a record that stands twice, or a confidence that is none.
         """
-        graphs = load_graphs(list(records), hosts, self.card.graph)
+        records = list(records)
+        self._conformal.factor(confidence)
+        uids = pd.Index([record.uid for record in records], dtype=object, name="uid")
+        if uids.has_duplicates:
+            raise DefectkitError(
+                f"The record {uids[uids.duplicated()][0]} stands twice; give every one once."
+            )
+        tables = [pd.DataFrame(columns=list(COLUMNS), index=uids[:0])]
+        pairs = [record.natoms**2 for record in records]
+        with tqdm(total=len(records), desc="predictions", delay=2, leave=False) as bar:
+            for some in batches(records, pairs, CHUNK, CHUNK_PAIRS):
+                tables.append(self._judged(some, hosts, confidence))
+                bar.update(len(some))
+        return pd.concat(tables[1:] or tables).loc[uids, list(COLUMNS)]
+
+    def _judged(
+        self, records: list[DefectRecord], hosts: Mapping[str, Atoms], confidence: float
+    ) -> pd.DataFrame:
+        """The table of a few records, those without numbers last."""
+        read, faults = [], {}
+        for record in records:
+            try:
+                read.append(_Structure.of(record, hosts, self.card.graph))
+            except DefectkitError as error:
+                faults[record.uid] = str(error)
+        words = pd.DataFrame({"reading": faults, "sentence": faults}, list(faults), dtype=object)
+        unread = words.assign(verdict=UNREAD, impossible="").reindex(columns=list(COLUMNS))
+        unread = unread.astype(dict.fromkeys(NUMBERS, float))
+        if not read:
+            return unread
+        graphs = GraphDataset.from_graphs([one.graph for one in read])
         (first, _), *others = self._models
         predicted, vectors = predict_with_vectors(first, graphs)
         members = [predicted, *(predict(model, graphs) for model, _ in others)]
@@ -144,17 +192,21 @@ class Predictor:
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        signs = _distances(self._nearness, vectors, to_frame(list(records)))
+        contents = pd.DataFrame([one.contents for one in read], table.index)
+        signs = _distances(self._nearness, vectors, contents)
         signs["spread"] = table.eform_sigma
+        signs["reading"] = [one.doubt for one in read]
         atoms = {record.uid: record.atoms for record in records}
         wrong = flags(table, self.card.eform_range, self.card.spin_range, atoms)
-        return table.assign(
+        table = table.assign(
             eform_lo=table.eform - half,
             eform_hi=table.eform + half,
-            **signs[["latent", "composition"]],
+            fit=[one.found.rms for one in read],
+            **signs[["latent", "composition", "reading"]],
             **self.guard.verdict(signs),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )
+        return pd.concat([table, unread]) if faults else table
 
     @property
     def card(self) -> ModelCard:
@@ -178,6 +230,57 @@ class Predictor:
     @cached_property
     def _nearness(self) -> dict[str, Nearness]:
         return _nearness(self.latent, self.composition)
+
+
+@dataclass(frozen=True, eq=False)
+class _Structure:
+    """What is known of a structure before it is predicted.
+
+    Attributes:
+        found: its defect.
+        graph: with that defect.
+        contents: `host`, `dopant` and `removed` for `domain.composition_vectors`: what the record
+            says, and where it says nothing of its defect, what was found. An element that is not
+            the host's is a dopant in any case. The host is the formula of its cell, whatever its
+            name.
+    """
+
+    found: Recognition
+    graph: CrystalGraph
+    contents: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, record: DefectRecord, hosts: Mapping[str, Atoms], config: GraphConfig
+    ) -> "_Structure":
+        """Read one; DefectkitError where it cannot be."""
+        host = host_of(record, hosts)
+        found = read_defect(record, host, config)
+        removed, added = record.removed, set(record.atoms.symbols) - set(host.symbols)
+        if not (record.dopant or record.removed or record.defecttype):
+            removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
+        contents = {
+            "host": str(host.symbols),
+            "dopant": record.dopant or ",".join(sorted(added)),
+            "removed": ",".join(removed),
+        }
+        composition_vectors(pd.DataFrame([contents], [record.uid]))  # refuses unknown elements
+        return cls(found, build_graph(record, config, recognition=found), contents)
+
+    @property
+    def doubt(self) -> str:
+        """What speaks against a prediction, in words; empty where nothing does."""
+        graph = self.graph
+        atoms = Atoms(
+            graph.z[~graph.is_vacancy].numpy(),
+            positions=graph.pos[~graph.is_vacancy].numpy(),
+            cell=graph.cell[0].numpy(),
+            pbc=(True, True, False),
+        )
+        alone = graph.isolated[~graph.is_vacancy].nonzero()[:, 0].numpy()
+        loose = np.union1d(loose_atoms(atoms), alone)
+        detached = f"{list_atoms(atoms, loose)} without a bond to the rest" if len(loose) else ""
+        return "; ".join(filter(None, [self.found.doubt, detached]))
 
 
 def _nearness(latent: np.ndarray, composition: np.ndarray) -> dict[str, Nearness]:

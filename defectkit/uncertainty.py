@@ -89,7 +89,14 @@ class Conformal:
         return cls(np.sort((errors / _scale(known, floor)).to_numpy()), floor)
 
     def factor(self, confidence: float) -> float:
-        """The quantile that covers new rows with this confidence; infinite with too few rows."""
+        """The quantile that covers new rows with this confidence; infinite with too few rows.
+
+        DefectkitError unless the confidence lies between 0 and 1, both excluded.
+        """
+        if not 0 < confidence < 1:
+            raise DefectkitError(
+                f"confidence is {confidence}; it must lie between 0 and 1, such as 0.9."
+            )
         n = len(self.sizes)
         rank = int(np.ceil(np.round((n + 1) * confidence, 9)))
         return float(self.sizes[rank - 1]) if rank <= n else np.inf

@@ -12,7 +12,8 @@ from defectkit.records import SiteKind
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.files import read_structure
 from defectkit.structures.hosts import HOSTS, as_slab
-from defectkit.structures.recognise import recognise, tile_host
+from defectkit.structures.lattice import aligned_setting, fill
+from defectkit.structures.recognise import recognise
 
 
 def mos2(repeat: int = 1) -> Atoms:
@@ -205,7 +206,7 @@ def test_wrong_cells_are_refused():
 
 def test_tiling_keeps_heights():
     host = as_slab(mos2(), vacuum=30.0)
-    tiled = tile_host(host, mos2(3))
+    tiled = fill(host, mos2(3), aligned_setting(host, mos2(3)))
     assert len(tiled) == 27
     assert np.ptp(tiled.positions[:, 2]) == pytest.approx(3.13)
 
@@ -246,9 +247,14 @@ def test_real_2dmd_counts_agree_with_descriptors(real_data, pilot):
         assert not found.ambiguous
 
 
-def test_a_mirrored_cell_is_named():
-    unit = HOSTS["MoS2"].unit_cell()
-    atoms = unit.repeat((3, 3, 1))
+@pytest.mark.parametrize("host", ["MoS2", "P4", "MoSSe"])
+def test_the_order_of_the_cell_vectors_does_not_matter(host):
+    unit = HOSTS[host].unit_cell()
+    atoms = unit.repeat((3, 4, 1))
+    lost = atoms.symbols[5]
+    del atoms[5]
     atoms.set_cell(atoms.cell.array[[1, 0, 2]])
-    with pytest.raises(DefectkitError, match="mirror image"):
-        recognise(atoms, unit)
+    found = recognise(atoms, unit)
+    assert (found.removed, found.ambiguous) == ((lost,), False)
+    assert not found.setting.flipped
+    assert found.rms < 1e-6

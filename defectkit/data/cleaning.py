@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from ase.data import covalent_radii
 from matscipy.neighbours import neighbour_list
 
@@ -110,13 +111,15 @@ def _wrong_host(dataset: Dataset) -> pd.Series:
     return frame.groupby("host").eform.transform("median").abs() > EFORM_BOUND
 
 
-def _detached(dataset: Dataset) -> pd.Series:
-    def has_loose_atom(atoms) -> bool:
-        reach = DETACHED_RATIO * covalent_radii[atoms.numbers]  # r_i + r_j, scaled, per pair
-        bonded = neighbour_list("i", atoms, reach)
-        return len(np.unique(bonded)) < len(atoms)
+def loose_atoms(atoms: Atoms) -> np.ndarray:
+    """Indices of the atoms without a neighbour within `DETACHED_RATIO`."""
+    reach = DETACHED_RATIO * covalent_radii[atoms.numbers]  # r_i + r_j, scaled, per pair
+    return np.setdiff1d(np.arange(len(atoms)), neighbour_list("i", atoms, reach))
 
-    return pd.Series([has_loose_atom(r.atoms) for r in dataset.records], dataset.frame.index)
+
+def _detached(dataset: Dataset) -> pd.Series:
+    loose = [len(loose_atoms(record.atoms)) > 0 for record in dataset.records]
+    return pd.Series(loose, dataset.frame.index)
 
 
 RULES: dict[str, Rule] = {

@@ -5,7 +5,7 @@ Positions, cell and integer image shifts are stored; no length and no angle is (
 E edges, T pairs of edges, P pairs of nodes, S lattice self-edges, B graphs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -119,8 +119,7 @@ def build_graph(
     Args:
         structure: a record, or atoms periodic along at least the first two cell vectors.
         config: the defaults of `GraphConfig` where it is not given.
-        host: the pristine host, in which the defect is found (`recognise`). Where the structure
-            can be read in several ways and the record has unrelaxed positions, these decide.
+        host: the pristine host, in which the defect is found (`read_defect`).
         recognition: the defect, where it is known already.
         dtype: of positions, cell and labels.
 
@@ -136,9 +135,8 @@ def build_graph(
     atoms = _chosen_atoms(structure, config)
     where = record.uid if record else "The structure"
     _check(atoms, where)
-    ambiguous = recognition.ambiguous if recognition else False
     if recognition is None and host is not None:
-        recognition, ambiguous = _recognised(atoms, host, record)
+        recognition = read_defect(structure, host, config)
     nodes = _nodes(atoms, recognition, config.virtual_nodes)
     pos, cell, pbc = nodes["pos"], atoms.cell.array, atoms.pbc
     n = len(pos)
@@ -160,7 +158,7 @@ def build_graph(
     arrays["lattice_shift"] = np.tile(shifts, (n, 1))
     arrays |= nodes | {
         "cell": cell[None],
-        "ambiguous": np.array([ambiguous]),
+        "ambiguous": np.array([recognition.ambiguous if recognition else False]),
         "y_eform": np.array([record.eform if record else np.nan]),
         "y_spin": np.array([record.spin if record else np.nan]),
     }
@@ -171,20 +169,36 @@ def build_graph(
     )
 
 
+def read_defect(
+    structure: DefectRecord | Atoms, host: Atoms, config: GraphConfig | None = None
+) -> Recognition:
+    """The defect of a structure against its pristine host, as `build_graph` takes it.
+
+    Where the structure can be read in several ways and the record has unrelaxed positions, these
+    decide; the reading stays marked as ambiguous.
+
+    Raises DefectkitError, naming the record, where the structure is no good or not of this host.
+    """
+    atoms = _chosen_atoms(structure, config or GraphConfig())
+    record = structure if isinstance(structure, DefectRecord) else None
+    where = record.uid if record else "The structure"
+    _check(atoms, where)
+    try:
+        found = recognise(atoms, host)
+        if not found.ambiguous or record is None or record.unrelaxed is None:
+            return found
+        start = recognise(record.unrelaxed_atoms(), host)
+    except DefectkitError as error:
+        raise DefectkitError(f"{where}: {error}") from error
+    return replace(start, ambiguous=True, reason=found.reason)
+
+
 def _chosen_atoms(structure: DefectRecord | Atoms, config: GraphConfig) -> Atoms:
     if config.positions == "relaxed":
         return structure.atoms if isinstance(structure, DefectRecord) else structure
     if isinstance(structure, DefectRecord):
         return structure.unrelaxed_atoms()
     raise DefectkitError("Unrelaxed positions were asked for, and only a record can have them.")
-
-
-def _recognised(atoms: Atoms, host: Atoms, record: DefectRecord | None) -> tuple[Recognition, bool]:
-    """The defect, and whether `atoms` alone leave it open."""
-    found = recognise(atoms, host)
-    if not found.ambiguous or record is None or record.unrelaxed is None:
-        return found, found.ambiguous
-    return recognise(record.unrelaxed_atoms(), host), True
 
 
 def _nodes(atoms: Atoms, found: Recognition | None, virtual_nodes: bool) -> dict[str, np.ndarray]:
@@ -215,8 +229,9 @@ def _pairs(pos, cell, pbc, config: GraphConfig, where: str) -> dict[str, np.ndar
     n = len(pos)
     if n > MAX_ALL_PAIRS:
         raise DefectkitError(
-            f"{where}: {n:,} nodes are too many for all pairs (limit {MAX_ALL_PAIRS:,}); "
-            "use GraphConfig(all_pairs=False), the local graph has no limit."
+            f"{where}: {n:,} nodes are too many for all pairs (limit {MAX_ALL_PAIRS:,}). For a "
+            "trained model cut a smaller supercell around the defect; a model of your own may do "
+            "without pairs, GraphConfig(all_pairs=False), and then has no limit."
         )
     shift, _ = periodic.minimum_image(pos, cell, pbc)
     nodes = np.arange(n)

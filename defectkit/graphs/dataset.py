@@ -25,7 +25,7 @@ from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.records import DefectRecord
 
-FORMAT = 2  # raise it when the same records and configuration give other graphs
+FORMAT = 3  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -74,6 +74,11 @@ class GraphDataset(torch.utils.data.Dataset):
     def _piece(self, key: str, number: int) -> Tensor:
         start, stop = self.tensors[f"ptr {key}"][number : number + 2].tolist()
         return _wide(self.tensors[key].narrow(_axis(key), start, stop - start))
+
+    @property
+    def n_nodes(self) -> np.ndarray:
+        """(M,) how many nodes each graph has."""
+        return self.tensors["ptr z"].diff().numpy() if self.uids else np.zeros(0, int)
 
     def batch(self, numbers: Sequence[int]) -> CrystalGraph:
         """The graphs of these numbers as one: what PyG's `Batch` gives, an order faster.
@@ -155,12 +160,8 @@ def load_graphs(
     where it is not to be skipped, or whose host is missing.
     """
     config = config or GraphConfig()
-    for record in records:
-        if record.host not in hosts:
-            raise DefectkitError(
-                f"{record.uid}: there is no pristine {record.host} to find the defect in; "
-                "add it to the hosts or leave the rows of this host out."
-            )
+    for record in () if skip else records:
+        host_of(record, hosts)
     if cache is None:
         return _build(records, hosts, config, skip)
     path = Path(cache) / f"graphs-{_content_hash(records, hosts, config)}.safetensors"
@@ -176,6 +177,16 @@ def load_graphs(
     return dataset
 
 
+def host_of(record: DefectRecord, hosts: Mapping[str, Atoms]) -> Atoms:
+    """The pristine host of a record; DefectkitError where it is not among `hosts`."""
+    if record.host not in hosts:
+        raise DefectkitError(
+            f"{record.uid}: there is no pristine {record.host} to find the defect in; "
+            "add it to the hosts or leave the rows of this host out."
+        )
+    return hosts[record.host]
+
+
 def _build(
     records: Sequence[DefectRecord], hosts: Mapping[str, Atoms], config: GraphConfig, skip: bool
 ) -> GraphDataset:
@@ -184,7 +195,7 @@ def _build(
     def graphs():
         for record in tqdm(records, desc="graphs", unit="graph", delay=2, leave=False):
             try:
-                yield build_graph(record, config, hosts[record.host])
+                yield build_graph(record, config, host_of(record, hosts))
             except DefectkitError as error:
                 if not skip:
                     raise
@@ -200,7 +211,7 @@ def _content_hash(
     records: Sequence[DefectRecord], hosts: Mapping[str, Atoms], config: GraphConfig
 ) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, asdict(config)]).encode())
-    for name in sorted({record.host for record in records}):
+    for name in sorted({record.host for record in records} & set(hosts)):
         digest.update(name.encode())
         _add_atoms(digest, hosts[name])
     for record in records:

@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 from ase import Atoms
 from ase.build import graphene, mx2
+from ase.geometry import minkowski_reduce
 from ase.spacegroup import crystal
 
 VACUUM = 16.0  # Å of empty space between a layer and its image along z
@@ -53,8 +54,8 @@ def as_slab(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
 
 def shortest_translation(cell: np.ndarray) -> float:
     """Length (Å) of the shortest non-zero in-plane lattice vector of a 3 x 3 `cell`."""
-    steps = [(i, j) for i, j in product(range(-2, 3), repeat=2) if (i, j) != (0, 0)]
-    return float(np.linalg.norm(np.array(steps) @ np.asarray(cell)[:2], axis=1).min())
+    reduced, _ = minkowski_reduce(np.asarray(cell, float), pbc=(True, True, False))
+    return float(np.linalg.norm(reduced[:2], axis=1).min())
 
 
 def supercell_size(unit: Atoms) -> tuple[int, int, int]:

@@ -1,5 +1,9 @@
 """Finds the defect of a supercell by matching it to the pristine host.
 
+The host may be written in any setting, turned, upside down, and be strained a little against the
+structure (`structures.lattice`). Most files are laid out alike, which is tried first; where that
+leaves doubt, every way in which the host's lattice fits the cell is compared by the atoms.
+
 Atoms are assigned to host sites by the cheapest periodic assignment (the Hungarian method of
 `scipy.optimize.linear_sum_assignment`): a match costs its squared distance, plus a fee where
 the elements differ; an atom or a site left alone costs a fee too. What is left alone is an
@@ -11,21 +15,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
-from ase.build import make_supercell
 from ase.data import chemical_symbols
 from matscipy.neighbours import neighbour_list
 from scipy.optimize import linear_sum_assignment
 
 from defectkit import DefectkitError
 from defectkit.records import SiteKind
+from defectkit.structures import lattice
+from defectkit.structures.folding import FoldedHost
+from defectkit.structures.lattice import Setting
 
 MATCH_RADIUS = 2.0  # Å: how far an atom may relax from its site
 ALONE_FEE = MATCH_RADIUS**2 / 2  # Å², for an atom without site or a site without atom
 OTHER_ELEMENT_FEE = 1.0  # Å²: a dopant takes a site rather than push its atom 1 Å further
 AMBIGUITY_MARGIN = 0.2  # Å²: readings this close in cost cannot be told apart
-MAX_MISFIT = 0.05  # strain between a supercell and the tiled host
 GOOD_SHARE, GOOD_RMS = 0.8, 0.7  # of the sites found, and Å: the layer is where it should be
+HOST_SHARE = 0.5  # of the host's atoms that a structure must hold
+LARGE_RMS, LARGE_STRAIN = 0.5, 0.05  # Å and no unit: a reading near its bounds
 DRIFT_ROUNDS = 10
+CLEAR_GAIN = 0.9 * 2 * ALONE_FEE  # Å² an atom
+MAX_READINGS = 16  # that are matched atom by atom where the layout of the files leaves doubt
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +50,8 @@ class Recognition:
         vacancy_z: (k,) atomic numbers of the atoms that are missing.
         ambiguous: whether another reading fits about as well.
         reason: what makes it ambiguous, in words; empty otherwise.
+        rms: Å, how far the atoms stand from their sites, root mean square.
+        setting: how the host lies in the cell: supercell matrix, rotation, flip and strain.
     """
 
     site_kind: np.ndarray
@@ -50,6 +61,23 @@ class Recognition:
     vacancy_z: np.ndarray
     ambiguous: bool
     reason: str
+    rms: float
+    setting: Setting
+
+    @property
+    def doubt(self) -> str:
+        """Why not to rely on the reading: `reason`, or a fit near its bounds; empty if neither."""
+        strain = float(np.abs(self.setting.strain).max())
+        if self.reason:
+            return self.reason
+        if self.rms > LARGE_RMS:
+            return (
+                f"the atoms are {self.rms:.2f} Å from the sites of the host (root mean square; "
+                f"{GOOD_RMS} Å is the bound)"
+            )
+        if strain > LARGE_STRAIN:
+            return f"the host fits the cell with a strain of {strain:.1%} only"
+        return ""
 
     @property
     def defect_indices(self) -> np.ndarray:
@@ -81,15 +109,17 @@ class Recognition:
 def recognise(atoms: Atoms, pristine: Atoms) -> Recognition:
     """Find what is added, replaced and missing in `atoms`, (N,), against the host `pristine`.
 
-    `pristine` is the host's unit cell or a supercell of any size; it is tiled and strained to
-    the cell of `atoms`, and a shift between the two is found and taken out. Both are layers in
-    the xy plane (`defectkit.structures.files.as_layer`). An added atom is an interstitial where
-    it lies within the thickness of the matched layer, else an adsorbate.
+    `pristine` is the host's unit cell or a supercell of any size. It is repeated, turned in the
+    plane or about an axis in it, shifted, and strained within `lattice.MAX_STRAIN` and
+    `lattice.MAX_SHEAR`, until its atoms and those of `atoms` match best. Both are layers in the xy
+    plane (`defectkit.structures.files.as_layer`). An added atom is an interstitial where it lies
+    within the thickness of the matched layer, else an adsorbate.
 
-    Raises DefectkitError where the cell of `atoms` is no supercell of the host.
+    Raises DefectkitError where the cell of `atoms` is no supercell of the host, or where most
+    atoms of the host are not there.
     """
-    sites = tile_host(pristine, atoms)
-    match = _best_match(atoms, sites)
+    reading = _best_reading(atoms, pristine)
+    sites, match = reading.sites, reading.match
     added = match.atoms_alone
     site_of = np.full(len(atoms), -1)
     site_of[match.rows] = match.columns
@@ -113,51 +143,9 @@ def recognise(atoms: Atoms, pristine: Atoms) -> Recognition:
         vacancy_z=sites.numbers[vacant],
         ambiguous=bool(reason),
         reason=reason,
+        rms=match.rms,
+        setting=reading.setting,
     )
-
-
-def tile_host(pristine: Atoms, atoms: Atoms) -> Atoms:
-    """`pristine` repeated and strained in the plane to fill the cell of `atoms`; z is kept.
-
-    Raises DefectkitError where no integer repetition comes within `MAX_MISFIT` of that cell.
-    """
-    cell, unit = _plane(atoms), _plane(pristine)
-    repeat = np.rint(cell @ np.linalg.inv(unit))
-    misfit = np.linalg.norm(repeat @ unit - cell, axis=1) / np.linalg.norm(cell, axis=1)
-    if misfit.max() <= MAX_MISFIT and np.linalg.det(repeat) < 0:
-        raise DefectkitError(
-            f"The cell of {atoms.symbols} is a mirror image of that of the host "
-            f"{pristine.symbols}; exchange its first two vectors, or mirror the host as well."
-        )
-    if round(np.linalg.det(repeat)) < 1 or misfit.max() > MAX_MISFIT:
-        raise DefectkitError(
-            f"The cell of {atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host "
-            f"{pristine.symbols} ({_lengths(pristine)} Å): the best fit is {misfit.max():.0%} "
-            "off; check the host and the lattice constants."
-        )
-    matrix = np.eye(3)
-    matrix[:2, :2] = repeat
-    tiled = make_supercell(pristine, matrix)
-    scaled = tiled.cell.scaled_positions(tiled.positions)[:, :2]
-    positions = tiled.positions.copy()
-    positions[:, :2] = scaled @ atoms.cell.array[:2, :2]
-    return Atoms(tiled.numbers, positions=positions, cell=atoms.cell, pbc=(True, True, False))
-
-
-def _plane(atoms: Atoms) -> np.ndarray:
-    """The in-plane cell, (2, 2) Å, turned so that its first vector lies along x."""
-    a, b = atoms.cell.array[:2]
-    if abs(a[2]) + abs(b[2]) > 1e-3 or np.abs(atoms.cell.array[2, :2]).max() > 1e-3:
-        raise DefectkitError(
-            f"The cell of {atoms.symbols} is not that of a layer in the xy plane; "
-            "pass it through defectkit.structures.files.as_layer first."
-        )
-    length = np.hypot(*a[:2])
-    return np.array([[length, 0.0], [a @ b / length, (a[0] * b[1] - a[1] * b[0]) / length]])
-
-
-def _lengths(atoms: Atoms) -> str:
-    return " x ".join(f"{length:.2f}" for length in atoms.cell.lengths()[:2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,20 +188,107 @@ class _Match:
         return float(np.sqrt((self.vectors**2).sum(axis=1).mean()))
 
 
-def _best_match(atoms: Atoms, sites: Atoms) -> _Match:
-    """The match with drift taken out; a search over origins where the layer may be elsewhere."""
-    match = _settled_match(atoms, sites, np.zeros(3))
-    if match.is_good and not _more_than_needed(atoms, sites, match):
-        return match
-    shared = np.isin(sites.numbers, atoms.numbers)
-    kinds, counts = np.unique(sites.numbers[shared], return_counts=True)
-    if not len(kinds):
-        raise DefectkitError(f"{atoms.symbols} has no atom of the host {sites.symbols}.")
-    rarest = kinds[counts.argmin()]
-    origin = sites.positions[sites.numbers == rarest][0]
-    shifts = atoms.positions[atoms.numbers == rarest] - origin
-    others = (_settled_match(atoms, sites, shift) for shift in shifts)
-    return max((match, *others), key=lambda m: m.gain)
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """A setting of the host, its sites in the cell, and the match of the atoms to them."""
+
+    setting: Setting
+    sites: Atoms
+    match: _Match
+
+    @classmethod
+    def of(cls, atoms: Atoms, pristine: Atoms, setting: Setting, shift: np.ndarray) -> "_Reading":
+        sites = lattice.fill(pristine, atoms, setting)
+        return cls(setting, sites, _settled_match(atoms, sites, shift))
+
+    @property
+    def saving(self) -> float:
+        """Å², of the match against leaving every atom and every site of the setting alone."""
+        return self.match.gain - ALONE_FEE * len(self.sites)
+
+    def leaves_doubt(self, atoms: Atoms, room: float) -> bool:
+        """Whether another setting may fit better, with `room` (Å) between those of the host."""
+        good = self.match.is_good and not _more_than_needed(atoms, self.sites, self.match)
+        return not good or self.match.rms > room / 2
+
+
+def _best_reading(atoms: Atoms, pristine: Atoms) -> _Reading:
+    """As both files are laid out, unless another setting or origin of the host fits better."""
+    folded = FoldedHost(pristine, 2 * ALONE_FEE, OTHER_ELEMENT_FEE)
+    best = None
+    aligned = lattice.aligned_setting(pristine, atoms)
+    if aligned is not None and _share(atoms, pristine, aligned) >= HOST_SHARE:
+        best = _Reading.of(atoms, pristine, aligned, np.zeros(3))
+        if not best.leaves_doubt(atoms, folded.room):
+            return best
+    settings = lattice.every_setting(pristine, atoms)
+    filled = [s for s in settings if _share(atoms, pristine, s) >= HOST_SHARE]
+    if best is None and not filled:
+        raise DefectkitError(_refusal(atoms, pristine, settings[0] if settings else aligned))
+    for most, setting, shift in _promising(atoms, folded, filled)[:MAX_READINGS]:
+        if best is not None and most <= best.saving + AMBIGUITY_MARGIN:
+            break
+        other = _Reading.of(atoms, pristine, setting, shift)
+        if best is None or other.saving > best.saving + AMBIGUITY_MARGIN:
+            best = other
+    if best is None or not (aligned or best.match.is_good):
+        raise DefectkitError(_no_supercell(atoms, pristine))
+    return best
+
+
+def _promising(
+    atoms: Atoms, folded: FoldedHost, settings: list[Setting]
+) -> list[tuple[float, Setting, np.ndarray]]:
+    """What a reading may save (Å²) at most, its setting, and the shift (3,) Å of its sites."""
+    found, best, strain = [], 0.0, 0.0
+    for setting in settings:
+        # All of one strain are looked at, as they differ by a turn; then a clear fit is enough.
+        if best > CLEAR_GAIN * len(atoms) and np.abs(setting.strain).max() > strain + 1e-3:
+            break
+        alone = ALONE_FEE * setting.size * len(folded.pristine)
+        for origin in folded.origins(atoms, setting):
+            gain, origin = folded.fit(atoms, setting, origin)
+            if gain > best:
+                best, strain = gain, np.abs(setting.strain).max()
+            found.append((gain - alone, setting, setting.into_cell(origin[None])[0]))
+    # Rounded: symmetric settings are equally good, and the first of them is taken everywhere.
+    return sorted(found, key=lambda entry: -round(entry[0], 2))
+
+
+def _share(atoms: Atoms, pristine: Atoms, setting: Setting) -> float:
+    """Of the host's atoms in a setting, how many there are of their element in `atoms`."""
+    return _held(atoms, pristine, setting) / (setting.size * len(pristine))
+
+
+def _held(atoms: Atoms, pristine: Atoms, setting: Setting) -> int:
+    kinds, counts = np.unique(pristine.numbers, return_counts=True)
+    here = (atoms.numbers == kinds[:, None]).sum(axis=1)
+    return int(np.minimum(here, setting.size * counts).sum())
+
+
+def _refusal(atoms: Atoms, pristine: Atoms, setting: Setting | None) -> str:
+    if setting is None:
+        return _no_supercell(atoms, pristine)
+    held, wanted = _held(atoms, pristine, setting), setting.size * len(pristine)
+    if not held:
+        return f"{atoms.symbols} has no atom of the host {pristine.symbols}; check the host."
+    return (
+        f"{atoms.symbols} has {held} of the {wanted} atoms that the host {pristine.symbols} has "
+        "in this cell, less than half; check the host."
+    )
+
+
+def _no_supercell(atoms: Atoms, pristine: Atoms) -> str:
+    return (
+        f"{atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host {pristine.symbols} "
+        f"({_lengths(pristine)} Å), however turned: none fits its cell and its atoms within "
+        f"{lattice.MAX_STRAIN:.0%} of strain and {lattice.MAX_SHEAR:.0%} of shear; check the host "
+        "and the lattice constants."
+    )
+
+
+def _lengths(atoms: Atoms) -> str:
+    return " x ".join(f"{length:.2f}" for length in atoms.cell.lengths()[:2])
 
 
 def _more_than_needed(atoms: Atoms, sites: Atoms, match: _Match) -> bool:
