@@ -144,7 +144,7 @@ class Predictor:
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        signs = _distances(self._nearness, vectors, to_frame(list(records)))
+        signs = _distances(self._nearness, vectors, to_frame(records, hosts))
         signs["spread"] = table.eform_sigma
         atoms = {record.uid: record.atoms for record in records}
         wrong = flags(table, self.card.eform_range, self.card.spin_range, atoms)

@@ -126,6 +126,7 @@ def train(
     }
     if split.fingerprint != dataset.fingerprint:
         raise DefectkitError("The split was made for other data; make one for these.")
+    dataset.need_labels("training")
     _claim(folder, config, identity)
     run = Run(folder)
     if run.finished:
