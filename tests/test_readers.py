@@ -360,7 +360,7 @@ def write_table(folder: Path, text: str | bytes) -> Path:
         (f"file\n{'x' * 300}.cif\n", "row 2: .*cannot be opened"),
         ("file\nhosts\n", "row 2: .*does not say the format"),
         ("file,unrelaxed\none.vasp,two.xyz\n", "column unrelaxed: two.xyz holds"),
-        ("file,label_source\none.vasp,DFT\ntwo.xyz,CHGNet\n", "row 2 is labelled by DFT and row 3 by CHGNet"),
+        ("file,label_source\none.vasp,DFT\ntwo.xyz,CHGNet\n", "by DFT and row 3 by CHGNet"),
         ("file,label_source\none.vasp,DFT\ntwo.xyz,\n", "labelled by DFT and row 3 by mine"),
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ def read_database(path: Path) -> tuple[list[AtomsRow], dict]:
             _check_tables(connection, path)
             ids = [number for (number,) in connection.execute("select id from systems order by id")]
         return _read(path, ids)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
         raise _sqlite_fault(path, error) from error
 
 
@@ -45,7 +45,7 @@ def _read(path: Path, ids: list[int]) -> tuple[list[AtomsRow], dict]:
             ) from error
         try:
             rows.extend(database.select())
-        except sqlite3.DatabaseError:
+        except sqlite3.Error:
             raise
         except Exception as error:  # ASE raises anything on damaged rows
             place = f"row {ids[len(rows)]}" if len(rows) < len(ids) else "a row"
@@ -110,7 +110,7 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _sqlite_fault(path: Path, error: sqlite3.DatabaseError) -> DefectkitError:
+def _sqlite_fault(path: Path, error: Exception) -> DefectkitError:
     if "locked" in str(error) or "busy" in str(error):
         return DefectkitError(
             f"{path} is in use by another program ({error}); wait or close that one, or read a "

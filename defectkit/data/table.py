@@ -14,6 +14,7 @@ from defectkit.structures.text import read_text
 
 SEPARATORS = ",;\t"
 DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$")
+MAX_BYTES = 1_000_000_000
 LONGEST_CELL = 10_000_000  # characters; a cell may hold a whole CIF
 
 
@@ -65,7 +66,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     lacks one of `columns`, has a column twice, a quote that is not closed, or a row with more or
     fewer cells than the heading.
     """
-    text = read_text(path)
+    text = read_text(path, MAX_BYTES)
     if not text.strip():
         raise DefectkitError(f"{path} is empty; its first row names the columns: {_list(columns)}.")
     first = text.lstrip("\n").split("\n", 1)[0]

@@ -17,6 +17,7 @@ from ase.io import read
 
 from defectkit import DefectkitError
 
+FORMULA = "_chemical_formula_sum"
 MAX_ATOMS = 10_000
 MAX_CIF_SITES = 2_000  # pymatgen's time grows with the square: some three seconds
 MAX_CIF_ATOMS = 4_000
@@ -55,15 +56,15 @@ def _checked_poscar(text: str, path: Path) -> str:
     lines = [*text.split("\n"), *[""] * 8]
     if not any(_numbers(lines[1])):
         raise DefectkitError(
-            f"{path}, line 2: the scale factor is '{lines[1].strip()}'; it must not be 0."
+            f"{path}, line 2: the scale factor is '{lines[1].strip()[:40]}'; it must not be 0."
         )
     species = _words(lines[5])
     named = not species[0].lstrip("+-").isdecimal() if species else True
     counts = _words(lines[6]) if named else species
     if not counts or not all(count.isdecimal() for count in counts):
         raise DefectkitError(
-            f"{path}, line {6 + named}: '{' '.join(counts)}' are no numbers of atoms; is this a "
-            "POSCAR?"
+            f"{path}, line {6 + named}: '{' '.join(counts)[:40]}' are no numbers of atoms; is "
+            "this a POSCAR?"
         )
     if named:
         _check_species(species, counts, path)
@@ -74,7 +75,7 @@ def _checked_poscar(text: str, path: Path) -> str:
     given = _count_points(lines[first:])
     if given != total:
         raise DefectkitError(
-            f"{path}: its counts ({' '.join(counts)}) say {total} atoms and {given} lines of "
+            f"{path}: its counts ({' '.join(counts)[:80]}) say {total} atoms and {given} lines of "
             "coordinates follow; restore the line, or correct the counts."
         )
     rest = lines[first + total :]
@@ -95,8 +96,8 @@ def _check_species(species: list[str], counts: list[str], path: Path) -> None:
         _check_symbol(re.split("[_/]", label)[0], f"{path}, line 6")
     if len(species) != len(counts):
         raise DefectkitError(
-            f"{path}: {len(species)} species ({' '.join(species)}) and {len(counts)} counts "
-            f"({' '.join(counts)}); give every species its count."
+            f"{path}: {len(species)} species ({' '.join(species)[:80]}) and {len(counts)} "
+            f"counts ({' '.join(counts)[:80]}); give every species its count."
         )
 
 
@@ -150,6 +151,8 @@ def _cif(text: str, path: Path) -> tuple[Atoms, str]:
                 "atom; give every site one atom."
             )
     atoms = _plain(AseAtomsAdaptor.get_atoms(structures[0], msonable=False), True)
+    if FORMULA in text and not any(FORMULA in block.data for block in file.data.values()):
+        return atoms, f"its {FORMULA} cannot be told from what stands around it; mend these lines."
     return atoms, _formula_fault(atoms, crystals[0].data)
 
 
@@ -171,7 +174,7 @@ def _formula_fault(atoms: Atoms, data: dict) -> str:
     from pymatgen.core import Composition
 
     try:
-        said = Composition(data["_chemical_formula_sum"].replace("'", "")).get_el_amt_dict()
+        said = Composition(data[FORMULA].replace("'", "")).get_el_amt_dict()
     except (KeyError, ValueError, AttributeError):
         return ""
     if not said or any(amount != round(amount) or amount < 1 for amount in said.values()):
@@ -186,7 +189,7 @@ def _formula_fault(atoms: Atoms, data: dict) -> str:
         return ""
     times = f", Z = {units}" if units not in ("", "1") else ""
     return (
-        f"its _chemical_formula_sum says {_formula(said)}{times}, and it holds {_formula(held)}; a "
+        f"its {FORMULA} says {_formula(said)}{times}, and it holds {_formula(held)}; a "
         "line of it is lost or doubled: restore it, or correct the formula."
     )
 
@@ -222,4 +225,4 @@ def _count_points(lines: list[str]) -> int:
 
 def _check_symbol(symbol: str, where: str) -> None:
     if atomic_numbers.get(symbol, 0) < 1:
-        raise DefectkitError(f"{where}: '{symbol}' is no chemical element; mend the symbol.")
+        raise DefectkitError(f"{where}: '{symbol[:40]}' is no chemical element; mend the symbol.")

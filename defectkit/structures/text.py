@@ -8,22 +8,22 @@ from pathlib import Path
 
 from defectkit import DefectkitError
 
-MAX_BYTES = 50_000_000  # of text; ten times what the largest structure that is read needs
+MAX_BYTES = 50_000_000  # ten times what the largest structure that is read needs
 WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x19\x1c-\x1f\x7f]")  # bytes that no text has
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
     """The text of a file, its line ends as Unix has them; what ends in .gz is unpacked.
 
     UTF-8 with or without a byte-order mark, else Windows-1252. Raises DefectkitError where there
-    is no such file, where it may not be read, is a folder, longer than `MAX_BYTES`, binary, or in
+    is no such file, where it may not be read, is a folder, longer than `most` bytes, binary, or in
     UTF-16 or UTF-32.
     """
-    raw = _bytes(path)
-    if len(raw) > MAX_BYTES:
+    raw = _bytes(path, most + 1)
+    if len(raw) > most:
         raise DefectkitError(
-            f"{path} is longer than {MAX_BYTES // 1_000_000} MB, the most that is read; split it."
+            f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
         )
     if raw.startswith(WIDE):
         raise DefectkitError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
@@ -39,8 +39,7 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _bytes(path: Path) -> bytes:
-    """Up to one byte more than `MAX_BYTES`."""
+def _bytes(path: Path, most: int) -> bytes:
     try:
         if path.is_dir():
             raise DefectkitError(f"{path} is a folder; name a file.")
@@ -50,7 +49,7 @@ def _bytes(path: Path) -> bytes:
             raise DefectkitError(f"{path} is no file with contents; name another.")
         packed = path.suffix.lower() == ".gz"
         with gzip.open(path) if packed else path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(most)
     except PermissionError as error:
         raise DefectkitError(
             f"{path} may not be read (permission denied); change its permissions, or ask its owner."
