@@ -62,31 +62,32 @@ def composition_vectors(frame: pd.DataFrame) -> pd.DataFrame:
     where there is none, and how many of these there are.
 
     Args:
-        frame: columns host, dopant and removed of `Dataset.frame`.
+        frame: columns formula, dopant and removed of `Dataset.frame`.
 
-    Raises DefectkitError for a host that is no formula.
+    Raises DefectkitError for a host whose cell is not known and whose name is no formula.
     """
     rows = [
         np.concatenate(
             [
-                _host_vector(row.host),
+                _host_vector(row.formula),
                 *(_mean_element(symbols) for symbols in (row.dopant, row.removed)),
                 [len(_symbols(row.dopant)), len(_symbols(row.removed))],
             ]
         )
-        for row in frame[["host", "dopant", "removed"]].itertuples()
+        for row in frame[["formula", "dopant", "removed"]].itertuples()
     ]
     return pd.DataFrame(rows, frame.index)
 
 
 @cache
-def _host_vector(host: str) -> np.ndarray:
+def _host_vector(formula: str) -> np.ndarray:
     try:
-        counts = Formula(host).count()
+        counts = Formula(formula).count()
         numbers = [atomic_numbers[symbol] for symbol in counts]
     except (ValueError, KeyError) as error:
         raise DefectkitError(
-            f"The host {host} is no chemical formula; name hosts like MoS2."
+            f"There is no cell of the host {formula}, and its name is no chemical formula; give "
+            "its cell, or name it like MoS2."
         ) from error
     values = _elements()[numbers]
     mean = np.average(values, axis=0, weights=list(counts.values()))

@@ -24,7 +24,7 @@ from defectkit.domain import Guard, Nearness, composition_vectors, predict_with_
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
 from defectkit.graphs.dataset import GraphDataset, host_of
 from defectkit.predict import MAX_PAIRS, batches, predict
-from defectkit.records import DefectRecord
+from defectkit.records import DefectRecord, reduced_formula
 from defectkit.sanity import flags
 from defectkit.structures.files import list_atoms
 from defectkit.structures.recognise import Recognition
@@ -239,10 +239,9 @@ class _Structure:
     Attributes:
         found: its defect.
         graph: with that defect.
-        contents: `host`, `dopant` and `removed` for `domain.composition_vectors`: what the record
-            says, and where it says nothing of its defect, what was found. An element that is not
-            the host's is a dopant in any case. The host is the formula of its cell, whatever its
-            name.
+        contents: `formula`, `dopant` and `removed` for `domain.composition_vectors`: what the
+            record says, and where it says nothing of its defect, what was found. An element that is not
+            the host's is a dopant in any case.
     """
 
     found: Recognition
@@ -260,7 +259,7 @@ class _Structure:
         if not (record.dopant or record.removed or record.defecttype):
             removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
         contents = {
-            "host": str(host.symbols),
+            "formula": reduced_formula(host),
             "dopant": record.dopant or ",".join(sorted(added)),
             "removed": ",".join(removed),
         }

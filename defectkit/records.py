@@ -4,7 +4,7 @@ A database row of any source becomes a `DefectRecord`; a list of records becomes
 the columns of `COLUMNS`. Units: eV, Å, μB.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
@@ -29,7 +29,8 @@ class SiteKind(IntEnum):
 COLUMNS: dict[str, str] = {
     "uid": "unique id within the source",
     "name": "host_dopant_site as the source spells it",
-    "host": "formula of the pristine 2D material",
+    "host": "name of the pristine 2D material",
+    "formula": "its formula, reduced, from the cell of the pristine material where there is one",
     "dopant": "symbol of the impurity atom, empty where there is none",
     "removed": "symbols of host atoms taken out or replaced, comma-separated",
     "defecttype": "adsorbate, interstitial, substitution, vacancy or complex",
@@ -123,19 +124,33 @@ class DefectRecord:
         return find_mic(moved, self.atoms.cell, self.atoms.pbc)[0]
 
 
-def to_frame(records: list[DefectRecord]) -> pd.DataFrame:
-    """A table with the columns of `COLUMNS`, one row a record, indexed by uid."""
+def to_frame(
+    records: Sequence[DefectRecord], hosts: Mapping[str, Atoms] | None = None
+) -> pd.DataFrame:
+    """A table with the columns of `COLUMNS`, one row a record, indexed by uid.
+
+    Args:
+        records: of any source.
+        hosts: pristine materials by name, whose cells say their `formula`; for one that is not
+            among them it is the name.
+    """
+    formulas = {host: reduced_formula(atoms) for host, atoms in (hosts or {}).items()}
+    own = [name for name in COLUMNS if name != "formula"]
     table = pd.DataFrame(
-        [{name: getattr(record, name) for name in COLUMNS} for record in records],
+        [
+            {name: getattr(record, name) for name in own}
+            | {"formula": formulas.get(record.host, record.host)}
+            for record in records
+        ],
         columns=list(COLUMNS),
     )
     table["removed"] = table["removed"].map(",".join)
     return table.set_index("uid")
 
 
-def scalar_fields(row: Mapping) -> dict:
-    """The texts, numbers and flags of a `DefectRecord` that `row` holds, in their types."""
-    return {name: kind(row[name]) for name, kind in SCALARS.items() if name in row}
+def reduced_formula(atoms: Atoms) -> str:
+    """As in "MoS2", for any number of cells and order of atoms; metals come first."""
+    return format(atoms.symbols.formula.reduce()[0], "metal")
 
 
 SCALARS = {f.name: f.type for f in fields(DefectRecord) if f.type in (str, float, int, bool)}

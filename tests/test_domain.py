@@ -46,7 +46,7 @@ def test_heads_read_the_latent_vector_of_every_model(name):
 
 
 def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["host", "dopant", "removed"])
+    return pd.DataFrame(rows, columns=["formula", "dopant", "removed"])
 
 
 def test_composition_tells_chemical_likeness():

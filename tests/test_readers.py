@@ -1,7 +1,9 @@
 import gzip
 import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,17 @@ from ase.db import connect
 from imp2d_fixture import GOOD, TRAPS, write_real_rows
 
 from defectkit import DefectkitError
+from defectkit.config import ModelConfig, RunConfig
 from defectkit.data import Dataset, load
+from defectkit.data.cleaning import clean
+from defectkit.data.splits import Split
+from defectkit.domain import composition_vectors
 from defectkit.records import COLUMNS, DefectRecord
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise
+from defectkit.training.runs import train
 
 
 @pytest.fixture(scope="module")
@@ -225,14 +232,14 @@ def test_2dmd_rows_become_records(tmp_path):
 
 
 def test_2dmd_files_that_do_not_belong_together(tmp_path):
-    with pytest.raises(DefectkitError, match=r"row 1 of data is of type t2.*targets of type t1"):
+    with pytest.raises(DefectkitError, match=r"row 2 of data is of type t2.*targets of type t1"):
         load("2dmd", write_2dmd(tmp_path / "swapped", ids=("t2", "t1")))
     with pytest.raises(DefectkitError, match="2 rows and targets 1"):
         load("2dmd", write_2dmd(tmp_path / "short", target_ids=("t1",)))
     with pytest.raises(DefectkitError, match=r"no type t3"):
         load("2dmd", write_2dmd(tmp_path / "odd", ids=("t1", "t3"), target_ids=("t1", "t3")))
     swapped = ["[{'type': 'substitution', 'from': 'S', 'to': 'Se'}]"] * 2
-    with pytest.raises(DefectkitError, match=r"row 1 \(a00001\).*do not belong together"):
+    with pytest.raises(DefectkitError, match=r"row 2 \(a00001\).*do not belong together"):
         load("2dmd", write_2dmd(tmp_path / "wrong", defects=swapped))
     folder = write_2dmd(tmp_path / "lost")
     (folder / "MoS2.cif").unlink()
@@ -248,7 +255,7 @@ def test_2dmd_refuses_a_cif_with_symmetry(tmp_path):
     path = folder / "data.csv.gz"
     text = gzip.decompress(path.read_bytes()).decode()
     path.write_bytes(gzip.compress(text.replace("'x, y, z'", "'-x, y, z'").encode()))
-    with pytest.raises(DefectkitError, match=r"row 1 .*symmetry"):
+    with pytest.raises(DefectkitError, match=r"row 2 .*symmetry"):
         load("2dmd", folder)
 
 
@@ -298,8 +305,8 @@ def test_folder_of_files(tmp_path):
 def test_folder_faults(tmp_path):
     folder = write_folder(tmp_path / "mine")
     table = folder / "targets.csv"
-    table.write_text("file,energy\none.vasp,2\n")
-    with pytest.raises(DefectkitError, match="no column 'eform'"):
+    table.write_text("structure,eform\none.vasp,2\n")
+    with pytest.raises(DefectkitError, match="no column 'file'"):
         load(folder)
     table.write_text("file,eform\nthree.cif,2\n")
     with pytest.raises(DefectkitError, match=r"three\.cif: there is no such file"):
@@ -307,10 +314,303 @@ def test_folder_faults(tmp_path):
     table.write_text("file,eform\none.vasp,2\none.vasp,3\n")
     with pytest.raises(DefectkitError, match=r"one\.vasp stands twice"):
         load(folder)
+    table.write_text("file,eform\n")
+    with pytest.raises(DefectkitError, match="names no structure"):
+        load(folder)
     table.rename(folder / "a.csv")
     (folder / "b.csv").write_text("file,eform\n")
     with pytest.raises(DefectkitError, match="2 CSV files"):
         load(folder)
+
+
+def write_table(folder: Path, text: str | bytes) -> Path:
+    table = folder / "targets.csv"
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"", "is empty"),
+        (bytes(range(256)), "bytes that no text has"),
+        ("file,host\none.vasp,MoS2\n".encode("utf-16"), "UTF-16"),
+        ("file,eform\none.vasp,1,2\n", "row 2: it has 3 cells and the heading 2"),
+        ("file,eform,host\none.vasp,1\n", "row 2: it has 2 cells and the heading 3"),
+        ('file,eform\n\n"one.vasp,1\n', "row 3: unexpected end of data"),
+        ("file,eform,eform\none.vasp,1,1\n", "column 'eform' twice"),
+        ("file,eform\none.vasp,1\none.vasp,1\n", "row 3, column file: one.vasp .* row 2"),
+        ('file,eform\none.vasp,"0,5"\n', "row 2, column eform: '0,5' is no number"),
+        ("file,eform\none.vasp,inf\n", "row 2, column eform: 'inf' is not finite"),
+        ("file,spin\none.vasp,up\n", "row 2, column spin: 'up' is no number"),
+        ("file,strain\none.vasp,2%\n", "row 2, column strain: '2%' is no number"),
+        ("file,supercell\none.vasp,big\n", "column supercell: 'big' .* write 331 or 3x3x1"),
+        ("file,host_spacegroup\none.vasp,P-6m2\n", "host_spacegroup: 'P-6m2' .* 1 to 230"),
+        ("file,host_spacegroup\none.vasp,231\n", "host_spacegroup: '231'"),
+        ("file,converged\none.vasp,maybe\n", "converged: 'maybe' is neither yes nor no"),
+        ("file,dopant\none.vasp,Qq\n", "dopant: 'Qq' is no chemical element"),
+        ("file,dopant\none.vasp,74\n", "dopant: '74' is no chemical element"),
+        ("file,dopant\none.vasp,Cr; Mn\n", "dopant: 'Cr; Mn' is no chemical element"),
+        ("file,dopant\none.vasp,Au\n", "row 2, column dopant: there is no Au in one.vasp"),
+        ("file,natoms\none.vasp,27\n", "row 2: natoms is 27, and one.vasp holds 26 atoms"),
+        ("file,host,dopant\ntwo.xyz,MoS2,S\n", "dopant: the table says 'S' .* 'Li'"),
+        ("file,host,removed\none.vasp,MoS2,Mo\n", "removed: the table says 'Mo' .* 'S'"),
+        ("file\n../one.vasp\n", "row 2: .*one.vasp lies outside"),
+        ("file\n/one.vasp\n", "row 2: /one.vasp lies outside"),
+        (f"file\n{'x' * 300}.cif\n", "row 2: .*cannot be opened"),
+        ("file\nhosts\n", "row 2: .*does not say the format"),
+        ("file,unrelaxed\none.vasp,two.xyz\n", "column unrelaxed: two.xyz holds"),
+        ("file,label_source\none.vasp,DFT\ntwo.xyz,CHGNet\n", "by DFT and row 3 by CHGNet"),
+        ("file,label_source\none.vasp,DFT\ntwo.xyz,\n", "labelled by DFT and row 3 by mine"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_table_is_said_with_its_place(tmp_path, table, message):
+    folder = write_table(write_folder(tmp_path / "mine"), table)
+    with pytest.raises(DefectkitError, match=message) as caught:
+        load(folder)
+    assert "targets.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "said", "read"),
+    [
+        *(("converged", word, False) for word in "no n F .FALSE. false 0 0.0".split()),
+        *(("converged", word, True) for word in ("yes", "T", ".TRUE.", "True", "1", "", "NaN")),
+        ("supercell", "331", 331), ("supercell", "331.0", 331), ("supercell", "3x3x1", 331),
+        ("supercell", "3 × 3 × 1", 331), ("supercell", "", 0),
+        ("removed", '"S "', ("S",)), ("dopant", "none", ""), ("dopant", "X", ""),
+        ("eform", "-1.5e0", -1.5), ("eform", "N/A", np.nan), ("site", " ads0 ", "ads0"),
+    ],
+)  # fmt: skip
+def test_what_a_cell_says(tmp_path, column, said, read):
+    folder = write_table(write_folder(tmp_path / "mine"), f"file,{column}\none.vasp,{said}\n")
+    found = getattr(load(folder).records[0], column)
+    assert found == read or (found != found and read != read)
+    assert type(found) is type(read)
+
+
+def test_tables_as_spreadsheets_save_them(tmp_path):
+    folder = write_folder(tmp_path / "mine")
+    rows = "\r\n".join(
+        [" File ;EForm;Note;dopant;", "one.vasp;0,367;3 Å;;", ";;;;", "two.xyz;-1,5;;Li;", ""]
+    )
+    for encoding in ("utf-8-sig", "cp1252"):
+        found = load(write_table(folder, rows.encode(encoding)))
+        assert found.frame.eform.tolist() == [0.367, -1.5]
+    found = load(write_table(folder, "file\teform\n\n\ntwo.xyz\t2\n"))
+    assert found.frame.eform.to_dict() == {"two.xyz": 2.0}
+
+
+def test_folder_without_energies_loads_and_says_so_where_they_are_needed(tmp_path):
+    dataset = load(write_table(write_folder(tmp_path / "mine"), "file,host\none.vasp,MoS2\n"))
+    assert dataset.frame.eform.isna().all()
+    with pytest.raises(DefectkitError, match=r"none of 1 rows .* cleaning needs some"):
+        clean(dataset)
+    assert len(clean(dataset, ("not_converged",)).dataset) == 1
+    split = Split("random", 0, None, None, dataset.fingerprint, ("one.vasp",), (), (), ())
+    with pytest.raises(DefectkitError, match=r"none of 1 rows .* training needs some"):
+        train(RunConfig(ModelConfig("cgcnn")), dataset, split, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_label_source_of_the_rows_is_that_of_the_data_set(tmp_path):
+    folder = write_table(write_folder(tmp_path / "mine"), "file,label_source\none.vasp,DFT-PBE\n")
+    assert load(folder).label_source == load(folder).records[0].label_source == "DFT-PBE"
+    with pytest.raises(DefectkitError, match="a carries labels of test among labels of other"):
+        Dataset("x", "other", [record("a")])
+
+
+def test_dopant_is_what_the_host_lacks(tmp_path):
+    folder = write_folder(tmp_path / "mine")
+    unit = HOSTS["MoS2"].unit_cell()
+    atoms = unit.repeat((3, 3, 1))
+    atoms.symbols[0] = "U"
+    write_structure(atoms, folder / "u.cif")
+    atoms.symbols[1] = "H"
+    write_structure(atoms, folder / "uh.cif")
+    antisite = unit.repeat((3, 3, 1))
+    antisite.symbols[0] = "S"
+    write_structure(antisite, folder / "anti.cif")
+    files = ("one.vasp", "two.xyz", "u.cif", "uh.cif", "anti.cif")
+    write_table(folder, "file,host\n" + "".join(f"{file},MoS2\n" for file in files))
+    frame = load(folder).frame
+    assert frame.dopant.tolist() == ["", "Li", "U", "H,U", "S"]
+    assert [sorted(filter(None, r.split(","))) for r in frame.removed] == [
+        ["S"], [], ["Mo"], ["Mo", "S"], ["Mo"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["hBN", "graphene", "2H-MoS2", "MoS2_2H", "1T", "my layer"])
+def test_name_of_a_host_is_only_a_name(tmp_path, host):
+    folder = write_folder(tmp_path / "mine")
+    (folder / "hosts" / "MoS2.cif").rename(folder / "hosts" / f"{host}.cif")
+    dataset = load(write_table(folder, f"file,host\none.vasp,{host}\n"))
+    assert dataset.frame.host.tolist() == [host]
+    assert dataset.frame.formula.tolist() == ["MoS2"]
+    assert dataset.families == {host: "AB2 (187)"}
+    plain = load(write_folder(tmp_path / "plain")).frame.loc[["one.vasp"]]
+    np.testing.assert_array_equal(composition_vectors(dataset.frame), composition_vectors(plain))
+
+
+def test_hosts_that_are_not_the_rows_are_refused(tmp_path):
+    folder = write_folder(tmp_path / "mine")
+    host = folder / "hosts" / "MoS2.cif"
+    other = write_structure(HOSTS["WSe2"].unit_cell(), folder / "hosts" / "MoS2.vasp")
+    with pytest.raises(DefectkitError, match=r"MoS2\.cif and MoS2\.vasp are both the host MoS2"):
+        load(folder)
+    host.unlink()
+    with pytest.raises(DefectkitError, match=r"row 2 \(one\.vasp\): "):
+        load(folder)
+    for name in ("WS2", "MoSe2"):  # half of the elements are there
+        unit = HOSTS[name].unit_cell()
+        unit.set_cell(HOSTS["MoS2"].unit_cell().cell, scale_atoms=True)
+        write_structure(unit, other)
+        with pytest.raises(DefectkitError, match=r"row 2 \(one\.vasp\): .* it is another host"):
+            load(folder)
+    write_structure(HOSTS["Si2"].unit_cell(), other)
+    with pytest.raises(DefectkitError, match=r"row 2 \(one\.vasp\): "):
+        load(folder)
+
+
+def test_doubt_and_missing_hosts_are_said_once(tmp_path, capsys):
+    folder = write_folder(tmp_path / "mine")
+    unit = HOSTS["MoS2"].unit_cell()
+    middle = unit.repeat((3, 3, 1))
+    middle.positions[4, :2] += 0.5 * (middle.positions[7, :2] - middle.positions[4, :2])
+    del middle[7]  # one S halfway between two sites
+    write_structure(middle, folder / "middle.cif")
+    table = "file,host\none.vasp,MoS2\nmiddle.cif,MoS2\ntwo.xyz,Mos2\n"
+    assert len(load(write_table(folder, table))) == 3
+    said = capsys.readouterr().out
+    assert "mine: 1 of 3 defects are found with doubt. middle.cif: another site" in said
+    assert "no file in hosts/ for Mos2" in said
+
+
+def test_unrelaxed_positions_of_a_folder(tmp_path):
+    folder = write_folder(tmp_path / "mine")
+    relaxed = HOSTS["MoS2"].unit_cell().repeat((3, 3, 1))
+    del relaxed[4]
+    before = relaxed.copy()
+    before.positions[3] += [0.0, 0.3, 0.1]
+    before.positions[5, 2] += 0.2
+    write_structure(before, folder / "before.vasp")
+    table = (
+        "file,unrelaxed,host\none.vasp,before.vasp,MoS2\ntwo.xyz,yes,MoS2\nbefore.vasp,no,MoS2\n"
+    )
+    one, two, neither = load(write_table(folder, table)).records
+    np.testing.assert_allclose(one.unrelaxed, before.positions, atol=1e-6)
+    assert np.linalg.norm(one.displacements(), axis=1).max() == pytest.approx(np.hypot(0.3, 0.1))
+    np.testing.assert_array_equal(two.unrelaxed, two.atoms.positions)
+    assert neither.unrelaxed is None
+    write_structure(before[[0, 2, 1, *range(5, 26), 3, 4]], folder / "mixed.vasp")
+    with pytest.raises(DefectkitError, match=r"column unrelaxed: mixed.vasp .* same order"):
+        load(write_table(folder, "file,unrelaxed\none.vasp,mixed.vasp\n"))
+
+
+def change(path: Path, *statements: str) -> Path:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("update information set value='{x' where name='metadata'", "metadata cannot be read"),
+        ("update information set value='[1]' where name='metadata'", "metadata cannot be read"),
+        ("update information set value='{}' where name='metadata'", "not a demo database"),
+        ("update information set value='{\"hosts\": [1]}' where name='metadata'", "not a demo"),
+        ("update information set value='{\"hosts\": {}}' where name='metadata'", "label_source"),
+        ("update information set value='{\"label_source\": \"x\", \"hosts\": {\"A\": {}}}' "
+         "where name='metadata'", "host A does not give symbols, positions and cell"),
+        ("update information set value='99' where name='version'", "newer ASE"),
+        ("update information set value='4' where name='version'", "old ASE .* ase.db.convert"),
+        ("update information set value='x' where name='version'", "does not say its version"),
+        ("drop table information", "old ASE"),
+        ("drop table systems", "without a table of structures"),
+        ("update systems set positions=substr(positions,1,40) where id=2", "row 2 is damaged"),
+        ("update systems set key_value_pairs='{x' where id=2", "row 2 is damaged"),
+        ("update systems set data=x'01020304' where id=2", "row 2 is damaged"),
+        ("update systems set numbers=x'' where id=2", "row 2"),
+        ("update systems set cell=zeroblob(72) where id=2", "row 2 has no cell"),
+    ],
+)  # fmt: skip
+def test_damaged_databases_are_named_for_what_they_are(demo_database, statement, message):
+    change(demo_database, statement)
+    with pytest.raises(DefectkitError, match=message) as caught:
+        load("demo", demo_database)
+    assert str(caught.value).startswith(str(demo_database))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "data", "message"),
+    [
+        ({"eform": "high"}, {}, "row 3, key eform: 'high' is no number"),
+        ({"spin": True}, {}, "row 3, key spin: .* is no number"),
+        ({"removed": 5}, {}, "row 3, key removed: 5 is no text"),
+        ({"dopant": "Qq"}, {}, "row 3, key dopant: 'Qq' is no chemical element"),
+        ({"eform": float("inf")}, {}, "row 3, key eform: inf is not finite"),
+        ({"label_source": "DFT"}, {}, "carries labels of DFT among labels of CHGNet-0.3.0"),
+        ({}, {"unrelaxed_positions": np.zeros((3, 3))}, "row 3, unrelaxed_positions: 28 x 3"),
+        ({}, {"unrelaxed_positions": "none"}, "row 3, unrelaxed_positions: 28 x 3"),
+        ({}, {"unrelaxed_positions": np.full((28, 3), np.nan)}, "some that are not finite"),
+        ({}, {"defect_positions": [1, 2]}, "row 3, defect_positions: k x 3"),
+        ({}, {"site_magmoms": [1.0]}, "row 3, site_magmoms: 28 numbers"),
+    ],
+)
+def test_wrong_values_of_a_row_are_named(demo_database, pairs, data, message):
+    database = connect(demo_database, type="db", use_lock_file=False)
+    row = database.get(2)
+    pairs = row.key_value_pairs | {"name": "other"} | pairs
+    database.write(row.toatoms(), key_value_pairs=pairs, data=row.data | data)
+    with pytest.raises(DefectkitError, match=message):
+        load("demo", demo_database)
+
+
+def test_numbers_that_are_not_known_are_left_out(demo_database):
+    database = connect(demo_database, type="db", use_lock_file=False)
+    database.update(2, supercell=float("nan"), eform=float("nan"), depth=float("nan"))
+    record = load("demo", demo_database).records[1]
+    assert record.supercell == 0
+    assert np.isnan([record.eform, record.depth]).all()
+
+
+def test_database_in_use_says_so(demo_database, monkeypatch):
+    monkeypatch.setattr("defectkit.data.database.PATIENCE", 0.1)
+    with closing(sqlite3.connect(demo_database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(DefectkitError, match="in use by another program"):
+            load("demo", demo_database)
+    assert len(load("demo", demo_database)) == 2
+
+
+def test_files_that_only_look_like_databases(demo_database, tmp_path):
+    whole = demo_database.read_bytes()
+    texts = {
+        b"": "is empty",
+        whole[: len(whole) // 2]: "damaged or cut short",
+        b'{"1": {}, "ids": [1]}': "JSON .* --insert-into",
+    }
+    for number, (text, message) in enumerate(texts.items()):
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(text)
+        with pytest.raises(DefectkitError, match=message):
+            load("demo", path)
+        assert path.read_bytes() == text
+    with pytest.raises(DefectkitError, match="is a folder"):
+        load("demo", tmp_path)
+
+
+def test_vacancies_in_the_schema_of_imp2d(demo_database):
+    database = connect(demo_database, type="db", use_lock_file=False)
+    database.update(1, delete_keys=["label_source"], defecttype="vacancy", extension_factor=1.0)
+    del database[2]
+    dataset = load("imp2d", demo_database)
+    assert dataset.records[0].dopant == ""
+    assert dataset.hosts == {}  # no row from which a pristine host could be had
+    assert dataset.families == {"MoS2": "AB2 (0)"}
 
 
 def record(uid: str, shift: float = 0.0, eform: float = 1.0) -> DefectRecord:

@@ -18,6 +18,7 @@ EXTENSION_BOUND = 2.0  # thickness of the layer over that of the pristine one
 IDENTITY_TOLERANCE = 1e-3  # eV
 DETACHED_RATIO = 1.5  # distance over the sum of covalent radii
 FORCE_BOUND = 0.1  # eV/Å
+MISSING = "missing_eform"  # the rule without which labels need not be there
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,13 @@ def clean(dataset: Dataset, rules: str | tuple[str, ...] = "strict") -> Cleaned:
     Args:
         dataset: what to clean; it stays as it is.
         rules: a name in `RULE_SETS`, or names in `RULES` in the order in which to count.
+
+    Raises DefectkitError for an unknown rule, and where rows without a formation energy are to go
+    and none has one.
     """
     names = _rule_names(rules)
+    if MISSING in names and len(dataset):
+        dataset.need_labels("cleaning")
     hits = pd.DataFrame({name: RULES[name].hits(dataset) for name in names})
     hits = hits.reindex(dataset.frame.index)  # keeps the index where there are no rules
     removed_by = hits.cumsum(axis=1).eq(1) & hits  # the first rule that hits a row counts it
@@ -125,7 +131,7 @@ def _detached(dataset: Dataset) -> pd.Series:
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in [
-        Rule("missing_eform", "no formation energy", lambda d: d.frame.eform.isna()),
+        Rule(MISSING, "no formation energy", lambda d: d.frame.eform.isna()),
         Rule(
             "not_converged",
             f"first stage not converged: |conv1| > {SETTLED} eV",
@@ -172,10 +178,10 @@ RULES: dict[str, Rule] = {
 
 RULE_SETS: dict[str, tuple[str, ...]] = {
     # The filter of the project's proposal.
-    "proposal": ("missing_eform", "not_converged", "eform_outlier"),
+    "proposal": (MISSING, "not_converged", "eform_outlier"),
     # A wrong host reference comes first, so that it is not counted row by row as outliers.
     "strict": (
-        "missing_eform",
+        MISSING,
         "wrong_host_reference",
         "not_converged",
         "not_settled",

@@ -20,7 +20,7 @@ class Dataset:
 
     Attributes:
         name: the source's name, for example "demo".
-        label_source: what computed the labels.
+        label_source: what computed the labels, of every record the same.
         records: one `DefectRecord` a row; their uids are unique.
         hosts: pristine unit cell or supercell by host name, where the source has it (Å).
         families: prototype family by host name; empty where the source says nothing.
@@ -37,6 +37,13 @@ class Dataset:
             seen: set[str] = set()
             twice = next(r.uid for r in self.records if r.uid in seen or seen.add(r.uid))
             raise DefectkitError(f"{self.name}: the id {twice} stands twice; make ids unique.")
+        for record in self.records:
+            if record.label_source != self.label_source:
+                raise DefectkitError(
+                    f"{self.name}: {record.uid} carries labels of {record.label_source} among "
+                    f"labels of {self.label_source}, whose zero and accuracy differ; keep one data "
+                    "set for each."
+                )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -54,7 +61,15 @@ class Dataset:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The table of all rows, columns and units of `records.COLUMNS`, indexed by uid."""
-        return to_frame(self.records)
+        return to_frame(self.records, self.hosts)
+
+    def need_labels(self, purpose: str) -> None:
+        """DefectkitError where no row has a formation energy, which `purpose` needs."""
+        if not any(np.isfinite(record.eform) for record in self.records):
+            raise DefectkitError(
+                f"{self.name}: none of {len(self)} rows has a formation energy, and {purpose} "
+                "needs some; fill in the column eform (eV)."
+            )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,6 +91,6 @@ class Dataset:
         return replace(self, records=[self[uid] for uid in uids])
 
 
-def family_name(host: str, spacegroup: int) -> str:
+def family_name(formula: Formula, spacegroup: int) -> str:
     """Stoichiometry and space group, as in "AB2 (187)"."""
-    return f"{Formula(host).stoichiometry()[0]} ({spacegroup})"
+    return f"{formula.stoichiometry()[0]} ({spacegroup})"

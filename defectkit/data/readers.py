@@ -1,24 +1,27 @@
 """Reads every source into `DefectRecord`s: ASE databases, the 2DMD tables, a folder of files."""
 
-import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
-from ase.db import connect
 from ase.db.row import AtomsRow
 from ase.formula import Formula
 
 from defectkit import DefectkitError
+from defectkit.data.database import read_database
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.fetch import fetch
+from defectkit.data.folder import read_folder
 from defectkit.data.sources import SOURCES, find_source
-from defectkit.data.tables import read_2dmd, read_folder
-from defectkit.records import DefectRecord, scalar_fields
+from defectkit.data.tables import read_2dmd
+from defectkit.data.values import fields
+from defectkit.records import DefectRecord
+from defectkit.structures.files import check_layer, with_height
 
-NO_DOPANT = "X"  # ASE's symbol for "no atom"
+ADDED = ("adsorbate", "interstitial")  # defects that leave every atom of the host
 
 
 def load(source: str | Path = "demo", path: str | Path | None = None) -> Dataset:
@@ -26,7 +29,7 @@ def load(source: str | Path = "demo", path: str | Path | None = None) -> Dataset
 
     Args:
         source: a name in `SOURCES`, or the path of a folder with structure files and a CSV file
-            of targets (see `defectkit.data.tables.read_folder`).
+            of targets (see `defectkit.data.folder.read_folder`).
         path: where that source's file or folder is; found or downloaded where it is not given.
 
     Raises DefectkitError where the data is missing or not in the format of its source.
@@ -40,49 +43,72 @@ def load(source: str | Path = "demo", path: str | Path | None = None) -> Dataset
 
 def read_demo(path: Path) -> Dataset:
     """The bundled database; its hosts and their families come from its metadata."""
-    rows, metadata = _read_database(path)
-    if "hosts" not in metadata:
+    rows, metadata = read_database(path)
+    where = f"{path}: its metadata"
+    described = metadata.get("hosts")
+    if not isinstance(described, dict):
         raise DefectkitError(f"{path} is not a demo database: its metadata holds no hosts.")
-    hosts = {
-        name: Atoms(h["symbols"], positions=h["positions"], cell=h["cell"], pbc=(1, 1, 0))
-        for name, h in metadata["hosts"].items()
-    }
-    families = {name: h["family"] for name, h in metadata["hosts"].items()}
-    label_source = metadata["label_source"]
+    label_source = metadata.get("label_source")
+    if not label_source or not isinstance(label_source, str):
+        raise DefectkitError(f"{where} does not say what computed the labels (label_source).")
+    hosts = {name: _host(host, f"{where}, host {name}") for name, host in described.items()}
+    families = {name: str(host.get("family", name)) for name, host in described.items()}
     return Dataset("demo", label_source, _records(rows, label_source, path), hosts, families)
 
 
+def _host(described: Mapping, where: str) -> Atoms:
+    """A pristine cell from symbols, positions and cell (Å) of the metadata."""
+    try:
+        symbols, positions, cell = (described[key] for key in ("symbols", "positions", "cell"))
+        atoms = Atoms(symbols, positions=positions, cell=cell, pbc=(1, 1, 0))
+    except Exception as error:  # ASE raises anything on other shapes and types
+        raise DefectkitError(
+            f"{where} does not give symbols, positions and cell of its atoms "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    check_layer(atoms, where)
+    return atoms
+
+
 def read_imp2d(path: Path) -> Dataset:
-    """The official Imp2d file.
+    """The official Imp2d file, or another with its keys.
 
     It calls its slabs periodic along z; they become periodic in the plane only. It has no
     pristine hosts: a host is taken from its own rows (see `host_from_rows`). Families are
     stoichiometry and space group.
     """
     label_source = SOURCES["imp2d"].label_source
-    rows, _ = _read_database(path)
+    rows, _ = read_database(path)
     records = _records(rows, label_source, path)
     by_host: dict[str, list[DefectRecord]] = {}
     for record in records:
         by_host.setdefault(record.host, []).append(record)
     references = {host: host_from_rows(rows) for host, rows in by_host.items()}
     hosts = {host: atoms for host, atoms in references.items() if atoms is not None}
-    families = {host: family_name(host, rows[0].host_spacegroup) for host, rows in by_host.items()}
+    families = {
+        host: family_name(
+            hosts[host].symbols.formula if host in hosts else _host_formula(rows[0]),
+            rows[0].host_spacegroup,
+        )
+        for host, rows in by_host.items()
+    }
     return Dataset("imp2d", label_source, records, hosts, families)
 
 
 def host_from_rows(records: list[DefectRecord]) -> Atoms | None:
     """A pristine supercell out of the rows of one host, or None where no row serves.
 
-    Of the converged rows with a foreign dopant, adsorbates first, the one whose layer kept its
-    thickness best, with the dopant taken out. A trace of the dopant's relaxation stays in it.
+    Of the converged rows with an added atom of an element of its own, adsorbates first, the one
+    whose layer kept its thickness best, with that atom taken out. A trace of its relaxation stays.
     """
     foreign = [
         r
         for r in records
         if r.converged
-        and r.dopant not in Formula(r.host).count()
-        and (r.atoms.symbols == r.dopant).sum() == 1
+        and r.dopant in atomic_numbers
+        and r.defecttype in ADDED
+        and not r.removed
+        and (r.atoms.symbols == r.dopant).sum() == 1 < len(r.atoms)
         and np.isfinite(r.extension_factor)
     ]
     if not foreign:
@@ -93,20 +119,12 @@ def host_from_rows(records: list[DefectRecord]) -> Atoms | None:
     return best.atoms[best.atoms.numbers != atomic_numbers[best.dopant]]
 
 
-def _read_database(path: Path) -> tuple[list[AtomsRow], dict]:
-    """Rows and metadata of an ASE database."""
-    if not path.is_file():
-        raise DefectkitError(f"{path}: there is no such database; check the path.")
-    database = connect(path, type="db", use_lock_file=False)
-    try:
-        with database:  # one connection for all rows
-            rows = list(database.select())
-            metadata = database.metadata
-    except sqlite3.DatabaseError as error:
-        raise DefectkitError(
-            f"{path} is not an ASE database ({error}); fetch it again or check the path."
-        ) from error
-    return rows, metadata
+def _host_formula(record: DefectRecord) -> Formula:
+    """Of the host of one defect: its atoms without an added one, with what was removed."""
+    counts = Counter(record.atoms.symbols)
+    counts.subtract(filter(None, record.dopant.split(",")))
+    counts.update(record.removed)
+    return Formula.from_dict({symbol: n for symbol, n in counts.items() if n > 0})
 
 
 def _records(rows: list[AtomsRow], label_source: str, path: Path) -> list[DefectRecord]:
@@ -117,23 +135,59 @@ def _records(rows: list[AtomsRow], label_source: str, path: Path) -> list[Defect
                 raise DefectkitError(
                     f"{path}, row {row.id}: the key '{key}' is missing; this is another schema."
                 )
-    names = Counter(row.name for row in rows)
-    return [_record(row, names, label_source) for row in rows]
+    names = Counter(str(row.key_value_pairs["name"]) for row in rows)
+    records = []
+    for row in rows:
+        where = f"{path}, row {row.id}"
+        try:
+            records.append(_record(row, names, label_source, where))
+        except DefectkitError:
+            raise
+        except Exception as error:  # ASE raises anything on a damaged blob
+            raise DefectkitError(
+                f"{where} is damaged ({type(error).__name__}: {error}); copy the file again, or "
+                "remove the row."
+            ) from error
+    return records
 
 
-def _record(row: AtomsRow, names: Counter, label_source: str) -> DefectRecord:
-    pairs = row.key_value_pairs
+def _record(row: AtomsRow, names: Counter, label_source: str, where: str) -> DefectRecord:
+    values = {"host": "", "label_source": label_source}
+    values |= fields(row.key_value_pairs, where, "key")
+    name = values.get("name", "")
+    values.setdefault("uid", name if names[name] == 1 else f"{name}#{row.id}")
+    atoms = Atoms(row.numbers, positions=row.positions, cell=row.cell, pbc=(1, 1, 0))
+    atoms = with_height(atoms)
+    check_layer(atoms, where)
+    shapes = {
+        "unrelaxed_positions": (len(atoms), 3), "defect_positions": (None, 3),
+        "site_magmoms": (len(atoms),),
+    }  # fmt: skip
     data = row.data
-    name = pairs["name"]
-    uid = name if names[name] == 1 else f"{name}#{row.id}"
-    values = {"uid": uid, "label_source": label_source} | scalar_fields(pairs)
-    if values["dopant"] == NO_DOPANT:
-        values["dopant"] = ""
+    arrays = {key: _array(data.get(key), s, f"{where}, {key}") for key, s in shapes.items()}
     return DefectRecord(
-        atoms=Atoms(row.numbers, positions=row.positions, cell=row.cell, pbc=(1, 1, 0)),
-        removed=tuple(filter(None, pairs.get("removed", "").split(","))),
-        unrelaxed=data.get("unrelaxed_positions"),
-        defect_positions=data.get("defect_positions"),
-        site_magmoms=data.get("site_magmoms"),
+        atoms=atoms,
+        unrelaxed=arrays["unrelaxed_positions"],
+        defect_positions=arrays["defect_positions"],
+        site_magmoms=arrays["site_magmoms"],
         **values,
     )
+
+
+def _array(values: object, shape: tuple, where: str) -> np.ndarray | None:
+    """Finite numbers of that shape, where None stands for any length; None where there are none."""
+    if values is None:
+        return None
+    try:
+        array = np.asarray(values)
+        right = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
+        finite = right and bool(np.isfinite(array).all())
+    except (TypeError, ValueError):
+        right = finite = False
+    if not finite:
+        wanted = " x ".join("k" if n is None else str(n) for n in shape)
+        have = "others" if not right else "some that are not finite"
+        raise DefectkitError(
+            f"{where}: {wanted} numbers are expected and there are {have}; mend or remove them."
+        )
+    return array

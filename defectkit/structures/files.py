@@ -5,37 +5,57 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read, write
+from ase.io import write
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
+from defectkit.structures.formats import check_size, parse
+from defectkit.structures.hosts import VACUUM
+from defectkit.structures.text import read_text
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 MIN_VACUUM = 5.0  # Å of empty space along the third cell vector that make a cell a layer
+NARROWEST, LONGEST = 1.0, 1000.0  # Å: width of a cell in the plane, length of its vectors
+FARTHEST = 1e4  # Å from the origin, where a position begins to lose digits
+SUFFIXES = {
+    ".cif": "cif",
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+    ".vasp": "vasp",
+    ".poscar": "vasp",
+}
 
 
 def read_structure(path: str | Path) -> Atoms:
-    """The layer in a CIF, POSCAR/CONTCAR, xyz or extxyz file.
+    """The layer in a CIF, POSCAR/CONTCAR, xyz or extxyz file, which may be gzipped (.gz).
 
     Returns atoms in the xy plane, periodic along the two in-plane vectors (see `as_layer`);
     positions in Å. Raises DefectkitError, naming the file and the atoms, where the file is
-    missing, broken, empty, holds several structures, an unknown element, a partly occupied
-    site, a position that is not a number, overlapping atoms, or no layer.
+    missing, broken, empty, holds several structures, more or fewer atoms than it says itself (a
+    lost line would be a vacancy), more than `formats.MAX_ATOMS`, an unknown element, a partly
+    occupied site, a position that is not a number, overlapping atoms, a cell that is too small or
+    too large, or no layer.
     """
     path = Path(path)
     kind = _format(path)
-    if not path.is_file():
-        raise DefectkitError(f"{path}: there is no such file; check its name and folder.")
+    text = read_text(path)
     try:
-        atoms = _read_cif(path) if kind == "cif" else _read_one(path, kind)
+        atoms, fault = parse(text, kind, path)
     except DefectkitError:
         raise
     except Exception as error:  # parsers raise anything on a broken file
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        name = {"vasp": "POSCAR", "extxyz": "xyz"}.get(kind, kind)
+        advice = "export it again from the program that made it"
+        if "chemical symbols" in reason:  # an old POSCAR
+            advice = "add a line with the symbols above the counts"
         raise DefectkitError(
-            f"{path} is not a readable {kind} file ({type(error).__name__}: {error}); "
-            "export it again from the program that made it."
+            f"{path} is not a readable {name} file ({reason}); {advice}."
         ) from error
+    atoms = with_height(atoms)
     _check(atoms, path)
+    if fault:
+        raise DefectkitError(f"{path}: {fault}")
     try:
         return as_layer(atoms)
     except DefectkitError as error:
@@ -66,10 +86,11 @@ def as_layer(atoms: Atoms) -> Atoms:
 
     A cell whose first two vectors leave the xy plane is rotated as a whole. A layer that is cut
     by the periodic boundary along z is joined. The third vector becomes (0, 0, height); the
-    coordinates stay as they are where nothing of this is needed. DefectkitError where there is
-    no vacuum along the third vector.
+    coordinates stay as they are where nothing of this is needed. Where it is zero, as ASE's
+    builders leave it, the height is the layer's thickness and `hosts.VACUUM`. DefectkitError
+    where there is no vacuum along the third vector.
     """
-    atoms = atoms.copy()
+    atoms = with_height(atoms)
     if np.abs(atoms.cell.array[:2, 2]).max() > 1e-6:
         atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)
     height = atoms.cell.volume / np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1]))
@@ -79,6 +100,23 @@ def as_layer(atoms: Atoms) -> Atoms:
     cell[2] = 0.0, 0.0, height
     atoms.set_cell(cell)
     atoms.pbc = True, True, False
+    return atoms
+
+
+def with_height(atoms: Atoms) -> Atoms:
+    """A copy whose third cell vector, where it is zero and the others are not, is upright.
+
+    It gets the length of the thickness and `hosts.VACUUM` (Å); the atoms stay where they are.
+    """
+    atoms = atoms.copy()
+    normal = np.cross(atoms.cell[0], atoms.cell[1])
+    area = np.linalg.norm(normal)
+    if len(atoms) and not atoms.cell[2].any() and area > 0 and np.isfinite(atoms.positions).all():
+        normal /= area
+        cell = atoms.cell.array.copy()
+        cell[2] = normal * (np.ptp(atoms.positions @ normal) + VACUUM)
+        atoms.set_cell(cell)
+        atoms.pbc = True, True, False
     return atoms
 
 
@@ -101,47 +139,26 @@ def _joining_shifts(atoms: Atoms, height: float) -> np.ndarray:
     return shifts - shifts.min() if np.ptp(shifts) else np.zeros(len(atoms))
 
 
+def is_structure(path: Path) -> bool:
+    """Whether a file's suffix is one of a structure."""
+    return Path(plain_name(path)).suffix.lower() in SUFFIXES
+
+
+def plain_name(path: Path) -> str:
+    """The file's name without .gz."""
+    return path.stem if path.suffix.lower() == ".gz" else path.name
+
+
 def _format(path: Path) -> str:
     """ASE's name of the format that a file name stands for."""
-    suffix = path.suffix.lower()
-    if suffix == ".cif":
-        return "cif"
-    if suffix in (".xyz", ".extxyz"):
-        return "extxyz"
-    if suffix in (".vasp", ".poscar") or path.name.upper().startswith(("POSCAR", "CONTCAR")):
+    name = plain_name(path)
+    if is_structure(path):
+        return SUFFIXES[Path(name).suffix.lower()]
+    if name.upper().startswith(("POSCAR", "CONTCAR")):
         return "vasp"
     raise DefectkitError(
         f"{path}: the name does not say the format; use .cif, .vasp, POSCAR, .xyz or .extxyz."
     )
-
-
-def _read_one(path: Path, kind: str) -> Atoms:
-    frames = read(path, index=":", format=kind)
-    if len(frames) != 1:
-        raise DefectkitError(f"{path} holds {len(frames)} structures; keep one in a file.")
-    return Atoms(
-        frames[0].numbers, positions=frames[0].positions, cell=frames[0].cell, pbc=frames[0].pbc
-    )
-
-
-def _read_cif(path: Path) -> Atoms:
-    from pymatgen.io.ase import AseAtomsAdaptor
-    from pymatgen.io.cif import CifParser
-
-    # Tolerance 0: coordinates stay as written instead of being rounded to nearby fractions.
-    structures = CifParser(path, frac_tolerance=0).parse_structures(
-        primitive=False, check_occu=False
-    )
-    if len(structures) != 1:
-        raise DefectkitError(f"{path} holds {len(structures)} structures; keep one in a file.")
-    for number, site in enumerate(structures[0]):
-        if not site.is_ordered or site.species.num_atoms != 1:
-            raise DefectkitError(
-                f"{path}: site {number} ({site.species_string}) is not occupied by exactly one "
-                "atom; give every site one atom."
-            )
-    atoms = AseAtomsAdaptor.get_atoms(structures[0], msonable=False)
-    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 
 def _write_cif(atoms: Atoms, path: Path) -> None:
@@ -172,10 +189,53 @@ def check_atoms(atoms: Atoms, where: str | Path) -> None:
             f"{where}: the position of {list_atoms(atoms, lost)} is not a number; "
             "mend or remove the line."
         )
-    if not np.isfinite(atoms.cell.array).all() or atoms.cell.volume < 1.0:
+    _check_cell(atoms.cell.array, where)
+
+
+def _check_cell(cell: np.ndarray, where: str | Path) -> None:
+    """DefectkitError unless the (3, 3) vectors (Å) span a volume."""
+    if not np.isfinite(cell).all():
+        raise DefectkitError(f"{where}: a number of its cell is none; mend the cell.")
+    zero = [name for name, vector in zip(("first", "second", "third"), cell) if not vector.any()]
+    if len(zero) == 3:
         raise DefectkitError(
-            f"{where} has no cell with a volume; "
-            'an xyz file needs Lattice="..." in its second line.'
+            f'{where} has no cell with a volume; an xyz file needs Lattice="..." in line 2.'
+        )
+    if zero:
+        raise DefectkitError(
+            f"{where} has no cell with a volume: its {' and '.join(zero)} vector is zero; give it "
+            "a length, the third one that of the layer and its vacuum."
+        )
+    if abs(np.linalg.det(cell)) < 1.0:
+        raise DefectkitError(
+            f"{where} has no cell with a volume: its vectors lie in a plane, or are shorter than "
+            "bonds; mend the cell."
+        )
+
+
+def check_layer(atoms: Atoms, where: str | Path) -> None:
+    """DefectkitError unless `atoms` pass `check_atoms` and are of a size that a layer can have.
+
+    These are `formats.MAX_ATOMS` atoms at most, positions within `FARTHEST`, and cell vectors not
+    longer than `LONGEST` that span an area not narrower than `NARROWEST`.
+    """
+    check_size(len(atoms), where)
+    lengths = atoms.cell.lengths()
+    if lengths.all() and np.isfinite(lengths).all():
+        widths = np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])) / lengths[:2]
+        if lengths.max() > LONGEST or widths.min() < NARROWEST:
+            sizes = " x ".join(f"{length:.3g}" for length in lengths)
+            raise DefectkitError(
+                f"{where}: its cell measures {sizes} Å, {widths.min():.3g} Å at its narrowest; "
+                f"vectors are at most {LONGEST:.0f} Å long and span at least {NARROWEST:.0f} Å: "
+                "mend the cell."
+            )
+    check_atoms(atoms, where)
+    far = np.flatnonzero(np.abs(atoms.positions).max(axis=1) > FARTHEST)
+    if len(far):
+        raise DefectkitError(
+            f"{where}: {list_atoms(atoms, far)} farther than {FARTHEST:.0f} Å from the origin; "
+            "mend the coordinates."
         )
 
 
@@ -189,7 +249,7 @@ def list_atoms(atoms: Atoms, indices) -> str:
 
 def _check(atoms: Atoms, path: Path) -> None:
     """DefectkitError where `atoms` cannot be a crystal."""
-    check_atoms(atoms, path)
+    check_layer(atoms, path)
     first, second, distance = neighbor_list("ijd", atoms, TOO_CLOSE)
     if len(first):
         k = int(distance.argmin())

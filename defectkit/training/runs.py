@@ -161,6 +161,7 @@ def train(
     }
     if split.fingerprint != dataset.fingerprint:
         raise DefectkitError("The split was made for other data; make one for these.")
+    dataset.need_labels("training")
     run = Run(folder)
     if run.finished and same(folder, config, identity):
         _tidy(folder)
