@@ -10,7 +10,7 @@ summary.yaml        seed, fingerprints, versions, sizes, seconds
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -131,9 +131,9 @@ def train(
     if run.finished:
         return run
     graphs = graphs_of(dataset, config.graph)
-    parts = {name: graphs.select(getattr(split, name)) for name in ("train", "valid", "test")}
-    if config.data.train_rows:
-        parts["train"] = _some(parts["train"], config.data.train_rows, split.seed)
+    refused = left_out(dataset, graphs, config.graph)
+    parts = {name: graphs.select(getattr(split, name)) for name in ("valid", "test")}
+    parts["train"] = graphs.select(training_rows(config, split, refused))
     if config.model.name in TABULAR:
         predicted, outcome = _train_table(config, dataset, graphs, parts, seed)
     else:
@@ -156,7 +156,8 @@ def train(
         **identity,
         "data": dataset.name,
         "label_source": dataset.label_source,
-        "rows": {name: len(numbers) for name, numbers in parts.items()},
+        "rows": {name: len(parts[name]) for name in ("train", "valid", "test")},
+        "left_out": refused,
         **outcome,
         "versions": {name: version(name) for name in ("torch", "torch-geometric", "lightning")},
         "threads": torch.get_num_threads(),
@@ -183,6 +184,54 @@ def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
     )
 
 
+def left_out(dataset: Dataset, graphs: GraphDataset, config: GraphConfig) -> dict[str, str]:
+    """Why rows of the data have no graph, a sentence by uid."""
+    found = {}
+    for uid in sorted(set(dataset.frame.index) - set(graphs.uids)):
+        record = dataset[uid]
+        try:
+            build_graph(record, config, dataset.hosts[record.host])
+        except DefectkitError as error:
+            found[uid] = str(error)
+    return found
+
+
+def training_rows(config: RunConfig, split: Split, refused: Collection[str]) -> list[str]:
+    """Uids of the rows that a run learns from.
+
+    Args:
+        config: of the run; `data.train_rows` of the training rows are drawn.
+        split: of its data.
+        refused: uids without a graph (`left_out`).
+    """
+    uids = [uid for uid in split.train if uid not in refused]
+    return _some(uids, config.data.train_rows, split.seed) if config.data.train_rows else uids
+
+
+def learned_from(run: Run) -> tuple[Dataset, list[str]]:
+    """The data of a finished run, and the uids of the rows that it was trained on.
+
+    Raises DefectkitError where the data or the split at hand are not those of the run.
+    """
+    dataset, split = load_data(run.config)
+    whole_or_blind = [split_fingerprint(one) for one in (split, replace(split, test=()))]
+    if (
+        run.summary["data_fingerprint"] != dataset.fingerprint
+        or run.summary["split_fingerprint"] not in whole_or_blind  # a study is not shown the test
+    ):
+        raise DefectkitError(
+            f"{run.folder} was trained on other rows than {dataset.name} with {len(dataset)} rows "
+            "holds now; use the data that it was trained on, or train it again."
+        )
+    uids = training_rows(run.config, split, run.summary["left_out"])
+    if len(uids) != run.summary["rows"]["train"]:
+        raise DefectkitError(
+            f"{run.folder / 'summary.yaml'} tells of {run.summary['rows']['train']} training rows, "
+            f"its configuration of {len(uids)}; fetch the folder anew or train it again."
+        )
+    return dataset, uids
+
+
 def split_fingerprint(split: Split) -> str:
     """SHA-256 over the ids of every part."""
     parts = [split.train, split.valid, split.test, split.calibration]
@@ -204,12 +253,12 @@ def _claim(folder: Path, config: RunConfig, identity: dict) -> None:
     mark.write_text(json.dumps(identity, indent=1))
 
 
-def _some(numbers: list[int], n: int, seed: int) -> list[int]:
+def _some(uids: list[str], n: int, seed: int) -> list[str]:
     """`n` of them at random; a larger n contains the rows of a smaller one."""
-    if n > len(numbers):
-        raise DefectkitError(f"train_rows is {n}; there are {len(numbers)} training rows.")
-    order = np.random.default_rng(seed).permutation(len(numbers))[:n]
-    return [numbers[k] for k in order]
+    if n > len(uids):
+        raise DefectkitError(f"train_rows is {n}; there are {len(uids)} training rows.")
+    order = np.random.default_rng(seed).permutation(len(uids))[:n]
+    return [uids[k] for k in order]
 
 
 def _train_network(
@@ -217,7 +266,7 @@ def _train_network(
 ):
     engine.pl.seed_everything(seed, verbose=False)
     training = _training_graphs(config, dataset, graphs, parts["train"])
-    eform, spin = (_range(training.tensors[key]) for key in ("y_eform", "y_spin"))
+    eform, spin = _range(training.tensors["y_eform"]), _range(training.tensors["y_spin"].abs())
     model = new_model(config, training, dataset.label_source, other_labels)
     collate = _Augmented(config, dataset, training) if config.augment else training.batch
     valid = parts["valid"]
