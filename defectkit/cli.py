@@ -230,18 +230,16 @@ def evaluate(
 
     In a report, the first run is the one that others are compared with.
     """
-    from defectkit.evaluate import scores
+    from defectkit.report import judge, left_out_note, metrics, write
     from defectkit.training.runs import Run
 
     runs = [Run(folder) for folder in folders]
-    found = [{"run": run.folder.name, **scores(run.part(part))} for run in runs]
-    _print_table(
-        list(found[0]),
-        [tuple(v if isinstance(v, str) else f"{v:.3f}" for v in row.values()) for row in found],
-    )
+    judged = judge(runs, part)
+    shown = metrics(judged).drop(columns=["model", "seed"]).dropna(axis=1, how="all")
+    _print_table(list(shown), [tuple(map(_cell, row)) for row in shown.itertuples(index=False)])
+    if note := left_out_note(judged):
+        print(note)
     if report:
-        from defectkit.report import write
-
         print(f"Report: {write(runs, report, part)}")
 
 
@@ -444,6 +442,10 @@ def _print_table(head: list[str], rows: list[tuple[str, ...]]) -> None:
         cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths)]
         print("  ".join(cells).rstrip())
     print()
+
+
+def _cell(value) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

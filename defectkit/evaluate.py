@@ -51,7 +51,7 @@ def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -
         "eform_mae_lo": low,
         "eform_mae_hi": high,
         "eform_rmse": _score(root_mean_squared_error, energy.eform, energy.eform_pred),
-        "eform_r2": _score(r2_score, energy.eform, energy.eform_pred),
+        "eform_r2": _score(r2_score, energy.eform, energy.eform_pred, least=2),
         "spin_mae": _score(mean_absolute_error, moment.spin.abs(), moment.spin_pred),
         "mag_accuracy": _score(accuracy_score, magnetic, called),
         "mag_f1": _score(f1_score, magnetic, called, zero_division=0.0),
@@ -214,5 +214,8 @@ def _magnetic(moment: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return moment.spin.abs() > MAGNETIC, moment.spin_pred.abs() > MAGNETIC
 
 
-def _score(metric: Callable, label: pd.Series, predicted: pd.Series, **options) -> float:
-    return float(metric(label, predicted, **options)) if len(label) else float("nan")
+def _score(
+    metric: Callable, label: pd.Series, predicted: pd.Series, least: int = 1, **options
+) -> float:
+    """NaN for fewer than `least` rows."""
+    return float(metric(label, predicted, **options)) if len(label) >= least else float("nan")
