@@ -419,7 +419,8 @@ def _decisions(models: Sequence[Sequence[Judged]]) -> list[str]:
     ):
         try:
             chosen = {n: decisions.choices(rows, unit, option) for n, rows in tables.items()}
-        except DefectkitError:  # nothing to choose among these rows
+        except DefectkitError as error:  # nothing to choose among these rows
+            html.append(f"<p>Left out: choice of a {escape(what)}. {escape(str(error))}</p>")
             continue
         groups = first.unit_groups(next(iter(chosen.values())))
         recalls = {name: decisions.top_k(table, groups=groups) for name, table in chosen.items()}
@@ -427,13 +428,11 @@ def _decisions(models: Sequence[Sequence[Judged]]) -> list[str]:
             _drawn(f"regret, {what}", evaluation_plots.regret, chosen, what, None, groups),
             _drawn(f"recall, {what}", evaluation_plots.recall, recalls, what),
         ]
-    if html:
-        words = (
-            "<h2>Decisions</h2><p>Regret: the true energy of what a model would choose, minus "
-            "that of the best choice among these rows. Seeds decide by their mean.</p>"
-        )
-        html.insert(0, words)
-    return html
+    words = (
+        "<h2>Decisions</h2><p>Regret: the true energy of what a model would choose, minus "
+        "that of the best choice among these rows. Seeds decide by their mean.</p>"
+    )
+    return [words, *html]
 
 
 def _details(one: Judged) -> list[str]:
