@@ -244,7 +244,12 @@ def evaluate(
 
 
 @app.command()
-def join(folders: Annotated[list[Path], typer.Argument(help="Run folders.")]) -> None:
+def join(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite a predictor of other runs.")
+    ] = False,
+) -> None:
     """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
     from defectkit.predictor import Predictor
     from defectkit.training.runs import Run
@@ -252,7 +257,7 @@ def join(folders: Annotated[list[Path], typer.Argument(help="Run folders.")]) ->
     first = Run(folders[0])
     name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
     path = first.folder.parent / f"{name}.safetensors"
-    Predictor.fit([Run(folder) for folder in folders]).save(path)
+    Predictor.fit([Run(folder) for folder in folders]).save(path, replace)
     print(f"Predictor written to {path}")
 
 
