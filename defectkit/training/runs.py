@@ -38,8 +38,7 @@ from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
 from defectkit.predict import check_labels, predict
 from defectkit.structures import augment
-from defectkit.tabular.features import tabulate
-from defectkit.tabular.models import TABULAR, TabularModel
+from defectkit.tabular.models import TABULAR, TabularModel, table_for
 from defectkit.training import engine
 
 
@@ -379,23 +378,23 @@ def fit_table(
     rows = [graphs.uids[k] for k in graphs.select(uids)]
     labels = dataset.frame.loc[rows]
     model = TabularModel(config.model.name, seed=seed, **config.model.settings)
-    return model.fit(_table(graphs).loc[rows], labels.eform, labels.spin.abs())
+    table = _table(config.model.name, dataset, graphs).loc[rows]
+    return model.fit(table, labels.eform, labels.spin.abs())
 
 
 def _train_table(config, dataset, graphs, parts, seed):
-    _table(graphs)
+    table = _table(config.model.name, dataset, graphs)
     begin = time.perf_counter()
     model = fit_table(config, dataset, graphs, [graphs.uids[k] for k in parts["train"]], seed)
     seconds = time.perf_counter() - begin
     rest = [graphs.uids[k] for k in parts["valid"] + parts["test"]]
-    predicted = model.predict(_table(graphs).loc[rest])
-    return predicted, {"train_s_per_epoch": seconds, "parameters": 0}
+    return model.predict(table.loc[rest]), {"train_s_per_epoch": seconds, "parameters": 0}
 
 
 @lru_cache(maxsize=2)
-def _table(graphs: GraphDataset) -> pd.DataFrame:
+def _table(name: str, dataset: Dataset, graphs: GraphDataset) -> pd.DataFrame:
     """The table of all graphs, for the next run as well."""
-    return tabulate(graphs)
+    return table_for(name, graphs, dataset.frame)
 
 
 def _predictions(dataset, graphs, parts, predicted: pd.DataFrame) -> pd.DataFrame:
