@@ -151,7 +151,7 @@ def solutions(
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists all.")],
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
-    data: Annotated[str, typer.Option(help="Data set, for models.")] = "demo",
+    data: Annotated[str | None, typer.Option(help="Data set, for models.")] = None,
     path: DataPath = None,
     output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("data/benchmarks"),
 ) -> None:
