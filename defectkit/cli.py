@@ -450,7 +450,9 @@ def _print_table(head: list[str], rows: list[tuple[str, ...]]) -> None:
 
 
 def _cell(value) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).replace("<NA>", "")
 
 
 def main() -> None:

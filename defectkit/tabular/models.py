@@ -30,7 +30,7 @@ def ridge(seed: int, threads: int, alpha: float = 0.01) -> RegressorMixin:
     return make_pipeline(StandardScaler(), Ridge(alpha=alpha))
 
 
-def names(seed: int, threads: int, alpha: float = 0.1) -> RegressorMixin:
+def names(seed: int, threads: int, alpha: float = 1.0) -> RegressorMixin:
     """Linear in what a defect is called: a value for each host's site, each dopant and so on."""
     return Ridge(alpha=alpha)
 
