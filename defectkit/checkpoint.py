@@ -35,7 +35,7 @@ class ModelCard:
         label_source: what computed the labels that it predicts.
         data_fingerprint, split_fingerprint: of the cleaned data, and of the rows trained on.
         eform_range: lowest and highest training label, eV.
-        spin_range: likewise, μB.
+        spin_range: likewise of its size, μB.
     """
 
     model: ModelConfig

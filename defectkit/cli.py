@@ -151,7 +151,7 @@ def solutions(
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists all.")],
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
-    data: Annotated[str, typer.Option(help="Data set, for models.")] = "demo",
+    data: Annotated[str | None, typer.Option(help="Data set, for models.")] = None,
     path: DataPath = None,
     output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("data/benchmarks"),
 ) -> None:
@@ -230,23 +230,26 @@ def evaluate(
 
     In a report, the first run is the one that others are compared with.
     """
-    from defectkit.evaluate import scores
+    from defectkit.report import judge, left_out_note, metrics, write
     from defectkit.training.runs import Run
 
     runs = [Run(folder) for folder in folders]
-    found = [{"run": run.folder.name, **scores(run.part(part))} for run in runs]
-    _print_table(
-        list(found[0]),
-        [tuple(v if isinstance(v, str) else f"{v:.3f}" for v in row.values()) for row in found],
-    )
+    judged = judge(runs, part)
+    shown = metrics(judged).drop(columns=["model", "seed"]).dropna(axis=1, how="all")
+    _print_table(list(shown), [tuple(map(_cell, row)) for row in shown.itertuples(index=False)])
+    if note := left_out_note(judged):
+        print(note)
     if report:
-        from defectkit.report import write
-
         print(f"Report: {write(runs, report, part)}")
 
 
 @app.command()
-def join(folders: Annotated[list[Path], typer.Argument(help="Run folders.")]) -> None:
+def join(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite a predictor of other runs.")
+    ] = False,
+) -> None:
     """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
     from defectkit.predictor import Predictor
     from defectkit.training.runs import Run
@@ -254,7 +257,7 @@ def join(folders: Annotated[list[Path], typer.Argument(help="Run folders.")]) ->
     first = Run(folders[0])
     name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
     path = first.folder.parent / f"{name}.safetensors"
-    Predictor.fit([Run(folder) for folder in folders]).save(path)
+    Predictor.fit([Run(folder) for folder in folders]).save(path, replace)
     print(f"Predictor written to {path}")
 
 
@@ -448,6 +451,12 @@ def _print_table(head: list[str], rows: list[tuple[str, ...]]) -> None:
         cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths)]
         print("  ".join(cells).rstrip())
     print()
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).replace("<NA>", "")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from defectkit import DefectkitError
-from defectkit.evaluate import interval
+from defectkit.evaluate import mean_interval
 from defectkit.graphs.dataset import GraphDataset
 from defectkit.graphs.elements import feature_table
 from defectkit.predict import predict
@@ -208,12 +208,15 @@ class Guard:
         return f"{text[0].upper()}{text[1:]}: do not rely on this value."
 
 
-def guard_table(verdicts: pd.Series, errors: pd.Series, seed: int = 0) -> pd.DataFrame:
+def guard_table(
+    verdicts: pd.Series, errors: pd.Series, groups: pd.Series | None = None, seed: int = 0
+) -> pd.DataFrame:
     """Errors by verdict, in the order of `VERDICTS`.
 
     Args:
         verdicts: by uid.
         errors: eV, with or without sign, by uid.
+        groups: what was held out together, by uid; every row for itself where it is not given.
         seed: of the bootstrap.
 
     Returns:
@@ -225,12 +228,12 @@ def guard_table(verdicts: pd.Series, errors: pd.Series, seed: int = 0) -> pd.Dat
     rows = {}
     for verdict in VERDICTS:
         chosen = verdicts.loc[sizes.index] == verdict
-        low, high = interval(sizes[chosen].to_numpy(), seed=seed)
+        low, high = mean_interval(sizes[chosen], groups, seed)
         rows[verdict] = {
             "n": int(chosen.sum()),
             "mae": sizes[chosen].mean(),
             "mae_lo": low,
             "mae_hi": high,
-            "caught": (chosen & large).sum() / large.sum(),
+            "caught": (chosen & large).sum() / max(large.sum(), 1),
         }
     return pd.DataFrame(rows).T.astype({"n": int}).rename_axis("verdict")

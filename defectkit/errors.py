@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress
 
-from defectkit.evaluate import interval, resampled
+from defectkit.evaluate import mean_interval, resampled
 
 DESCRIPTIONS = ["name", "host", "dopant", "removed", "defecttype", "site", "strain", "natoms"]
 RANGES = 5
@@ -48,12 +48,15 @@ def ranges(values: pd.Series, unit: str, n: int = RANGES) -> pd.Series:
     return pd.Series(named, values.index, name=values.name)
 
 
-def errors_by(errors: pd.Series, label: pd.Series, seed: int = 0) -> pd.DataFrame:
+def errors_by(
+    errors: pd.Series, label: pd.Series, groups: pd.Series | None = None, seed: int = 0
+) -> pd.DataFrame:
     """Errors by a label, the largest first, or in the order of an ordered label.
 
     Args:
         errors: signed, eV, a row a structure.
         label: of each row.
+        groups: what was held out together, by uid; every row for itself where it is not given.
         seed: of the bootstrap.
 
     Returns:
@@ -61,16 +64,19 @@ def errors_by(errors: pd.Series, label: pd.Series, seed: int = 0) -> pd.DataFram
         of the signed error), `worst` (the largest absolute error), all in eV.
     """
     table = pd.DataFrame(
-        {name: _summary(group, seed) for name, group in errors.groupby(label, observed=True)}
+        {
+            name: _summary(group, groups, seed)
+            for name, group in errors.groupby(label, observed=True)
+        }
     ).T.astype({"n": int})
     table.index.name = label.name
     ordered = isinstance(label.dtype, pd.CategoricalDtype) and label.dtype.ordered
     return table if ordered else table.sort_values("mae", ascending=False)
 
 
-def _summary(errors: pd.Series, seed: int) -> dict[str, float]:
-    sizes = errors.abs().to_numpy()
-    low, high = interval(sizes, seed=seed)
+def _summary(errors: pd.Series, groups: pd.Series | None, seed: int) -> dict[str, float]:
+    sizes = errors.abs()
+    low, high = mean_interval(sizes, groups, seed)
     return {
         "n": len(sizes),
         "mae": sizes.mean(),

@@ -5,7 +5,7 @@ host, err together: given as `groups`, they are drawn together. Few groups make 
 narrow; below ten, take it for a lower bound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,8 @@ def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -
 
     Args:
         rows: columns eform, spin, eform_pred, spin_pred (eV, μB), a row a structure; rows with
-            an unknown label do not count for it.
+            an unknown label do not count for it. Models predict the size of a moment, so that of
+            the label counts.
         seed: of the bootstrap.
         groups: what was held out together, by uid; every row for itself where it is not given.
 
@@ -50,8 +51,8 @@ def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -
         "eform_mae_lo": low,
         "eform_mae_hi": high,
         "eform_rmse": _score(root_mean_squared_error, energy.eform, energy.eform_pred),
-        "eform_r2": _score(r2_score, energy.eform, energy.eform_pred),
-        "spin_mae": _score(mean_absolute_error, moment.spin, moment.spin_pred),
+        "eform_r2": _score(r2_score, energy.eform, energy.eform_pred, least=2),
+        "spin_mae": _score(mean_absolute_error, moment.spin.abs(), moment.spin_pred),
         "mag_accuracy": _score(accuracy_score, magnetic, called),
         "mag_f1": _score(f1_score, magnetic, called, zero_division=0.0),
     }
@@ -166,6 +167,27 @@ def compare(
     }
 
 
+def common_rows(tables: Mapping[Hashable, pd.DataFrame]) -> dict[Hashable, pd.DataFrame]:
+    """The rows that all tables of predictions hold: models are compared on the same rows only.
+
+    Args:
+        tables: of `compare`, by name. Not every model can read every structure.
+
+    Raises DefectkitError where no row is in all of them, or their labels differ.
+    """
+    shared = set.intersection(*(set(table.index) for table in tables.values()))
+    if not shared:
+        raise DefectkitError(
+            f"No row is predicted by all of {', '.join(map(str, tables))}; compare runs of one "
+            "split."
+        )
+    found = {name: table[table.index.isin(shared)] for name, table in tables.items()}
+    first = next(iter(found.values()))
+    for table in found.values():
+        check_same_rows(first, table)
+    return found
+
+
 def check_same_rows(rows: pd.DataFrame, other: pd.DataFrame) -> None:
     """DefectkitError where two tables of predictions are not of the same rows and labels."""
     ours, theirs = (table.eform[~table.index.duplicated()] for table in (rows, other))
@@ -192,5 +214,8 @@ def _magnetic(moment: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return moment.spin.abs() > MAGNETIC, moment.spin_pred.abs() > MAGNETIC
 
 
-def _score(metric: Callable, label: pd.Series, predicted: pd.Series, **options) -> float:
-    return float(metric(label, predicted, **options)) if len(label) else float("nan")
+def _score(
+    metric: Callable, label: pd.Series, predicted: pd.Series, least: int = 1, **options
+) -> float:
+    """NaN for fewer than `least` rows."""
+    return float(metric(label, predicted, **options)) if len(label) >= least else float("nan")

@@ -2,7 +2,7 @@
 
 Each takes a table of `evaluate`, `errors`, `decisions`, `uncertainty`, `domain`, `sanity` or
 `traps` and returns matplotlib axes. Units stand in every axis label, and beside energies what
-computed them.
+computed them. Tables of too few rows for a figure raise a DefectkitError that says so.
 """
 
 import math
@@ -12,11 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
-from defectkit import decisions
+from defectkit import DefectkitError, decisions
 from defectkit.domain import VERDICTS, Guard
 from defectkit.errors import size_slope
 from defectkit.evaluate import interval
@@ -70,10 +70,12 @@ def error_map(errors: pd.Series, dopants: pd.Series, source: str, ax: Axes | Non
         source: what computed the labels.
         ax: where to draw; a new figure where it is not given.
     """
-    ax = ax or plt.subplots(figsize=(12, 5), layout="constrained")[1]
     means = errors.abs().groupby(dopants).mean()
-    label = f"mean absolute error, labels {source} (eV)"
-    return periodic_table(means.drop("", errors="ignore"), label, ax, ".2f")
+    means = means[means.index.isin(chemical_symbols[1:])]
+    if means.empty:
+        raise DefectkitError("No row has a single dopant to stand for on a periodic table.")
+    ax = ax or plt.subplots(figsize=(12, 5), layout="constrained")[1]
+    return periodic_table(means, f"mean absolute error, labels {source} (eV)", ax, ".2f")
 
 
 def confusion_matrix(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -186,8 +188,10 @@ def sigma_errors(rows: pd.DataFrame, bins: int = 8, ax: Axes | None = None) -> A
         bins: how many, with equally many rows each.
         ax: where to draw; a new figure where it is not given.
     """
-    ax = ax or plt.subplots(figsize=(8.5, 4.2), layout="constrained")[1]
     known = rows.dropna(subset=["eform"])
+    if known.eform_sigma.nunique() < 2:
+        raise DefectkitError(f"The spread of {len(known)} rows does not vary.")
+    ax = ax or plt.subplots(figsize=(8.5, 4.2), layout="constrained")[1]
     sigma, error = known.eform_sigma, (known.eform_pred - known.eform).abs()
     ax.scatter(sigma, error, s=10, alpha=0.35, color=GREY, linewidths=0, label="a row")
     cut = pd.qcut(sigma, bins, duplicates="drop")
@@ -245,16 +249,28 @@ def guard(signs: pd.DataFrame, limits: Guard, errors: pd.Series) -> np.ndarray:
     return axes[0]
 
 
-def regret(tables: dict[str, pd.DataFrame], what: str, ax: Axes | None = None) -> Axes:
+def regret(
+    tables: dict[str, pd.DataFrame],
+    what: str,
+    ax: Axes | None = None,
+    groups: pd.Series | None = None,
+) -> Axes:
     """Energy lost by choosing with each model, beside a choice at random, the best on top.
 
     Args:
         tables: of `decisions.choices`, by the name of the model, all over the same units.
         what: is chosen, such as "site of a dopant in a host".
         ax: where to draw; a new figure where it is not given.
+        groups: as in `decisions.regret`.
     """
-    found = pd.DataFrame({name: decisions.regret(table) for name, table in tables.items()}).T
-    found = found.sort_values("regret", ascending=False)
+    found = pd.DataFrame(
+        {name: decisions.regret(table, groups) for name, table in tables.items()}
+    ).T.sort_values("regret", ascending=False)
+    if not np.isfinite(found[["lo", "hi"]].to_numpy()).all():
+        raise DefectkitError(
+            f"{int(found.units.iloc[0])} choices, or those of one group alone, are too few for an "
+            "interval."
+        )
     ax = ax or plt.subplots(figsize=(8, 0.45 * len(found) + 1.4), layout="constrained")[1]
     places = np.arange(len(found))
     reach = np.abs(found[["lo", "hi"]].T.to_numpy() - found.regret.to_numpy())
@@ -279,9 +295,11 @@ def recall(tables: dict[str, pd.DataFrame], what: str, ax: Axes | None = None) -
         what: is chosen, such as "dopant of a host".
         ax: where to draw; a new figure where it is not given.
     """
+    tables = {name: table[table.units > 0] for name, table in tables.items()}
+    if all(table.empty for table in tables.values()):
+        raise DefectkitError("No choice has two options to put in order.")
     ax = ax or plt.subplots(figsize=(7.5, 4), layout="constrained")[1]
     for (name, table), colour in zip(tables.items(), COLOURS):
-        table = table[table.units > 0]
         ax.plot(table.index, table.recall, "o-", color=colour, label=name)
         ax.fill_between(table.index, table.lo, table.hi, color=colour, alpha=0.1, lw=0)
     ax.plot(table.index, table.chance, "--", color=GREY, label="order at random")

@@ -4,21 +4,25 @@ A predictor joins runs that differ by their seed alone. What it must know of the
 from is stored in one file beside their folders, so that a prediction needs no data set.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
 from tqdm import tqdm
 
 from defectkit import DefectkitError
-from defectkit.checkpoint import ModelCard, load_model
+from defectkit.checkpoint import CARD, WEIGHTS, ModelCard, load_model
 from defectkit.data.cleaning import loose_atoms
 from defectkit.domain import Guard, Nearness, composition_vectors, predict_with_vectors
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
@@ -29,10 +33,10 @@ from defectkit.sanity import flags
 from defectkit.structures.files import list_atoms
 from defectkit.structures.recognise import Recognition
 from defectkit.tabular.models import TABULAR
-from defectkit.training.runs import Run, graphs_of, load_data
+from defectkit.training.runs import Run, graphs_of, learned_from
 from defectkit.uncertainty import Conformal, ensemble, mean_and_sigma
 
-MEMBERS = "members"  # names of the run folders, in the file's own header
+MEMBERS = "members"  # in the file's own header: SHA-256 of the weights by name of the run folder
 CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`
 CHUNK_PAIRS = 4 * MAX_PAIRS  # of atoms in these, at most
 UNREAD = "unread"  # the verdict of a structure that has no prediction
@@ -41,6 +45,7 @@ NUMBERS = (
     "fit",
 )  # fmt: skip
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
+EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
 VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
 
 
@@ -68,24 +73,16 @@ class Predictor:
         Args:
             runs: of one configuration and several seeds, with their data set at hand.
 
-        Raises DefectkitError for fewer than two runs, tables' models, or runs that differ by more
-        than their seed.
+        Raises DefectkitError for fewer than two runs, tables' models, runs that differ by more
+        than their seed or do not differ at all.
         """
+        _check_runs(runs)
         first = runs[0]
-        if any(run.config != first.config for run in runs):
-            raise DefectkitError(
-                "The runs differ by more than their seed; give runs of one configuration."
-            )
-        if first.config.model.name in TABULAR:
-            raise DefectkitError(
-                f"{first.config.model.name} keeps no weights and has no latent vectors; give runs "
-                "of a network."
-            )
         valid = ensemble([run.part("valid") for run in runs]).dropna(subset=["eform"])
-        dataset, split = load_data(first.config)
+        dataset, training = learned_from(first)
         graphs = graphs_of(dataset, first.config.graph)
         model, _ = load_model(first.folder)
-        _, latent = predict_with_vectors(model, graphs, graphs.select(split.train))
+        _, latent = predict_with_vectors(model, graphs, graphs.select(training))
         composition = composition_vectors(dataset.frame.loc[latent.index])
         nearness = _nearness(latent.to_numpy(np.float16), composition.to_numpy(np.float16))
         _, vectors = predict_with_vectors(model, graphs, graphs.select(valid.index))
@@ -97,11 +94,25 @@ class Predictor:
             valid[VALID].astype(np.float32),
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write one file; it must lie beside the folders of the members."""
+    def save(self, path: str | Path, replace: bool = False) -> None:
+        """Write one file, whole or not at all; it must lie beside the folders of the members.
+
+        Args:
+            path: of the file.
+            replace: whether a predictor of other members that is there may be overwritten.
+
+        Raises DefectkitError where the file would lie elsewhere, or may not be overwritten.
+        """
         path = Path(path)
         if any(folder.resolve().parent != path.resolve().parent for folder in self.members):
             raise DefectkitError(f"{path} must lie in the folder that holds its members.")
+        if path.exists() and not replace:
+            there = _read(path)[0]
+            if sorted(there) != sorted(folder.name for folder in self.members):
+                raise DefectkitError(
+                    f"{path} holds a predictor of {', '.join(there)}; say --replace to overwrite "
+                    "it, or move it away."
+                )
         arrays = {
             "latent": self.latent,
             "composition": self.composition,
@@ -109,22 +120,38 @@ class Predictor:
         }
         # The format knows rows that follow each other only, and tables keep columns.
         arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
-        save_file(arrays, path, {MEMBERS: "\n".join(folder.name for folder in self.members)})
+        hashes = {folder.name: _weights_hash(folder) for folder in self.members}
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            save_file(arrays, part, {MEMBERS: json.dumps(hashes)})
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise DefectkitError(f"{path} cannot be written: {error}.") from error
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictor":
-        """Read a file of `save`; DefectkitError where it is missing or damaged."""
+        """Read a file of `save`.
+
+        Raises DefectkitError where it is missing or damaged, or its members do not lie beside it
+        with the weights that it was made of.
+        """
         path = Path(path)
-        try:
-            with safe_open(path, "numpy") as file:
-                names = file.metadata()[MEMBERS].splitlines()
-                arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise DefectkitError(
-                f"{path} is missing or holds no predictor ({error}); make it with `defectkit join`."
-            ) from error
+        hashes, arrays = _read(path)
+        members = tuple(path.parent / name for name in hashes)
+        for folder in members:
+            if folder.resolve().parent != path.resolve().parent:
+                raise DefectkitError(
+                    f"{path} names the member {folder.name}, which does not lie beside it; make "
+                    "the predictor again with `defectkit join`."
+                )
+            if _weights_hash(folder) != hashes[folder.name]:
+                raise DefectkitError(
+                    f"{path} was made of other weights than {folder / WEIGHTS} holds now; make it "
+                    "again with `defectkit join`."
+                )
         valid = pd.DataFrame(arrays["valid"], columns=VALID)
-        members = tuple(path.parent / name for name in names)
         return cls(members, arrays["latent"], arrays["composition"], valid)
 
     def __call__(
@@ -221,7 +248,15 @@ class Predictor:
 
     @cached_property
     def _models(self) -> list[tuple[nn.Module, ModelCard]]:
-        return [load_model(folder) for folder in self.members]
+        models = [load_model(folder) for folder in self.members]
+        cards = [replace(c, eform_range=EQUAL, spin_range=EQUAL) for _, c in models]
+        for folder, card in zip(self.members, cards):
+            if card != cards[0]:
+                raise DefectkitError(
+                    f"{folder / CARD} tells of another model, other data or other labels than that "
+                    f"of {self.members[0].name}; join runs that differ by their seed alone."
+                )
+        return models
 
     @cached_property
     def _conformal(self) -> Conformal:
@@ -240,8 +275,8 @@ class _Structure:
         found: its defect.
         graph: with that defect.
         contents: `formula`, `dopant` and `removed` for `domain.composition_vectors`: what the
-            record says, and where it says nothing of its defect, what was found. An element that is not
-            the host's is a dopant in any case.
+            record says, and where it says nothing of its defect, what was found. An element that
+            is not the host's is a dopant in any case.
     """
 
     found: Recognition
@@ -280,6 +315,81 @@ class _Structure:
         loose = np.union1d(loose_atoms(atoms), alone)
         detached = f"{list_atoms(atoms, loose)} without a bond to the rest" if len(loose) else ""
         return "; ".join(filter(None, [self.found.doubt, detached]))
+
+
+def _check_runs(runs: Sequence[Run]) -> None:
+    """DefectkitError where runs are not the seeds of one network."""
+    first = runs[0]
+    for run in runs:
+        if not run.finished:
+            raise DefectkitError(f"{run.folder} is no finished run; train it to its end.")
+    if any(run.config != first.config for run in runs):
+        raise DefectkitError(
+            "The runs differ by more than their seed; give runs of one configuration."
+        )
+    if first.config.model.name in TABULAR:
+        raise DefectkitError(
+            f"{first.config.model.name} keeps no weights and has no latent vectors; give runs "
+            "of a network."
+        )
+    for run in runs:
+        for claim in ("data_fingerprint", "split_fingerprint", "label_source"):
+            if run.summary[claim] != first.summary[claim]:
+                raise DefectkitError(
+                    f"{run.folder} and {first.folder} differ in their {claim.replace('_', ' ')}; "
+                    "join runs on the same rows of the same data."
+                )
+    by_seed: dict[int, Path] = {}
+    by_weights: dict[str, Path] = {}
+    for run in runs:
+        for known, key in ((by_seed, run.summary["seed"]), (by_weights, _weights_hash(run.folder))):
+            if key in known:
+                raise DefectkitError(
+                    f"{known[key]} and {run.folder} are the same run (seed {run.summary['seed']}): "
+                    "their spread would say nothing. Give runs of different seeds."
+                )
+            known[key] = run.folder
+
+
+def _weights_hash(folder: Path) -> str:
+    """SHA-256 of the weights of a run."""
+    try:
+        with open(folder / WEIGHTS, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DefectkitError(
+            f"{folder / WEIGHTS} is missing or cannot be read ({error}); train the model again or "
+            "fetch the folder anew."
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """What a file of `Predictor.save` holds: hashes of the weights by member, and its arrays."""
+    try:
+        with safe_open(path, "numpy") as file:
+            hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
+            arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
+        _check_arrays(hashes, **arrays)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DefectkitError(
+            f"{path} is missing or holds no predictor ({reason}); make it with `defectkit join`."
+        ) from error
+    return hashes, arrays
+
+
+def _check_arrays(hashes, latent: np.ndarray, composition: np.ndarray, valid: np.ndarray) -> None:
+    """ValueError where the parts of a file do not fit each other."""
+    if len(set(hashes.values())) < 2 or len(set(hashes.values())) < len(hashes):
+        raise ValueError("its members are not two different runs at least")
+    if any(Path(name).name != name or name in ("", "..") or "\\" in name for name in hashes):
+        raise ValueError("its members are no plain names of folders")
+    if latent.ndim != 2 or composition.ndim != 2 or len(latent) != len(composition):
+        raise ValueError("its tables of training rows do not fit each other")
+    if valid.ndim != 2 or valid.shape[1] != len(VALID) or not len(valid):
+        raise ValueError("its table of validation rows has other columns")
+    if not all(np.isfinite(array).all() for array in (latent, composition, valid)):
+        raise ValueError("it holds values that are no numbers")
 
 
 def _nearness(latent: np.ndarray, composition: np.ndarray) -> dict[str, Nearness]:

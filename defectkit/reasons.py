@@ -12,7 +12,7 @@ import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
-from defectkit.evaluate import MAGNETIC, interval
+from defectkit.evaluate import MAGNETIC, mean_interval
 from defectkit.records import DefectRecord
 from defectkit.structures.recognise import recognise
 
@@ -155,12 +155,15 @@ def reasons(uids: Iterable[str], training: Training) -> pd.DataFrame:
     ).T.reindex(columns=list(RULES))  # fmt: skip
 
 
-def rule_errors(errors: pd.Series, sentences: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def rule_errors(
+    errors: pd.Series, sentences: pd.DataFrame, groups: pd.Series | None = None, seed: int = 0
+) -> pd.DataFrame:
     """How large the errors are where a rule applies and where it does not, the best rule first.
 
     Args:
         errors: eV, with or without sign, indexed by uid.
         sentences: of `reasons`, for these rows at least.
+        groups: what was held out together, by uid; every row for itself where it is not given.
         seed: of the bootstrap.
 
     Returns:
@@ -172,7 +175,7 @@ def rule_errors(errors: pd.Series, sentences: pd.DataFrame, seed: int = 0) -> pd
     for rule in sentences:
         applies = sentences.loc[sizes.index, rule] != ""
         inside, outside = sizes[applies], sizes[~applies]
-        low, high = interval(inside.to_numpy(), seed=seed)
+        low, high = mean_interval(inside, groups, seed)
         table[rule] = {
             "n": len(inside),
             "mae": inside.mean(),

@@ -8,7 +8,7 @@ for the first seed of each; two seeds or more of one model are also judged as an
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -26,17 +26,25 @@ from defectkit.config import to_dict
 from defectkit.data.dataset import Dataset
 from defectkit.domain import NEIGHBOURS, Guard, Nearness, composition_vectors, guard_table
 from defectkit.errors import described, errors_by, ranges
-from defectkit.evaluate import compare, confusion, mean_interval, scores
+from defectkit.evaluate import common_rows, compare, confusion, mean_interval, scores
 from defectkit.reasons import Training, reasons, rule_errors, worst
 from defectkit.records import DefectRecord
 from defectkit.shipped import benchmark
 from defectkit.structures.recognise import recognise
-from defectkit.training.runs import Run, load_data
+from defectkit.training.runs import Run, learned_from
 from defectkit.uncertainty import coverage, ensemble, reliability
 
 PAGE, TABLE = "report.html", "report.csv"
-# What the test rows of a split have in common: intervals draw it as one.
-UNITS = {"host": "host", "dopant": "dopant", "pair": "pair"}
+# What the test rows of a split have in common: intervals draw it as one. A block is made of the
+# pairs of its hosts and dopants; a split that holds out one host has one unit and no interval.
+UNITS = {
+    "host": "host",
+    "dopant": "dopant",
+    "pair": "pair",
+    "leave-one-host-out": "host",
+    "leave-one-dopant-out": "dopant",
+    "block": "pair",
+}
 WORST_COLUMNS = ["host", "dopant", "defecttype", "site", "eform", "eform_pred", "error", "reason"]
 
 
@@ -47,10 +55,12 @@ class Judged:
     Attributes:
         run: finished.
         part: "test" or "valid".
+        shared: uids that are judged; all rows of the part where it is not given.
     """
 
     run: Run
     part: str
+    shared: frozenset[str] | None = None
 
     @property
     def name(self) -> str:
@@ -65,12 +75,23 @@ class Judged:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Predictions."""
-        return self.run.part(self.part)
+        rows = self.run.part(self.part)
+        return rows if self.shared is None else rows[rows.index.isin(self.shared)]
+
+    @property
+    def left_out(self) -> int:
+        """How many rows of the part are not judged."""
+        return len(self.run.part(self.part)) - len(self.rows)
+
+    @cached_property
+    def data(self) -> tuple[Dataset, list[str]]:
+        """The cleaned data, and the uids that were learned from."""
+        return learned_from(self.run)
 
     @property
     def dataset(self) -> Dataset:
         """The cleaned data."""
-        return load_data(self.run.config)[0]
+        return self.data[0]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -90,6 +111,47 @@ class Judged:
         unit = UNITS.get(self.run.config.data.split.kind)
         return self.table[unit] if unit else None
 
+    def unit_groups(self, table: pd.DataFrame) -> pd.Series | None:
+        """The same for the units of `decisions.choices`; None where each stands for itself."""
+        unit = UNITS.get(self.run.config.data.split.kind)
+        if unit not in table.index.names:
+            return None
+        return pd.Series(table.index.get_level_values(unit), table.index)
+
+
+def judge(runs: Sequence[Run], part: str = "test") -> list[Judged]:
+    """Finished runs side by side: those of one split on the rows that all of them predict.
+
+    Not every model can read every structure, and an error without the hardest rows is no rival
+    of one with them.
+
+    Args:
+        runs: finished ones.
+        part: "test" or "valid".
+
+    Raises DefectkitError where a run is not finished or labels are of different sources.
+    """
+    _check(runs)
+    alike: dict[tuple, dict[str, pd.DataFrame]] = {}
+    for run in runs:
+        split = run.summary["data_fingerprint"], run.summary["split_fingerprint"]
+        alike.setdefault(split, {})[str(run.folder)] = run.part(part)
+    shared = {
+        folder: frozenset(rows.index)
+        for tables in alike.values()
+        for folder, rows in common_rows(tables).items()
+    }
+    return [Judged(run, part, shared[str(run.folder)]) for run in runs]
+
+
+def left_out_note(judged: Sequence[Judged]) -> str:
+    """A sentence about rows that not all runs of a split predict; empty where there are none."""
+    counts = {one.name: one.left_out for one in judged if one.left_out}
+    if not counts:
+        return ""
+    words = ", ".join(f"{n} of {name}" for name, n in counts.items())
+    return f"Left out are rows that not all runs of the split predict: {words}."
+
 
 def write(runs: Sequence[Run], folder: Path, part: str = "test") -> Path:
     """Write `report.html` and `report.csv` into `folder`, which is made where it is missing.
@@ -102,10 +164,9 @@ def write(runs: Sequence[Run], folder: Path, part: str = "test") -> Path:
     Returns:
         The path of the page.
 
-    Raises DefectkitError where a run is not finished or labels are of different sources.
+    Raises DefectkitError as `judge` does.
     """
-    judged = [Judged(run, part) for run in runs]
-    _check(judged)
+    judged = judge(runs, part)
     models = _by_model(judged)
     table = metrics(judged)
     sections = [
@@ -136,32 +197,35 @@ def write(runs: Sequence[Run], folder: Path, part: str = "test") -> Path:
 def metrics(judged: Sequence[Judged]) -> pd.DataFrame:
     """A row a run: its errors, and its paired bootstrap against the first run.
 
-    The columns `difference`, `difference_lo` and `difference_hi` (eV) are empty where the rows
-    are not those of the first run.
+    Intervals are drawn by `groups`, what was held out together; empty where rows were. The columns
+    `difference`, `difference_lo` and `difference_hi` (eV) are empty where the rows are not those of
+    the first run.
     """
     first, table = judged[0], []
     for one in judged:
+        groups = one.groups
         row = {
             "run": one.name,
             "model": one.model,
             "seed": one.run.summary["seed"],
             "split": one.split,
-            "rows": len(one.table),
-            **scores(one.rows, groups=one.groups),
+            "rows": int(one.rows.eform.notna().sum()),
+            "groups": None if groups is None else groups.nunique(),
+            **scores(one.rows, groups=groups),
         }
         if one is not first and set(one.rows.index) == set(first.rows.index):
-            found = compare(one.rows, first.rows, one.groups)
+            found = compare(one.rows, first.rows, groups)
             row |= {"difference": found["difference"], "difference_lo": found["lo"],
                     "difference_hi": found["hi"]}  # fmt: skip
         table.append(row)
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).astype({"groups": "Int64"})
 
 
-def _check(judged: Sequence[Judged]) -> None:
-    for one in judged:
-        if not one.run.finished:
-            raise DefectkitError(f"{one.run.folder} is no finished run; train it to its end.")
-    sources = {one.run.summary["label_source"] for one in judged}
+def _check(runs: Sequence[Run]) -> None:
+    for run in runs:
+        if not run.finished:
+            raise DefectkitError(f"{run.folder} is no finished run; train it to its end.")
+    sources = {run.summary["label_source"] for run in runs}
     if len(sources) > 1:
         raise DefectkitError(
             f"The labels of these runs come from {' and '.join(sorted(sources))}, which cannot be "
@@ -189,6 +253,7 @@ def _overview(judged: Sequence[Judged], table: pd.DataFrame) -> list[str]:
             "run": table.run,
             "split": table.split,
             "rows": table.rows,
+            "groups": table.groups,
             "MAE (eV)": _with_interval(table, "eform_mae", "eform_mae_lo", "eform_mae_hi"),
             "RMSE (eV)": table.eform_rmse,
             "R²": table.eform_r2,
@@ -203,35 +268,47 @@ def _overview(judged: Sequence[Judged], table: pd.DataFrame) -> list[str]:
         )
     html = [
         "<h2>Errors</h2>",
-        "<p>In brackets: bootstrap intervals (95 %), drawn by what was held out together. A "
+        "<p>In brackets: bootstrap intervals (95 %), drawn by what was held out together: groups, "
+        "where there are any, else rows. Below ten groups take an interval for a lower bound. A "
         "difference is a paired bootstrap on the same rows: below zero the run is better than "
         f"{escape(judged[0].name)}, and where the interval holds zero, the rows cannot tell. A "
         "defect is magnetic above 0.5 μB.</p>",
-        _table(shown),
+        _table(shown.dropna(axis=1, how="all")),
     ]
+    if note := left_out_note(judged):
+        html.append(f"<p>{escape(note)}</p>")
     kinds = {one.run.config.data.split.kind for one in judged}
     if len(kinds) > 1:
-        axes = evaluation_plots.ladder(ladder_table(judged), source)
-        html.append(_image(axes, "errors by what was held out"))
+        steps = ladder_table(judged)
+        html.append(_drawn("errors by what was held out", evaluation_plots.ladder, steps, source))
     elif len(table) > 1:
-        html.append(_image(result_plots.model_errors(table, source), "errors of all runs"))
-    try:
-        costs = benchmark(f"models_{judged[0].run.summary['data']}")
-    except DefectkitError:
+        html.append(_drawn("errors of all runs", result_plots.model_errors, table, source))
+    costs = _costs(judged[0].run)
+    if costs is None:
         return html
-    axes = evaluation_plots.cost_accuracy(costs, source)
     return [
         *html,
         "<h2>Cost against accuracy</h2>",
         "<p>From the benchmark of the kit's models on these data.</p>",
-        _image(axes, "error over the time of a prediction"),
+        _drawn("error over prediction time", evaluation_plots.cost_accuracy, costs, source),
     ]
+
+
+def _costs(run: Run) -> pd.DataFrame | None:
+    """The benchmark of the kit's models on the very data of the run, if there is one."""
+    try:
+        table = benchmark(f"models_{run.summary['data']}")
+    except DefectkitError:
+        return None
+    same = set(table.get("data_fingerprint", ())) == {run.summary["data_fingerprint"]}
+    return table if same else None
 
 
 def ladder_table(judged: Sequence[Judged], reference: str = "", seed: int = 0) -> pd.DataFrame:
     """A row a kind of split and model: the error over the rows of all its folds.
 
-    The error of a row is its mean over seeds; the interval is drawn by what was held out. For
+    The error of a row is its mean over seeds; the interval is drawn by what was held out. All
+    models of a kind of split are judged on the rows that each of them predicts. For
     `evaluation_plots.ladder`. A model is what its settings say, wherever its folders lie; models
     of one kind with different settings go by the names of their folders.
 
@@ -254,14 +331,17 @@ def ladder_table(judged: Sequence[Judged], reference: str = "", seed: int = 0) -
         )
         for (kind, settings), runs in alike.items()
     }
+    for kind in dict.fromkeys(kind for kind, _ in tables):
+        tables |= common_rows({key: rows for key, rows in tables.items() if key[0] == kind})
     table = []
     for (kind, model), rows in tables.items():
         errors = rows.error.abs().groupby(level=0).mean()
         unit = UNITS.get(kind)
         groups = rows.loc[~rows.index.duplicated(), unit] if unit else None
         low, high = mean_interval(errors, groups, seed)
-        row = {"split": kind, "model": model, "rows": len(errors), "eform_mae": errors.mean()}
-        row |= {"eform_mae_lo": low, "eform_mae_hi": high}
+        row = {"split": kind, "model": model, "rows": len(errors)}
+        row |= {"groups": None if groups is None else groups.nunique()}
+        row |= {"eform_mae": errors.mean(), "eform_mae_lo": low, "eform_mae_hi": high}
         if reference and model != reference and (kind, reference) in tables:
             found = compare(rows, tables[kind, reference], groups, seed)
             row |= {
@@ -270,46 +350,56 @@ def ladder_table(judged: Sequence[Judged], reference: str = "", seed: int = 0) -
                 "difference_hi": found["hi"],
             }
         table.append(row)
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).astype({"groups": "Int64"})
 
 
 def _ensemble(seeds: Sequence[Judged]) -> list[str]:
     first = seeds[0]
-    valid, rows = (ensemble([one.run.part(p) for one in seeds]) for p in ("valid", first.part))
-    table = coverage(valid, rows, groups=first.groups)
+    rows = ensemble([one.rows for one in seeds])
     mean = scores(rows, groups=first.groups)
     html = [
         f"<h2>{escape(first.model)}, {len(seeds)} seeds together</h2>",
         f"<p>Mean absolute error of the mean prediction {mean['eform_mae']:.3f} eV "
-        f"({mean['eform_mae_lo']:.3f} to {mean['eform_mae_hi']:.3f}). Conformal intervals are "
-        "calibrated on the validation rows.</p>",
-        _image(evaluation_plots.coverage_width(table), "coverage and width of intervals"),
-        _image(evaluation_plots.reliability(reliability(valid, rows)), "reliability"),
+        f"({mean['eform_mae_lo']:.3f} to {mean['eform_mae_hi']:.3f}).</p>",
+    ]
+    if first.part == "valid":
+        return [
+            *html,
+            "<p>Intervals and the guard are calibrated on the validation rows, so that these "
+            "cannot judge them; a report on test rows does.</p>",
+        ]
+    valid = ensemble([one.run.part("valid") for one in seeds])
+    table = coverage(valid, rows, groups=first.groups)
+    html += [
+        "<p>Conformal intervals are calibrated on the validation rows.</p>",
+        _drawn("coverage and width of intervals", evaluation_plots.coverage_width, table),
+        _drawn("reliability", lambda: evaluation_plots.reliability(reliability(valid, rows))),
     ]
     if "normalised" in set(table.method):
-        html.append(_image(evaluation_plots.sigma_errors(rows), "errors over the spread"))
+        html.append(_drawn("errors over the spread", evaluation_plots.sigma_errors, rows))
         html += _guard(first, valid, rows)
     return html
 
 
 def _guard(first: Judged, valid: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Both signs that cost no prediction of the training rows: spread and composition."""
-    dataset, split = load_data(first.run.config)
+    dataset, training = first.data
     vectors = composition_vectors(dataset.frame)
-    if len(split.train) <= NEIGHBOURS:
-        return []
-    nearness = Nearness(vectors.loc[list(split.train)])
+    if len(training) <= NEIGHBOURS:
+        return [f"<p>{len(training)} training rows are too few for the guard; it is left out.</p>"]
+    nearness = Nearness(vectors.loc[training])
     known, signs = (
         pd.DataFrame({"spread": t.eform_sigma, "composition": nearness(vectors.loc[t.index])})
         for t in (valid, rows)
     )
     guard, errors = Guard.fit(known), (rows.eform_pred - rows.eform).dropna()
-    table = guard_table(guard.verdict(signs).verdict, errors)
+    table = guard_table(guard.verdict(signs).verdict, errors, first.groups)
     return [
         "<h3>Out-of-domain guard</h3>",
-        "<p>Thresholds are 95 % quantiles on validation rows. Caught: the share of the largest "
-        "twentieth of all errors.</p>",
-        _image(evaluation_plots.guard(signs, guard, errors), "spread over distance"),
+        "<p>Thresholds are 95 % quantiles on validation rows, distances those to the "
+        f"{len(training):,} training rows. Caught: the share of the largest twentieth of all "
+        "errors.</p>",
+        _drawn("spread over distance", evaluation_plots.guard, signs, guard, errors),
         _table(_readable(table)),
     ]
 
@@ -329,52 +419,54 @@ def _decisions(models: Sequence[Sequence[Judged]]) -> list[str]:
     ):
         try:
             chosen = {n: decisions.choices(rows, unit, option) for n, rows in tables.items()}
-        except DefectkitError:  # nothing to choose among these rows
+        except DefectkitError as error:  # nothing to choose among these rows
+            html.append(f"<p>Left out: choice of a {escape(what)}. {escape(str(error))}</p>")
             continue
-        recalls = {name: decisions.top_k(table) for name, table in chosen.items()}
+        groups = first.unit_groups(next(iter(chosen.values())))
+        recalls = {name: decisions.top_k(table, groups=groups) for name, table in chosen.items()}
         html += [
-            _image(evaluation_plots.regret(chosen, what), f"regret, {what}"),
-            _image(evaluation_plots.recall(recalls, what), f"recall, {what}"),
+            _drawn(f"regret, {what}", evaluation_plots.regret, chosen, what, None, groups),
+            _drawn(f"recall, {what}", evaluation_plots.recall, recalls, what),
         ]
-    if html:
-        words = (
-            "<h2>Decisions</h2><p>Regret: the true energy of what a model would choose, minus "
-            "that of the best choice among these rows. Seeds decide by their mean.</p>"
-        )
-        html.insert(0, words)
-    return html
+    words = (
+        "<h2>Decisions</h2><p>Regret: the true energy of what a model would choose, minus "
+        "that of the best choice among these rows. Seeds decide by their mean.</p>"
+    )
+    return [words, *html]
 
 
 def _details(one: Judged) -> list[str]:
-    table, source = one.table, one.run.summary["label_source"]
-    training = Training(one.dataset, load_data(one.run.config)[1].train)
+    table, source, groups = one.table, one.run.summary["label_source"], one.groups
+    training = Training(*one.data)
     sentences = reasons(table.index, training)
     sizes = ranges(table.natoms, "atoms")
     figures = [
-        (result_plots.parity(one.rows, source), "predictions over labels"),
-        (evaluation_plots.residuals(one.rows, source), "residuals"),
+        ("predictions over labels", result_plots.parity, one.rows, source),
+        ("residuals", evaluation_plots.residuals, one.rows, source),
     ]
     if one.rows.spin.notna().any():
+        counts = confusion(one.rows)
         figures += [
-            (result_plots.parity(one.rows, source, "spin"), "moments over labels"),
-            (evaluation_plots.confusion_matrix(confusion(one.rows)), "magnetic or not"),
+            ("moments over labels", result_plots.parity, one.rows, source, "spin"),
+            ("magnetic or not", evaluation_plots.confusion_matrix, counts),
         ]
     figures += [
-        (evaluation_plots.error_map(table.error, table.dopant, source), "errors by dopant"),
-        (result_plots.error_bars(table.error, table.host, source), "errors by host"),
-        (result_plots.error_by_energy(table, source), "errors over the formation energy"),
-        (evaluation_plots.size_errors(table.error, table.natoms, table.host), "errors by size"),
+        ("errors by dopant", evaluation_plots.error_map, table.error, table.dopant, source),
+        ("errors by host", result_plots.error_bars, table.error, table.host, source),
+        ("errors over the formation energy", result_plots.error_by_energy, table, source),
+        ("errors by size", evaluation_plots.size_errors, table.error, table.natoms, table.host),
     ]
     return [
         f"<h2>{escape(one.name)}</h2>",
-        *(_image(axes, text) for axes, text in figures),
+        f"<p>It learned from {len(one.data[1]):,} training rows.</p>",
+        *(_drawn(*figure) for figure in figures),
         "<h3>Errors by type, energy and size</h3>",
-        *(_table(_readable(errors_by(table.error, by.rename(name)))) for name, by in (
+        *(_table(_readable(errors_by(table.error, by.rename(name), groups))) for name, by in (
             ("type", table.defecttype), ("formation energy", table.energy), ("size", sizes))),
         "<h3>What large errors go with</h3>",
         "<p>Rules on the data, and the errors where each applies. A rule whose ratio is about "
         "one explains nothing.</p>",
-        _table(_readable(rule_errors(table.error, sentences))),
+        _table(_readable(rule_errors(table.error, sentences, groups))),
         *_worst(one, worst(table, sentences)),
     ]  # fmt: skip
 
@@ -429,7 +521,7 @@ def _with_interval(
     table: pd.DataFrame, value: str, low: str, high: str, fmt: str = ".3f"
 ) -> list[str]:
     return [
-        "" if np.isnan(a) else f"{a:{fmt}} ({b:{fmt}} to {c:{fmt}})"
+        "" if np.isnan(a) else f"{a:{fmt}}" + (f" ({b:{fmt}} to {c:{fmt}})" if b <= c else "")
         for a, b, c in table[[value, low, high]].itertuples(index=False)
     ]
 
@@ -438,6 +530,14 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(
         index=False, border=0, float_format=lambda v: f"{v:.3f}", na_rep="", justify="left"
     )
+
+
+def _drawn(text: str, draw: Callable, *arguments) -> str:
+    """A figure as part of the page, or a sentence on why these rows cannot have it."""
+    try:
+        return _image(draw(*arguments), text)
+    except DefectkitError as error:
+        return f"<p>Left out: {escape(text)}. {escape(str(error))}</p>"
 
 
 def _image(axes, text: str, dpi: int = 90) -> str:

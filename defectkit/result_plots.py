@@ -168,7 +168,7 @@ def error_bars(errors: pd.Series, groups: pd.Series, source: str, ax: Axes | Non
     grouped = errors.abs().groupby(groups)
     means = grouped.mean().sort_values()
     ax = ax or plt.subplots(figsize=(8, 0.24 * len(means) + 1.4), layout="constrained")[1]
-    values = [grouped.get_group(name).to_numpy() for name in means.index]
+    values = [errors.abs()[groups == name].to_numpy() for name in means.index]
     ends = np.array([interval(v) for v in values]).T
     reach = np.abs(ends - means.to_numpy())
     ax.barh(range(len(means)), means, color="#9ecae1", label="mean of a group")

@@ -41,13 +41,14 @@ def flags(
     Args:
         predictions: columns eform (eV) and spin (μB), indexed by uid.
         eform_range: lowest and highest training label, eV (`ModelCard`).
-        spin_range: likewise, μB.
+        spin_range: likewise of its size, μB.
         atoms: structures by uid, for the largest moment that their electrons allow.
 
     Returns:
         (rows, `RULES`) of texts.
     """
     table = pd.DataFrame("", predictions.index, list(RULES))
+    largest = max(map(abs, spin_range))
     for uid, eform, spin in predictions[["eform", "spin"]].itertuples():
         if not np.isfinite([eform, spin]).all():
             table.loc[uid, "no number"] = "the model returned no number; its input is damaged"
@@ -59,9 +60,9 @@ def flags(
             )
         if spin < 0:
             table.loc[uid, "negative moment"] = f"a size cannot be {spin:.2f} μB"
-        if spin > 0 and not _within(spin, spin_range):
+        if spin > (1 + MARGIN) * largest:
             table.loc[uid, "extreme moment"] = (
-                f"{spin:.1f} μB is more than any training label, at most {spin_range[1]:.1f} μB"
+                f"{spin:.1f} μB is more than any training label, at most {largest:.1f} μB"
             )
         if atoms is not None and spin > (most := largest_moment(atoms[uid])):
             table.loc[uid, "impossible moment"] = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, norm, rankdata, zscore
+from scipy.stats import binomtest, norm, rankdata
 
 from defectkit import DefectkitError
 from defectkit.evaluate import check_same_rows, group_interval, resampled
@@ -121,7 +121,7 @@ def coverage(
     Args:
         calibration: of `ensemble`, rows that were not trained on; or of a single run, which has
             absolute intervals alone.
-        rows: likewise, those to judge.
+        rows: likewise, those to judge; other ones, else DefectkitError.
         levels: confidences.
         groups: what was held out together, by uid; every row for itself where it is not given.
 
@@ -130,7 +130,7 @@ def coverage(
         `hi`, Wilson's or a bootstrap over groups; mean and median full width, `width_mean` and
         `width_median` (eV).
     """
-    known = rows.dropna(subset=["eform"])
+    known = _judged(calibration, rows)
     errors = (known.eform_pred - known.eform).abs()
     table = []
     for method in _methods(calibration):
@@ -179,7 +179,7 @@ def coverage_by(
     Returns:
         By label: `n` rows, `coverage`, mean full `width` (eV).
     """
-    known = rows.dropna(subset=["eform"])
+    known = _judged(calibration, rows)
     half = Conformal.fit(calibration, METHODS[method]).half_width(known, level)
     covered = (known.eform_pred - known.eform).abs() <= half
     table = pd.DataFrame({"covered": covered, "width": 2 * half}).groupby(
@@ -205,7 +205,7 @@ def reliability(
         Columns of the methods, indexed by `level`.
     """
     levels = np.round(np.arange(0.05, 1.0, 0.05), 2) if levels is None else levels
-    known = rows.dropna(subset=["eform"])
+    known = _judged(calibration, rows)
     errors = (known.eform_pred - known.eform).abs()
     table = {}
     for method in _methods(calibration):
@@ -235,11 +235,24 @@ def ranking(rows: pd.DataFrame, by: str = "eform_sigma", seed: int = 0) -> dict[
     number, error = known[by].to_numpy(), (known.eform_pred - known.eform).abs().to_numpy()
 
     def rank_correlation(x, y, axis=-1):
-        x, y = (zscore(rankdata(values, axis=axis), axis=axis) for values in (x, y))
-        return (x * y).mean(axis=axis)
+        x, y = (rankdata(values, axis=axis) for values in (x, y))
+        x, y = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (x, y))
+        with np.errstate(invalid="ignore"):  # few rows: a draw of one row alone
+            return (x * y).sum(axis) / np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
 
     low, high = resampled((number, error), rank_correlation, seed)
     return {"spearman": float(rank_correlation(number, error)), "lo": low, "hi": high}
+
+
+def _judged(calibration: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Labelled rows that intervals can be judged on: none of those that set their widths."""
+    both = rows.index.intersection(calibration.index)
+    if len(both):
+        raise DefectkitError(
+            f"{len(both)} rows, such as {both[0]}, are to calibrate intervals and to judge them; "
+            "judge them on other rows."
+        )
+    return rows.dropna(subset=["eform"])
 
 
 def _methods(calibration: pd.DataFrame) -> list[str]:

@@ -1,11 +1,14 @@
 """Ensemble, intervals and guard in one, on a hundred demo rows and tiny networks."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from run_cases import CGCNN
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from defectkit import DefectkitError, predictor
@@ -15,6 +18,7 @@ from defectkit.data import load
 from defectkit.domain import VERDICTS
 from defectkit.predictor import VALID, Predictor
 from defectkit.shipped import CHECKPOINTS
+from defectkit.training import runs as training
 from defectkit.training.runs import Run, train
 
 
@@ -22,7 +26,7 @@ from defectkit.training.runs import Run, train
 def runs(rows, split, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
-        patch.setattr(predictor, "load_data", lambda config: (rows, split))
+        patch.setattr(training, "load_data", lambda config: (rows, split))
         folder = tmp_path_factory.mktemp("runs")
         yield [
             train(CGCNN, rows, split, folder / f"cgcnn-{k}", seed=k, progress=False)
@@ -107,6 +111,125 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         Predictor.fit([Run(CHECKPOINTS / f"ridge-{k}") for k in range(2)])
     with pytest.raises(DefectkitError, match="folder that holds its members"):
         Predictor.fit(runs).save(tmp_path / "elsewhere.safetensors")
+
+
+def test_a_run_joined_with_itself_or_its_copy_is_refused(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0].folder, copy)
+    for other in (runs[0], Run(copy)):
+        with pytest.raises(DefectkitError, match=r"are the same run \(seed 0\)"):
+            Predictor.fit([runs[0], other])
+    summary = copy / "summary.yaml"
+    text = summary.read_text()
+    summary.write_text(text.replace("seed: 0", "seed: 7"))
+    with pytest.raises(DefectkitError, match="are the same run"):
+        Predictor.fit([runs[0], Run(copy)])
+    (copy / "model.safetensors").write_bytes((runs[1].folder / "model.safetensors").read_bytes())
+    for claim in ("data_fingerprint", "split_fingerprint", "label_source"):
+        value = Run(copy).summary[claim]
+        summary.write_text(text.replace("seed: 0", "seed: 7").replace(value, "another"))
+        with pytest.raises(DefectkitError, match=f"differ in their {claim.replace('_', ' ')}"):
+            Predictor.fit([runs[0], Run(copy)])
+    summary.unlink()
+    with pytest.raises(DefectkitError, match="no finished run"):
+        Predictor.fit([runs[0], Run(copy)])
+
+
+def test_only_rows_that_were_trained_on_are_near(rows, split, runs, tmp_path):
+    config = with_values(CGCNN, {"data.train_rows": 12})
+    few = [train(config, rows, split, tmp_path / f"cgcnn-{k}", k, progress=False) for k in (0, 1)]
+    joined = Predictor.fit(few)
+    assert len(joined.latent) == len(joined.composition) == 12
+    used = training.learned_from(few[0])[1]
+    assert len(set(used) & set(split.train)) == 12
+    expected = predictor.composition_vectors(rows.frame.loc[used]).to_numpy(np.float16)
+    assert np.array_equal(joined.composition, expected)
+
+
+def test_a_predictor_of_other_members_is_not_overwritten_unasked(fitted, runs, tmp_path):
+    folder = tmp_path / "runs"
+    shutil.copytree(runs[0].folder.parent, folder)
+    here = [folder / run.folder.name for run in runs]
+    three, two = (replace(fitted, members=tuple(some)) for some in (here, here[:2]))
+    path = folder / "joined.safetensors"
+    three.save(path)
+    three.save(path)  # of the same members
+    before = path.read_bytes()
+    with pytest.raises(DefectkitError, match="predictor of cgcnn-0, cgcnn-1, cgcnn-2; say"):
+        two.save(path)
+    assert path.read_bytes() == before
+    two.save(path, replace=True)
+    assert [one.name for one in Predictor.load(path).members] == ["cgcnn-0", "cgcnn-1"]
+    path.write_text("my notes")
+    with pytest.raises(DefectkitError, match="holds no predictor"):
+        two.save(path)
+    assert path.read_text() == "my notes"
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_predictor_file_is_tied_to_the_weights_of_its_members(fitted, runs, tmp_path):
+    folder = tmp_path / "runs"
+    shutil.copytree(runs[0].folder.parent, folder)
+    path = folder / "joined.safetensors"
+    replace(fitted, members=tuple(folder / run.folder.name for run in runs)).save(path)
+    weights = folder / "cgcnn-1" / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes((folder / "cgcnn-2" / "model.safetensors").read_bytes())
+    with pytest.raises(DefectkitError, match=r"other weights than .*cgcnn-1"):
+        Predictor.load(path)
+    weights.unlink()
+    with pytest.raises(DefectkitError, match=r"cgcnn-1.* is missing"):
+        Predictor.load(path)
+    weights.write_bytes(kept)
+    card = folder / "cgcnn-1" / "model.yaml"
+    text = card.read_text()
+    card.write_text(text.replace("label_source: CHGNet-0.3.0", "label_source: DFT"))
+    assert card.read_text() != text
+    with pytest.raises(DefectkitError, match=r"cgcnn-1.* other labels"):
+        _ = Predictor.load(path).card
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"../cgcnn-0": "a", "cgcnn-1": "b"}, "plain names"),
+        ({"/tmp/cgcnn-0": "a", "cgcnn-1": "b"}, "plain names"),
+        ({"..": "a", "cgcnn-1": "b"}, "plain names"),
+        ({"cgcnn-0": "a", "cgcnn-1": "a"}, "two different runs"),
+        ({"cgcnn-0": "a"}, "two different runs"),
+        ({}, "two different runs"),
+        (["cgcnn-0", "cgcnn-1"], "no predictor"),
+        ({"cgcnn-0": 1, "cgcnn-1": 2}, "no predictor"),
+        ({"cgcnn-0": "a", "cgcnn-1": "b"}, "other weights"),
+    ],
+    ids=str,
+)
+def test_members_elsewhere_or_alike_are_refused(fitted, runs, tmp_path, members, words):
+    shutil.copytree(runs[0].folder.parent, tmp_path / "runs")
+    path = tmp_path / "runs" / "joined.safetensors"
+    arrays = {"latent": fitted.latent, "composition": fitted.composition}
+    arrays |= {"valid": fitted.valid.to_numpy(np.float32)}
+    save_file({key: np.ascontiguousarray(values) for key, values in arrays.items()}, path,
+              {"members": json.dumps(members)})  # fmt: skip
+    with pytest.raises(DefectkitError, match=words) as error:
+        Predictor.load(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"latent": np.zeros((3, 2), np.float16)}, {"valid": np.zeros((4, 2), np.float32)},
+     {"composition": np.full((3, 2), np.nan, np.float16), "latent": np.zeros((3, 2), np.float16)}],
+    ids=str,
+)  # fmt: skip
+def test_tables_that_do_not_fit_are_refused(fitted, tmp_path, change):
+    arrays = {"latent": fitted.latent, "composition": fitted.composition}
+    arrays |= {"valid": fitted.valid.to_numpy(np.float32)}
+    arrays = {key: np.ascontiguousarray(values) for key, values in (arrays | change).items()}
+    path = tmp_path / "joined.safetensors"
+    save_file(arrays, path, {"members": json.dumps({"a": "1", "b": "2"})})
+    with pytest.raises(DefectkitError, match="holds no predictor"):
+        Predictor.load(path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no tensors at all"])

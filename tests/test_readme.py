@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,6 +21,9 @@ ROWS = pd.DataFrame(
         "n_params": [1000, 1000, 0],
         "train_s_per_epoch": 2.0,
         "infer_ms_b64": 0.5,
+        "n_test": 90,
+        "left_out": "MoS2_a; MoS2_b",
+        "data_fingerprint": "abc",
     }
 )
 
@@ -29,11 +33,23 @@ def test_tables_of_readme_are_those_of_the_benchmarks():
 
 
 def test_a_row_is_the_mean_over_seeds_with_its_spread():
-    poor, good = models_table(ROWS).splitlines()[2:]
+    poor, good = models_table(ROWS).splitlines()[2:4]
     assert poor.startswith("| poor | relaxed | 1.000 |")
     assert good.startswith("| good | relaxed | 0.300 ± 0.141 | 0.200–0.400 ")
     assert "1,000" in good
     assert "–" in poor.split("|")[9]
+
+
+def test_all_models_of_the_table_were_tested_on_the_same_rows():
+    last = models_table(ROWS).splitlines()[-1]
+    assert "the same 90 of 92 rows" in last
+    assert "`MoS2_a`, `MoS2_b`" in last
+    assert models_table(ROWS.assign(left_out=np.nan)).endswith("the same 90 rows.")
+    for column, value in (("n_test", 92), ("left_out", ""), ("data_fingerprint", "xyz")):
+        other = ROWS.copy()
+        other.loc[0, column] = value
+        with pytest.raises(DefectkitError, match="different rows"):
+            models_table(other)
 
 
 def test_times_are_compared_with_those_of_the_hybrid():

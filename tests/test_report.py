@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from defectkit import DefectkitError, cli, report
 from defectkit.config import RunConfig, save_config, with_values
 from defectkit.data.dataset import Dataset
-from defectkit.data.splits import Split
 from defectkit.evaluate import compare, scores
 from defectkit.records import DefectRecord
 from defectkit.training.runs import Run
@@ -40,9 +39,7 @@ def record(number: int) -> DefectRecord:
 def data(monkeypatch):
     dataset = Dataset("made", "made up", [record(n) for n in range(90)], HOSTS)
     uids = [r.uid for r in dataset.records]
-    split = Split("random", 0, None, None, "", tuple(uids[60:]), tuple(uids[30:60]),
-                  tuple(uids[:30]), ())  # fmt: skip
-    monkeypatch.setattr(report, "load_data", lambda config: (dataset, split))
+    monkeypatch.setattr(report, "learned_from", lambda run: (dataset, uids[60:]))
     return dataset
 
 
@@ -56,6 +53,10 @@ def run(data, tmp_path):
         config = RunConfig(model={"name": name})
         save_config(with_values(config, changes), folder / "config.yaml")
         summary = {"seed": seed, "data": "made", "label_source": source}
+        summary |= {
+            "data_fingerprint": "d",
+            "split_fingerprint": str(with_values(config, changes).data.split),
+        }
         (folder / "summary.yaml").write_text(yaml.safe_dump(summary))
         rng = np.random.default_rng(seed)
         table = data.frame[["eform", "spin"]][:60].assign(
@@ -77,6 +78,7 @@ def test_the_page_stands_alone_and_the_table_has_the_numbers(run, tmp_path):
     assert "ridge, 2 seeds together" in text
     assert text.count("worst rows") == 2  # of the first seed of each model
     assert "labels of made up" in text
+    assert "Left out" not in text
     for words in ("Decisions", "Out-of-domain guard", "What large errors go with", "likely reason"):
         assert words in text
     table = pd.read_csv(tmp_path / "out" / report.TABLE).set_index("run")
@@ -159,3 +161,84 @@ def test_the_command_line_writes_it(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "eform_mae" in result.output
     assert str(Path("out") / report.PAGE) in result.output.replace("\n", "")
+
+
+def keep(run: Run, *parts: tuple[str, int]) -> Run:
+    """The run with the first so many predictions of each part."""
+    table = pd.read_csv(run.folder / "predictions.csv", index_col="uid")
+    some = pd.concat([table[table.part == part][:n] for part, n in parts])
+    some.to_csv(run.folder / "predictions.csv")
+    return run
+
+
+def test_runs_of_a_split_are_judged_on_the_rows_that_all_of_them_predict(run, tmp_path):
+    whole, fewer = run("ridge", 0, 0.3), keep(run("forest", 0, 0.1), ("test", 25), ("valid", 30))
+    judged = report.judge([whole, fewer])
+    assert [one.left_out for one in judged] == [5, 0]
+    table = report.metrics(judged).set_index("run")
+    assert table.rows.tolist() == [25, 25]
+    expected = scores(whole.part("test").loc[fewer.part("test").index])
+    assert table.eform_mae["ridge-0"] == pytest.approx(expected["eform_mae"])
+    assert np.isfinite(table.difference["forest-0"])
+    assert "5 of ridge-0" in report.write([whole, fewer], tmp_path / "out").read_text()
+    ladder = report.ladder_table([report.Judged(one, "test") for one in (whole, fewer)])
+    assert ladder.rows.tolist() == [25, 25]
+    other = run("mean", 0, 0.1, **{"data.split.seed": 1})
+    assert [one.left_out for one in report.judge([whole, other])] == [0, 0]
+    result = CliRunner().invoke(cli.app, ["evaluate", str(whole.folder), str(fewer.folder)])
+    assert "5 of ridge-0" in result.output
+
+
+@pytest.mark.parametrize("kind", ["host", "dopant", "pair", "leave-one-host-out", "block"])
+def test_intervals_of_a_group_split_are_drawn_by_groups_everywhere(run, kind, monkeypatch):
+    changes = {"data.split.kind": kind}
+    if kind in ("host", "dopant", "pair"):
+        changes["data.split.fold"] = 0
+    one = report.Judged(run("ridge", 0, 0.3, **changes), "test")
+    assert one.groups is not None
+    expected = scores(one.rows, groups=one.groups)
+    words = [f"{expected[name]:.3f}" for name in ("eform_mae", "eform_mae_lo", "eform_mae_hi")]
+    assert words[1:] != [f"{scores(one.rows)[name]:.3f}" for name in
+                         ("eform_mae_lo", "eform_mae_hi")]  # fmt: skip
+    result = CliRunner().invoke(cli.app, ["evaluate", str(one.run.folder)])
+    assert result.exit_code == 0, result.output
+    head, line = result.output.split("\n")[0].split(), result.output.split("\n")[2].split()
+    assert {"rows", "groups"} < set(head)
+    assert set(words) <= set(line)
+    assert {"30", str(one.groups.nunique())} <= set(line)
+
+
+def test_one_held_out_host_has_no_interval(run, data):
+    one = run("ridge", 0, 0.3, **{"data.split.kind": "leave-one-host-out"})
+    rows = pd.read_csv(one.folder / "predictions.csv", index_col="uid")
+    rows[data.frame.host[rows.index] == "MoS2"].to_csv(one.folder / "predictions.csv")
+    table = report.metrics(report.judge([one]))
+    assert table.groups.tolist() == [1]
+    assert table.eform_mae_lo.isna().all()
+
+
+def test_validation_rows_do_not_judge_what_they_calibrated(run, tmp_path):
+    runs = [run("ridge", seed, 0.3) for seed in (0, 1)]
+    text = report.write(runs, tmp_path / "valid", "valid").read_text()
+    assert "cannot judge them" in text
+    for words in ("Out-of-domain guard", "reliability", "coverage"):
+        assert words not in text
+        assert words in report.write(runs, tmp_path / "test").read_text()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_few_rows_have_a_page_that_says_what_is_left_out(run, tmp_path, n):
+    runs = [keep(run("ridge", seed, 0.3), ("test", n), ("valid", n)) for seed in (0, 1)]
+    text = report.write(runs, tmp_path / "out").read_text()
+    assert "30 training rows" in text
+    assert "Left out: choice of a dopant of a host" in text
+    assert ("Left out: errors over the spread" in text) == (n == 1)
+
+
+def test_costs_are_shown_beside_runs_on_the_same_data_only(run, monkeypatch):
+    one = run("ridge", 0, 0.3)
+    costs = pd.DataFrame({"data_fingerprint": ["d", "d"], "model": ["a", "b"]})
+    monkeypatch.setattr(report, "benchmark", lambda name: costs)
+    assert report._costs(one) is costs
+    costs.data_fingerprint = "other"
+    assert report._costs(one) is None

@@ -146,3 +146,11 @@ def test_series_are_of_one_site_and_in_order():
     assert table.dopant.tolist() == ["Ti", "Fe"]
     with pytest.raises(DefectkitError, match="No host has two substitutions"):
         dopant_series(rows[3:], frame)
+
+
+def test_moments_are_judged_by_their_size_whatever_the_sign_of_the_labels():
+    table = pd.DataFrame({"eform": 1.0, "spin": [0.5, 4.8, 6.0]}, ["small", "usual", "large"])
+    for limits in ((-5.0, -1.0), (-5.0, 2.0), (1.0, 5.0)):
+        found = flags(table, (0.0, 2.0), limits)["extreme moment"]
+        assert found.astype(bool).tolist() == [False, False, True], limits
+        assert "at most 5.0 μB" in found["large"]

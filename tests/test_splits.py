@@ -190,6 +190,51 @@ def test_broken_split_files(tmp_path, text):
         Split.load(path, many_rows(10))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v["test"].append(v["train"][0]), "stands twice, in train and in test"),
+        (lambda v: v["train"].append(v["train"][0]), "stands twice, in train;"),
+        (lambda v: v["calibration"].append("nope"), "no row nope"),
+        (lambda v: v.update(train=v["train"][:5]), "such as row"),
+        (lambda v: v.update(train="abc"), "train: "),
+        (lambda v: v.update(train=[1, 2]), "train.0: "),
+        (lambda v: v.update(valid=None), "valid: "),
+        (lambda v: v.update(fingerprint=None), "fingerprint: "),
+        (lambda v: v.update(seed="0"), "seed: "),
+        (lambda v: v.update(note="mine"), "note: "),
+        (lambda v: v.pop("calibration"), "calibration: "),
+        (lambda v: v.update(kind="fair"), "no split 'fair'"),
+        (lambda v: v.update(kind="host"), "needs fold"),
+        (lambda v: v.update(kind="host", fold=0), "no host split"),
+        (lambda v: v.update(kind="leave-one-host-out", held_out="1T"), "no leave-one-host-out"),
+        (lambda v: v.update(kind="block", held_out=["1T", "3d"]), "no block split"),
+    ],
+)  # fmt: skip
+def test_a_split_file_keeps_what_it_promises(tmp_path, change, words):
+    dataset, path = many_rows(60), tmp_path / "split.json"
+    make_split(dataset, groups=alone(dataset)).save(path)
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(DefectkitError, match=words) as error:
+        Split.load(path, dataset)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"kind": kind, "fold": 1} for kind in ("host", "dopant", "pair")]
+    + [{"kind": "leave-one-dopant-out", "held_out": "Fe"}, {"calibration": 0.2}],
+    ids=str,
+)
+def test_every_kind_of_split_returns_from_its_file(tmp_path, how):
+    dataset, path = many_rows(120), tmp_path / "split.json"
+    split = make_split(dataset, groups=alone(dataset), **how)
+    split.save(path)
+    assert Split.load(path, dataset) == split
+
+
 def test_split_file_is_readable_json(tmp_path):
     dataset = many_rows(50)
     make_split(dataset, groups=alone(dataset)).save(tmp_path / "split.json")

@@ -14,7 +14,9 @@ from defectkit.tabular import (
     TABULAR,
     TabularModel,
     composition_features,
+    name_features,
     surroundings_features,
+    table_for,
     tabulate,
 )
 
@@ -140,6 +142,59 @@ def test_another_dopant_has_another_row():
     assert not any(name.startswith(("host: ", "replaced: ")) for name in changed)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"cutoff": 3.0}, {"cutoff": 7.0}, {"neighbours": 4}, {"all_pairs": True}],
+    ids=str,
+)
+def test_the_table_does_not_depend_on_the_edges_of_the_graphs(demo, changes):
+    data, table = demo
+    graphs = load_graphs(data.records[:40], data.hosts, replace(CONFIG, **changes))
+    pd.testing.assert_frame_equal(tabulate(graphs), table[:40])
+
+
+def test_names_are_a_column_a_site_a_dopant_and_what_is_removed(demo):
+    data, _ = demo
+    table = name_features(data.frame)
+    assert set(np.unique(table)) == {0.0, 1.0}
+    assert table.index.equals(data.frame.index)
+    row = data.frame.iloc[0]
+    ones = table.columns[table.iloc[0] == 1]
+    assert f"name: site {row.host} {row.site}" in ones
+    assert f"name: removed {row.host} without {row.removed}" in ones
+    assert len(ones) == 2 + (row.dopant != "")
+    two = data.frame.iloc[[0]].assign(dopant="Li,Na")
+    assert {"name: dopant Li", "name: dopant Na"} <= set(name_features(two))
+
+
+def test_names_beat_the_composition_and_do_without_those_never_seen(demo):
+    data, composition = demo
+    table, frame = name_features(data.frame), data.frame
+    train, test = table.index[:200], table.index[200:]
+    errors = {}
+    for name, whole in (("ridge", composition), ("names", table)):
+        model = TabularModel(name).fit(whole.loc[train], frame.eform, frame.spin)
+        errors[name] = (model.predict(whole.loc[test]).eform - frame.eform[test]).abs().mean()
+    assert errors["names"] < errors["ridge"]
+    assert all(column.startswith("name: ") for column in model.columns)
+    known = frame.loc[train[:1]]
+    elsewhere = pd.concat([known.assign(host="unheard of"), known.assign(host="of", dopant="Og")])
+    elsewhere.index = ["a", "b"]
+    predicted = model.predict(name_features(elsewhere)).eform
+    weights = pd.Series(model.estimators["eform"].coef_, model.columns)
+    intercept = model.estimators["eform"].intercept_
+    own = weights[f"name: dopant {known.dopant.iloc[0]}"] if known.dopant.iloc[0] else 0.0
+    assert predicted.tolist() == pytest.approx([intercept + own, intercept])
+
+
+def test_every_model_has_its_table(demo):
+    data, table = demo
+    graphs = load_graphs(data.records[:5], data.hosts, CONFIG)
+    assert table_for("names", graphs, data.frame).equals(name_features(data.frame[:5]))
+    for name in set(TABULAR) - {"names"}:
+        assert table_for(name, graphs, data.frame).columns.equals(table.columns)
+
+
 def test_what_a_defect_lacks_is_zero():
     pristine = host().repeat((3, 3, 1))
     table = table_of(pristine)
@@ -157,7 +212,7 @@ def test_rows_do_not_depend_on_their_neighbours_in_the_table(demo):
     pd.testing.assert_frame_equal(joined, tabulate(graphs))
 
 
-@pytest.mark.parametrize("name", sorted(set(TABULAR) - {"mean"}))
+@pytest.mark.parametrize("name", sorted(set(TABULAR) - {"mean", "names"}))
 def test_models_beat_the_mean(parts, name):
     train, test, eform, spin = parts
     settings = {"ridge": {"alpha": 100.0}, **FAST}[name]

@@ -24,7 +24,8 @@ def made(n: int, seed: int, scale: float = 1.0) -> pd.DataFrame:
     sigma = rng.uniform(0.1, 2.0, n)
     label = rng.normal(0, 3, n)
     predicted = label + scale * sigma * rng.normal(size=n)
-    return pd.DataFrame({"eform": label, "eform_pred": predicted, "eform_sigma": sigma})
+    names = [f"{seed}-{number}" for number in range(n)]
+    return pd.DataFrame({"eform": label, "eform_pred": predicted, "eform_sigma": sigma}, names)
 
 
 def errors(rows: pd.DataFrame) -> pd.Series:
@@ -103,9 +104,19 @@ def test_a_single_run_has_absolute_intervals_alone():
     assert set(coverage(calibration, rows).method) == {"absolute"}
     assert list(reliability(calibration, rows)) == ["absolute"]
     agreeing = made(100, 0).assign(eform_sigma=1e-16)
-    assert set(coverage(agreeing, agreeing).method) == {"absolute"}
+    other = made(100, 1).assign(eform_sigma=1e-16)
+    assert set(coverage(agreeing, other).method) == {"absolute"}
     with pytest.raises(DefectkitError, match="absolute"):
         Conformal.fit(agreeing, normalised=True)
+
+
+def test_rows_that_set_the_widths_cannot_judge_them():
+    rows = made(100, 0)
+    few = pd.concat([made(50, 1), rows[:1]])
+    label = pd.Series("all", few.index)
+    for judge in (coverage, reliability, lambda a, b: coverage_by(a, b, label)):
+        with pytest.raises(DefectkitError, match="1 rows, such as 0-0"):
+            judge(rows, few)
 
 
 def test_rank_correlation_is_scipys():

@@ -1,8 +1,9 @@
 """Benchmarks: `defectkit bench NAME` measures and writes `data/benchmarks/NAME.csv`.
 
 Every CSV file names the machine and the command beside its numbers. A benchmark is a module with
-a function `rows`, which takes a seed and returns rows; those that are made for one data set take
-its name and place as well, and their file carries the name. The studies share one module.
+a function `rows`, which takes a seed and returns rows. Those in `ON_DATA` take any data set, and
+their file carries its name; the others know one data set, for a study that of its configuration.
+The studies share one module.
 """
 
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from defectkit import DefectkitError
+from defectkit.data.sources import SOURCES
 from defectkit.processes import process_pool
 
 OUTPUT = Path("data/benchmarks")
@@ -41,41 +43,98 @@ def run(
     name: str,
     seed: int = 0,
     output: Path = OUTPUT,
-    data: str = "demo",
+    data: str | None = None,
     path: Path | None = None,
     changes: Sequence[str] = (),
 ) -> Path:
-    """Run one benchmark and write its table; DefectkitError for an unknown name.
+    """Run one benchmark and write its table.
 
     Args:
         name: of `BENCHES`.
         seed: of what is drawn at random.
         output: folder of the table.
-        data: name of the data set, for benchmarks in `ON_DATA`.
-        path: where the data lie, if elsewhere.
-        changes: for the same; values of all configurations to change, such as "epochs=5".
+        data: name of the data set, or a folder; the one that the benchmark knows by default.
+        path: where the data lie, if elsewhere, for benchmarks in `ON_DATA` and studies.
+        changes: for benchmarks in `ON_DATA`, values of all configurations to change, such as
+            "epochs=5".
+
+    Raises DefectkitError for an unknown name, for data, a path or changes that the benchmark has
+    no use for, and where the table of other data would be overwritten.
     """
     if name not in BENCHES:
         raise DefectkitError(f"No benchmark is called '{name}'; choose from {', '.join(BENCHES)}.")
     import pandas as pd  # not above: it would count in the memory of what is measured
 
+    own = _own_data(name)
+    _check_use(name, own, data, path, changes)
+    data = data or own
     command = ["defectkit", "bench", name, "--seed", str(seed)]
-    given = {"seed": seed}
+    given: dict[str, Any] = {"seed": seed}
     if name in ON_DATA:
         given |= {"data": data, "path": path, "changes": changes}
         command += ["--data", data, *changes]
     if name in STUDIES:
         given |= {"name": name, "path": path}
+    file = Path(output) / (f"{name}_{Path(data).name}.csv" if name in ON_DATA else f"{name}.csv")
+    if file.exists() and (path is not None or data not in SOURCES):
+        _check_same_data(file, _fingerprint(data, path))
     module = import_module(f"defectkit.bench.{'studies' if name in STUDIES else name}")
     table = pd.DataFrame(module.rows(**given))
     table["machine"] = f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
     table["command"] = shlex.join(command)
     if "seed" not in table:
         table["seed"] = seed
-    file = Path(output) / (f"{name}_{data}.csv" if name in ON_DATA else f"{name}.csv")
     file.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(file, index=False)
     return file
+
+
+def _own_data(name: str) -> str:
+    """The data set that a benchmark measures where no other is named."""
+    if name not in STUDIES:
+        return "demo"
+    from defectkit.bench import studies
+    from defectkit.config import StudyConfig, load_config
+
+    return load_config(studies.STUDIES / f"{name}.yaml", StudyConfig).run.data.name
+
+
+def _check_use(
+    name: str, own: str, data: str | None, path: Path | None, changes: Sequence[str]
+) -> None:
+    """DefectkitError for an option that would be ignored."""
+    if name in ON_DATA:
+        return
+    useless = {
+        f"--data {data}": data not in (None, own),
+        f"--path {path}": path is not None and name not in STUDIES,
+        " ".join(changes): bool(changes),
+    }
+    for option, given in useless.items():
+        if given:
+            raise DefectkitError(
+                f"`bench {name}` measures {own} and has no use for {option}; "
+                f"{' and '.join(ON_DATA)} takes other data."
+            )
+
+
+def _fingerprint(data: str, path: Path | None) -> str:
+    from defectkit.config import DataConfig, ModelConfig, RunConfig
+    from defectkit.training.runs import load_data
+
+    place = str(path) if path else None
+    return load_data(RunConfig(ModelConfig("mean"), DataConfig(data, place)))[0].fingerprint
+
+
+def _check_same_data(file: Path, fingerprint: str) -> None:
+    """DefectkitError where a table is of other data than these."""
+    import pandas as pd
+
+    if set(pd.read_csv(file).get("data_fingerprint", ())) != {fingerprint}:
+        raise DefectkitError(
+            f"{file} is a table of other data; choose another folder with --output, or move it "
+            "away first."
+        )
 
 
 def in_own_process(work: Callable, *arguments) -> Any:

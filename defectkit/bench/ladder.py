@@ -23,6 +23,7 @@ MODELS: dict[str, dict] = {
     "hybrid": {"optimiser.name": "adamw"},
     "alignn": {"optimiser.name": "adamw", "optimiser.lr": 0.001},
     "lightgbm": {},
+    "names": {},
 }
 REFERENCE = "hybrid"
 COMPACT = {"data.train_rows": 1500, "epochs": 15}
@@ -46,7 +47,7 @@ def rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap.
     """
-    from defectkit.report import Judged, ladder_table
+    from defectkit.report import judge, ladder_table
     from defectkit.training.runs import Run
 
     todo = list(jobs())
@@ -54,7 +55,7 @@ def rows(seed: int) -> list[dict]:
         running = [pool.submit(train_one, *job) for job in todo if not Run(job[0]).finished]
         for job in tqdm(as_completed(running), total=len(running), desc="ladder", unit="run"):
             job.result()
-    judged = [Judged(Run(folder), "test") for folder, _, _ in todo]
+    judged = judge([Run(folder) for folder, _, _ in todo])
     return ladder_table(judged, reference=REFERENCE, seed=seed).round(4).to_dict("records")
 
 

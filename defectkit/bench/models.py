@@ -20,7 +20,7 @@ SAMPLE = 64  # structures that are timed
 def rows(
     seed: int, data: str = "demo", path: Path | None = None, changes: Sequence[str] = ()
 ) -> list[dict]:
-    """Train what is missing and measure all.
+    """Train what is missing and measure all, on the test rows that every run predicts.
 
     Args:
         seed: of the bootstrap.
@@ -29,29 +29,34 @@ def rows(
         changes: values of all configurations to change, such as "epochs=5".
     """
     from defectkit.evaluate import scores
+    from defectkit.report import judge
 
-    table = []
-    costs: dict[str, dict[str, float]] = {}
-    for name, run in runs(data, path, changes):
-        tested = run.part("test")
-        if name not in costs:  # the seed does not change what a model costs
-            costs[name] = in_own_process(measure, run.folder)
-        table.append(
-            {
-                "task": data,
-                "input": run.config.graph.positions,
-                "model": name,
-                "seed": run.summary["seed"],
-                "split": f"{run.config.data.split.kind} {run.config.data.split.seed}",
-                "n_train": run.summary["rows"]["train"],
-                "n_test": len(tested),
-                **{key: round(value, 4) for key, value in scores(tested, seed).items()},
-                "n_params": run.summary["parameters"],
-                "train_s_per_epoch": round(run.summary["train_s_per_epoch"], 2),
-                **costs[name],
-            }
-        )
-    return table
+    names, finished = zip(*runs(data, path, changes))
+    judged = judge(finished)
+    costs = {
+        name: in_own_process(measure, run.folder)
+        for name, run in zip(names, finished)
+        if run.summary["seed"] == SEEDS[0]
+    }  # fmt: skip - seeds do not change what it costs
+    whole = set().union(*(run.part("test").index for run in finished))
+    return [
+        {
+            "task": data,
+            "input": one.run.config.graph.positions,
+            "model": name,
+            "seed": one.run.summary["seed"],
+            "split": f"{one.run.config.data.split.kind} {one.run.config.data.split.seed}",
+            "n_train": one.run.summary["rows"]["train"],
+            "n_test": len(one.rows),
+            "left_out": "; ".join(sorted(whole - set(one.rows.index))),
+            **{k: round(v, 4) for k, v in scores(one.rows, seed, one.groups).items()},
+            "n_params": one.run.summary["parameters"],
+            "train_s_per_epoch": round(one.run.summary["train_s_per_epoch"], 2),
+            **costs[name],
+            "data_fingerprint": one.run.summary["data_fingerprint"],
+        }
+        for name, one in zip(names, judged)
+    ]
 
 
 def runs(
@@ -88,7 +93,7 @@ def on_data(config: RunConfig, data: str, path: Path | None) -> RunConfig:
 
 def run_folder(config: Path, data: str, seed: int) -> Path:
     """Where the run of a configuration lies: shipped for the demo, else under `build/`."""
-    parent = CHECKPOINTS if data == "demo" else ROOT / "build" / "runs" / data
+    parent = CHECKPOINTS if data == "demo" else ROOT / "build" / "runs" / Path(data).name
     return parent / f"{config.stem}-{seed}"
 
 
@@ -106,12 +111,12 @@ def measure(folder: Path) -> dict[str, float]:
 
     torch.set_num_threads(1)
     run = Run(folder)
-    dataset, split = load_data(run.config)
+    dataset, _ = load_data(run.config)
     records = [dataset[uid] for uid in run.part("test").index[:SAMPLE]]
     network = run.config.model.name not in TABULAR
     with threadpool_limits(1), torch.no_grad():
         prepare = _network if network else _table
-        build, infer = prepare(run, dataset, split)
+        build, infer = prepare(run, dataset)
         inputs, together = [build([record]) for record in records[:8]], build(records)
         return {
             "infer_ms_b1": shortest_ms(lambda: [infer(one) for one in inputs], len(inputs)),
@@ -121,7 +126,7 @@ def measure(folder: Path) -> dict[str, float]:
         }
 
 
-def _network(run, dataset, split) -> tuple[Callable, Callable]:
+def _network(run, dataset) -> tuple[Callable, Callable]:
     from torch_geometric.data import Batch
 
     from defectkit.checkpoint import load_model
@@ -136,14 +141,17 @@ def _network(run, dataset, split) -> tuple[Callable, Callable]:
     return build, model
 
 
-def _table(run, dataset, split) -> tuple[Callable, Callable]:
+def _table(run, dataset) -> tuple[Callable, Callable]:
     from defectkit.graphs.dataset import load_graphs
-    from defectkit.tabular.features import tabulate
-    from defectkit.training.runs import fit_table, graphs_of
+    from defectkit.records import to_frame
+    from defectkit.tabular.models import table_for
+    from defectkit.training.runs import fit_table, graphs_of, learned_from
 
-    model = fit_table(run.config, dataset, graphs_of(dataset, run.config.graph), split.train, 0)
+    graphs, (_, training) = graphs_of(dataset, run.config.graph), learned_from(run)
+    model = fit_table(run.config, dataset, graphs, training, 0)
 
     def build(some):
-        return tabulate(load_graphs(some, dataset.hosts, run.config.graph))
+        graphs = load_graphs(some, dataset.hosts, run.config.graph)
+        return table_for(run.config.model.name, graphs, to_frame(some))
 
     return build, model.predict

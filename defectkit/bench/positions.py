@@ -17,17 +17,29 @@ def rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap.
     """
-    return [
-        row
+    from defectkit.evaluate import common_rows, scores
+
+    tables = {
+        (name, training_seed, place): rows
         for name, seeds in MODELS.items()
         for training_seed in seeds
-        for row in _of(name, training_seed, seed)
+        for place, rows in _predicted(name, training_seed)
+    }
+    return [
+        {
+            "model": name,
+            "seed": training_seed,
+            "input": place,
+            "n_test": len(rows),
+            **{key: round(value, 4) for key, value in scores(rows, seed).items()},
+        }
+        for (name, training_seed, place), rows in common_rows(tables).items()
     ]
 
 
-def _of(name: str, training_seed: int, seed: int) -> list[dict]:
+def _predicted(name: str, training_seed: int):
+    """Both inputs, each with labels and predictions of the test rows."""
     from defectkit.checkpoint import load_model
-    from defectkit.evaluate import scores
     from defectkit.predict import predict
     from defectkit.shipped import shipped_run
     from defectkit.training.runs import graphs_of, load_data
@@ -35,21 +47,7 @@ def _of(name: str, training_seed: int, seed: int) -> list[dict]:
     run = shipped_run(name, training_seed)
     model, card = load_model(run.folder)
     dataset, split = load_data(run.config)
-    start = graphs_of(dataset, replace(card.graph, positions="unrelaxed"))
-    tested = [start.uids[k] for k in start.select(split.test)]
-    table = []
     for place in ("relaxed", "unrelaxed"):
         graphs = graphs_of(dataset, replace(card.graph, positions=place))
-        predicted = predict(model, graphs, graphs.select(tested)).add_suffix("_pred")
-        labels = dataset.frame.loc[predicted.index, ["eform", "spin"]]
-        found = scores(labels.join(predicted), seed)
-        table.append(
-            {
-                "model": name,
-                "seed": training_seed,
-                "input": place,
-                "n_test": len(predicted),
-                **{key: round(value, 4) for key, value in found.items()},
-            }
-        )
-    return table
+        predicted = predict(model, graphs, graphs.select(split.test)).add_suffix("_pred")
+        yield place, dataset.frame.loc[predicted.index, ["eform", "spin"]].join(predicted)

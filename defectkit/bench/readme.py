@@ -16,7 +16,15 @@ def models_table(table: pd.DataFrame) -> str:
 
     Args:
         table: `data/benchmarks/models_*.csv`.
+
+    Raises DefectkitError where not all models were tested on the same rows.
     """
+    known = ["n_test", "left_out", "data_fingerprint"]
+    if not set(known) <= set(table) or len(table[known].drop_duplicates()) > 1:
+        raise DefectkitError(
+            "The models of the table were tested on different rows; make it again with `defectkit "
+            "bench models`."
+        )
     lines = [
         "| model | input | MAE (eV) | 95 % interval | RMSE (eV) | R² | spin MAE (μB) "
         "| magnetic F1 | parameters | training, s/epoch | prediction, ms |",
@@ -33,7 +41,19 @@ def models_table(table: pd.DataFrame) -> str:
             f"| {mean.eform_r2:.3f} | {mean.spin_mae:.3f} | {mean.mag_f1:.3f} | {size} "
             f"| {mean.train_s_per_epoch:.1f} | {mean.infer_ms_b64:.2f} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _tested(table)])
+
+
+def _tested(table: pd.DataFrame) -> str:
+    """Which rows all models of the table were tested on."""
+    n, missing = int(table.n_test.iloc[0]), table.left_out.fillna("").iloc[0]
+    if not missing:
+        return f"All models were tested on the same {n:,} rows."
+    names = missing.split("; ")
+    return (
+        f"All models were tested on the same {n:,} of {n + len(names):,} rows. Not every model can "
+        f"read the others: {', '.join(f'`{name}`' for name in names)}."
+    )
 
 
 def throughput_table(table: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ not shown the test rows: they are taken out of its split.
 from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -14,39 +15,45 @@ from defectkit.config import RunConfig, StudyConfig, load_config, with_values
 from defectkit.processes import process_pool
 from defectkit.shipped import CONFIGS, ROOT
 
+if TYPE_CHECKING:
+    from defectkit.report import Judged
+
 STUDIES = CONFIGS / "studies"
 FOLDER = ROOT / "build" / "studies"
 KEPT = ("eform_mae", "eform_mae_lo", "eform_mae_hi", "eform_rmse", "spin_mae")
 
 
 def rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
-    """Train every variant with every seed, one thread each, and score it on validation rows.
+    """Train every variant with every seed, one thread each, and score all on validation rows.
+
+    Those of one split on the same ones: rows that all its variants predict.
 
     Args:
         name: of the study's file.
         seed: of the bootstrap.
         path: where the data set lies, if elsewhere.
     """
+    from defectkit.report import judge
+    from defectkit.training.runs import Run
+
     study = load_config(STUDIES / f"{name}.yaml", StudyConfig)
     if path is not None:
         study = with_values(study, {"run.data.path": str(path)})
     jobs = jobs_of(study, FOLDER / name)
     with process_pool() as pool:
-        running = {
-            pool.submit(_scored, folder, config, run_seed, seed): (group, variant, run_seed, config)
-            for group, variant, run_seed, config, folder in jobs
-        }
-        for _ in tqdm(as_completed(running), total=len(jobs), desc=name, unit="run"):
-            pass
+        running = [pool.submit(_train, folder, config, n) for _, _, n, config, folder in jobs]
+        for done in tqdm(as_completed(running), total=len(jobs), desc=name, unit="run"):
+            done.result()
+    judged = judge([Run(folder) for *_, folder in jobs], "valid")
     return [
         {
             "group": group,
             "variant": variant,
             "seed": run_seed,
             "input": config.graph.positions,
-            **job.result(),
+            **_scored(one, seed),
         }
-        for job, (group, variant, run_seed, config) in running.items()
+        for (group, variant, run_seed, config, _), one in zip(jobs, judged)
     ]
 
 
@@ -76,15 +83,20 @@ def trained(folder: Path, config: RunConfig, seed: int):
     )
 
 
-def _scored(folder: Path, config: RunConfig, seed: int, bootstrap_seed: int) -> dict:
+def _train(folder: Path, config: RunConfig, seed: int) -> None:
+    trained(folder, config, seed)
+
+
+def _scored(one: "Judged", seed: int) -> dict:
     from defectkit.evaluate import scores
 
-    run = trained(folder, config, seed)
-    found = scores(run.part("valid"), bootstrap_seed)
+    summary, found = one.run.summary, scores(one.rows, seed, one.groups)
     return {
-        "n_train": run.summary["rows"]["train"],
-        "epochs": run.summary.get("epochs", 0),
+        "n_train": summary["rows"]["train"],
+        "n_valid": len(one.rows),
+        "epochs": summary.get("epochs", 0),
         **{key: round(found[key], 4) for key in KEPT},
-        "n_params": run.summary["parameters"],
-        "train_s_per_epoch": round(run.summary["train_s_per_epoch"], 2),
+        "n_params": summary["parameters"],
+        "train_s_per_epoch": round(summary["train_s_per_epoch"], 2),
+        "data_fingerprint": summary["data_fingerprint"],
     }

@@ -13,6 +13,9 @@ from ase.formula import Formula
 from defectkit import DefectkitError
 from defectkit.records import DefectRecord, to_frame
 
+IDENTITY = ("uid", "host", "dopant", "defecttype", "site", "label_source")
+GRID = 2.0**-16  # Å, 0.00002; no decimal of few digits lies half-way between two steps
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -73,22 +76,48 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, elements, positions and both labels, whatever the order of rows."""
+        """SHA-256 over all that decides graphs, labels and splits, whatever the order of rows.
+
+        Of every row its texts (`IDENTITY`), structure before and after relaxation, sites, labels
+        and moments; of the hosts that rows name, structure and family. Numbers are rounded to
+        `GRID` first: what a reader computes from fractional coordinates differs in the last digit
+        from processor to processor.
+        """
         digest = hashlib.sha256()
         for uid in sorted(self._by_uid):
             record = self._by_uid[uid]
-            digest.update(f"{uid}\0{record.host}\0".encode())
-            for array in (
-                record.atoms.numbers.astype("<i8"),
-                record.atoms.positions.astype("<f8"),
-                np.array([record.eform, record.spin], "<f8"),
-            ):
-                digest.update(array.tobytes())
+            _add(digest, *(str(getattr(record, name)) for name in IDENTITY), *record.removed)
+            _add_atoms(digest, record.atoms)
+            for positions in (record.unrelaxed, record.defect_positions):
+                _add(digest, "" if positions is None else _rounded(positions))
+            for values in (record.site_magmoms, [record.eform, record.spin]):
+                _add(digest, "" if values is None else np.asarray(values, "<f8").tobytes())
+        for name in sorted({record.host for record in self.records}):
+            _add(digest, name, self.families.get(name, ""))
+            if name in self.hosts:
+                _add_atoms(digest, self.hosts[name])
         return digest.hexdigest()
 
     def subset(self, uids: Iterable[str]) -> "Dataset":
         """The rows named, in that order, with the same hosts."""
         return replace(self, records=[self[uid] for uid in uids])
+
+
+def _add(digest, *parts: str | bytes) -> None:
+    """Feed the parts, each behind its length, so that none can pass for another's beginning."""
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+
+
+def _add_atoms(digest, atoms: Atoms) -> None:
+    _add(digest, atoms.numbers.astype("<i8").tobytes(), bytes(atoms.pbc.tolist()))
+    _add(digest, _rounded(atoms.cell.array), _rounded(atoms.positions))
+
+
+def _rounded(values: np.ndarray) -> bytes:
+    """Å, of any shape, as steps of `GRID`; zero has one sign."""
+    return (np.round(np.asarray(values, float) / GRID) + 0.0).astype("<f8").tobytes()
 
 
 def family_name(formula: Formula, spacegroup: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.geometry import get_distances
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -51,24 +52,43 @@ class Split:
     test: tuple[str, ...]
     calibration: tuple[str, ...]
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # of files
+
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
         Path(path).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path, dataset: Dataset) -> "Split":
-        """Read a split of `dataset`; DefectkitError where it was made for other data."""
+        """Read a split of `dataset`.
+
+        Raises DefectkitError where the file holds no split, was made for other data, its parts are
+        not disjoint and together all rows, or its test part is not of the kind that it names.
+        """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            split = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            text = Path(path).read_text(encoding="utf-8")
+            split = TypeAdapter(cls).validate_json(text)
+        except (OSError, UnicodeDecodeError) as error:
             raise DefectkitError(f"{path} is not a readable split file ({error}).") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise DefectkitError(
+                f"{path} is not a readable split file: {place}: {first['msg']}; make it with "
+                "`defectkit data split`."
+            ) from error
         if split.fingerprint != dataset.fingerprint:
             raise DefectkitError(
                 f"{path} was made for other data ({split.fingerprint[:12]}...) than this "
                 f"{dataset.name} with {len(dataset)} rows ({dataset.fingerprint[:12]}...); clean "
                 "the data in the same way or make a new split."
             )
+        try:
+            _check_arguments(split.kind, split.fold, split.held_out, calibration=0.0)
+        except DefectkitError as error:
+            raise DefectkitError(f"{path}: {error}") from error
+        _check_parts(split, dataset, str(path))
+        _check_kind(split, dataset, str(path))
         return split
 
 
@@ -204,6 +224,47 @@ def _check_arguments(kind: str, fold, held_out, calibration: float) -> None:
         raise DefectkitError(f"A {kind} split {needed}.")
     if not 0 <= calibration < 1 - TEST_SHARE - VALID_SHARE:
         raise DefectkitError(f"calibration={calibration} leaves nothing to train on.")
+
+
+def _check_parts(split: Split, dataset: Dataset, where: str) -> None:
+    """DefectkitError where the parts are not disjoint and together all rows."""
+    places: dict[str, str] = {}
+    for part in PARTS:
+        for uid in getattr(split, part):
+            if uid in places:
+                both = dict.fromkeys((places[uid], part))
+                raise DefectkitError(
+                    f"{where}: the row {uid} stands twice, in {' and in '.join(both)}; each row "
+                    "belongs to one part. Make a new split."
+                )
+            places[uid] = part
+    if unknown := sorted(set(places) - set(dataset.frame.index)):
+        raise DefectkitError(
+            f"{where}: {dataset.name} has no row {unknown[0]} ({len(unknown)} such ids); make a "
+            "new split."
+        )
+    if missing := sorted(set(dataset.frame.index) - set(places)):
+        raise DefectkitError(
+            f"{where}: {len(missing)} rows, such as {missing[0]}, are in no part; make a new split."
+        )
+
+
+def _check_kind(split: Split, dataset: Dataset, where: str) -> None:
+    """DefectkitError where nothing was held out as the kind of the split promises."""
+    if split.kind == "random":
+        return
+    units = _units(dataset, dataset.frame, HELD_KINDS.get(split.kind, split.kind))
+    tested = pd.Series(units.index.isin(split.test), units.index)
+    held = (
+        units.isin([split.held_out])
+        if split.kind in HELD_KINDS
+        else tested.groupby(units).transform("all")
+    )
+    if not held.any() or not tested[held].all():
+        raise DefectkitError(
+            f"{where} is no {split.kind} split: its test part does not hold all rows of what it "
+            "holds out. Make a new split."
+        )
 
 
 def _aligned(groups: pd.Series, uids: pd.Index) -> pd.Series:

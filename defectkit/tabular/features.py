@@ -1,4 +1,4 @@
-"""Defects as rows of a table: statistics of the composition, and numbers about the surroundings.
+"""Defects as rows of a table: names, the composition, numbers about the surroundings.
 
 The descriptors are of the kind with which tree models learn Imp2d: what the dopant, the atoms
 that it replaces and the host are made of, and the geometry at the defect. All is read from
@@ -24,9 +24,11 @@ from defectkit.graphs import CrystalGraph, GraphDataset
 from defectkit.graphs.descriptors import asymmetry, local_strain
 from defectkit.graphs.elements import ELEMENTAL, feature_table
 from defectkit.graphs.geometry import edge_vectors, lengths
+from defectkit.graphs.periodic import neighbour_edges
 from defectkit.records import SiteKind
 
 COMPOSITION = "composition: "  # how the names of columns about the composition begin
+NAMES = "name: "  # likewise of columns about what a defect is called
 NEAREST = 8  # neighbours whose distances are listed
 REACH = 5.0  # Å, where neighbours end; stands for the distance of one that is not there
 COORDINATION = 1.3  # neighbours within this times the sum of covalent radii are counted
@@ -37,6 +39,30 @@ BATCH = 500  # graphs described at once
 def tabulate(graphs: GraphDataset) -> pd.DataFrame:
     """Both `composition_features` and `surroundings_features`, (B, columns), indexed by uid."""
     return pd.concat([composition_features(graphs), surroundings_features(graphs)], axis=1)
+
+
+def name_features(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a defect is called, as zeros and ones: (rows, columns), indexed by uid.
+
+    A column for every site of every host, for every dopant, and for every host with what is
+    removed from it. Sites are numbered host by host: "sub0" of one host has nothing to do with that
+    of another, so that a host that was never trained on is left with its dopant alone.
+
+    Args:
+        frame: columns host, site, dopant and removed of `Dataset.frame`.
+    """
+    names = {
+        "site": frame.host + " " + frame.site,
+        "dopant": frame.dopant,
+        "removed": frame.host + " without " + frame.removed,
+    }
+    tables = [
+        texts.str.get_dummies(",").add_prefix(f"{NAMES}{about} ")
+        if about == "dopant"
+        else pd.get_dummies(texts, prefix=f"{NAMES}{about}", prefix_sep=" ")
+        for about, texts in names.items()
+    ]
+    return pd.concat(tables, axis=1).astype(float)
 
 
 def composition_features(graphs: GraphDataset) -> pd.DataFrame:
@@ -68,11 +94,30 @@ def surroundings_features(graphs: GraphDataset) -> pd.DataFrame:
     What a defect does not have, such as the surroundings of a vacancy, is zero.
 
     Args:
-        graphs: of a cutoff of at least `REACH`, so that no neighbour is missed.
+        graphs: with the edges of any configuration; neighbours within `REACH` are found anew.
     """
     numbers = torch.arange(len(graphs)).split(BATCH)
-    table = pd.concat([_surroundings(graphs.batch(some.tolist())) for some in numbers])
+    table = pd.concat([_surroundings(_within_reach(graphs, some.tolist())) for some in numbers])
     return table.set_axis(pd.Index(graphs.uids, name="uid"))
+
+
+def _within_reach(graphs: GraphDataset, numbers: list[int]) -> CrystalGraph:
+    """These graphs as one, their local edges those within `REACH`."""
+    graph = graphs.batch(numbers)
+    n, batch = len(numbers), graph.batch.numpy()
+    pos, cell = _numbers(graph.pos), _numbers(graph.cell)
+    repeats = np.zeros((n, 3), bool)  # the edges that carry a lattice tell along which vectors
+    owner, steps = batch[graph.lattice_index[0].numpy()], graph.lattice_shift.numpy() != 0
+    np.logical_or.at(repeats, owner, steps)
+    index, shift = [], []
+    for number in range(n):
+        nodes = np.flatnonzero(batch == number)
+        edges, images = neighbour_edges(pos[nodes], cell[number], repeats[number], REACH)
+        index.append(nodes[edges])
+        shift.append(images)
+    graph.edge_index = torch.from_numpy(np.concatenate(index, axis=1))
+    graph.edge_shift = torch.from_numpy(np.concatenate(shift))
+    return graph
 
 
 @cache

@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from defectkit import DefectkitError
-from defectkit.tabular.features import COMPOSITION
+from defectkit.graphs import GraphDataset
+from defectkit.tabular.features import COMPOSITION, NAMES, name_features, tabulate
 
 
 def mean(seed: int, threads: int) -> RegressorMixin:
@@ -27,6 +28,11 @@ def mean(seed: int, threads: int) -> RegressorMixin:
 def ridge(seed: int, threads: int, alpha: float = 0.01) -> RegressorMixin:
     """Linear, with the squares of the coefficients held small, on standardised columns."""
     return make_pipeline(StandardScaler(), Ridge(alpha=alpha))
+
+
+def names(seed: int, threads: int, alpha: float = 1.0) -> RegressorMixin:
+    """Linear in what a defect is called: a value for each host's site, each dopant and so on."""
+    return Ridge(alpha=alpha)
 
 
 def forest(
@@ -81,10 +87,23 @@ def lightgbm(
 TABULAR: dict[str, Callable[..., RegressorMixin]] = {
     "mean": mean,
     "ridge": ridge,
+    "names": names,
     "forest": forest,
     "lightgbm": lightgbm,
 }
-ON_COMPOSITION = ("mean", "ridge")  # the others read the surroundings as well
+# How the columns begin that a model reads; the others read composition and surroundings.
+READS = {"mean": COMPOSITION, "ridge": COMPOSITION, "names": NAMES}
+
+
+def table_for(name: str, graphs: GraphDataset, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table that the model `name` learns from and predicts on, indexed by uid.
+
+    Args:
+        name: a key of `TABULAR`.
+        graphs: of the rows.
+        frame: of `Dataset.frame`, these rows at least.
+    """
+    return name_features(frame.loc[graphs.uids]) if READS.get(name) == NAMES else tabulate(graphs)
 
 
 class TabularModel:
@@ -97,8 +116,8 @@ class TabularModel:
         settings: what the function in `TABULAR` takes beside these.
 
     Attributes:
-        columns: names of the columns that it reads, once fitted: those about the composition
-            for the models in `ON_COMPOSITION`, else all.
+        columns: names of the columns that it reads, once fitted: those that `READS` says, else
+            all.
         estimators: scikit-learn's fitted estimator by target, "eform" or "spin"; a target
             without any label has none.
 
@@ -113,7 +132,7 @@ class TabularModel:
             self._make()
         except TypeError as error:
             raise DefectkitError(f"The settings of {name} do not fit: {error}.") from error
-        self._prefix = COMPOSITION if name in ON_COMPOSITION else ""
+        self._prefix = READS.get(name, "")
         self.columns: list[str] = []
         self.estimators: dict[str, RegressorMixin] = {}
 
@@ -121,7 +140,7 @@ class TabularModel:
         """Learn from the rows of `table`; a row without a label is left out for that target.
 
         Args:
-            table: of `features.tabulate`, indexed by uid.
+            table: of `table_for`, indexed by uid.
             eform: eV, by uid, of those rows at least.
             spin: μB, likewise.
         """
@@ -137,8 +156,11 @@ class TabularModel:
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
         """Columns eform (eV) and spin (μB, never below zero), by the index of `table`.
 
-        NaN for a target without any label. DefectkitError for a table without the columns.
+        NaN for a target without any label. DefectkitError for a table without the columns; a name
+        that no row of the table has is no column of it, and stands for zeros.
         """
+        if self.columns and self._prefix == NAMES:
+            table = table.reindex(columns=self.columns, fill_value=0.0)
         missing = set(self.columns) - set(table.columns)
         if missing or not self.columns:
             lacking = f"lacks {len(missing)} columns" if missing else "came before `fit`"

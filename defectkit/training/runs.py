@@ -13,7 +13,7 @@ Every file is there whole or not at all, and a folder belongs to one process at 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
@@ -36,13 +36,12 @@ from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
 from defectkit.data.fetch import data_folder
 from defectkit.data.splits import Split, make_split, structure_groups
-from defectkit.graphs.build import GraphConfig
+from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
 from defectkit.predict import check_labels, predict
-from defectkit.tabular.features import tabulate
-from defectkit.tabular.models import TABULAR, TabularModel
+from defectkit.tabular.models import TABULAR, TabularModel, table_for
 from defectkit.training import engine
 from defectkit.training.augmented import REASON, REFUSED, Augmented
 from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
@@ -226,18 +225,66 @@ def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
     )
 
 
+def left_out(dataset: Dataset, graphs: GraphDataset, config: GraphConfig) -> dict[str, str]:
+    """Why rows of the data have no graph, a sentence by uid."""
+    found = {}
+    for uid in sorted(set(dataset.frame.index) - set(graphs.uids)):
+        record = dataset[uid]
+        try:
+            build_graph(record, config, dataset.hosts[record.host])
+        except DefectkitError as error:
+            found[uid] = str(error)
+    return found
+
+
+def training_rows(config: RunConfig, split: Split, refused: Collection[str]) -> list[str]:
+    """Uids of the rows that a run learns from.
+
+    Args:
+        config: of the run; `data.train_rows` of the training rows are drawn.
+        split: of its data.
+        refused: uids without a graph (`left_out`).
+    """
+    uids = [uid for uid in split.train if uid not in refused]
+    return _some(uids, config.data.train_rows, split.seed) if config.data.train_rows else uids
+
+
+def learned_from(run: Run) -> tuple[Dataset, list[str]]:
+    """The data of a finished run, and the uids of the rows that it was trained on.
+
+    Raises DefectkitError where the data or the split at hand are not those of the run.
+    """
+    dataset, split = load_data(run.config)
+    whole_or_blind = [split_fingerprint(one) for one in (split, replace(split, test=()))]
+    if (
+        run.summary["data_fingerprint"] != dataset.fingerprint
+        or run.summary["split_fingerprint"] not in whole_or_blind  # a study is not shown the test
+    ):
+        raise DefectkitError(
+            f"{run.folder} was trained on other rows than {dataset.name} with {len(dataset)} rows "
+            "holds now; use the data that it was trained on, or train it again."
+        )
+    uids = training_rows(run.config, split, run.summary["left_out"])
+    if len(uids) != run.summary["rows"]["train"]:
+        raise DefectkitError(
+            f"{run.folder / 'summary.yaml'} tells of {run.summary['rows']['train']} training rows, "
+            f"its configuration of {len(uids)}; fetch the folder anew or train it again."
+        )
+    return dataset, uids
+
+
 def split_fingerprint(split: Split) -> str:
     """SHA-256 over the ids of every part."""
     parts = [split.train, split.valid, split.test, split.calibration]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _some(numbers: list[int], n: int, seed: int) -> list[int]:
+def _some(uids: list[str], n: int, seed: int) -> list[str]:
     """`n` of them, drawn at random; a larger n contains the rows of a smaller one."""
-    if n > len(numbers):
-        raise DefectkitError(f"train_rows is {n}; there are {len(numbers)} training rows.")
-    order = np.random.default_rng(seed).permutation(len(numbers))[:n]
-    return [numbers[k] for k in order]
+    if n > len(uids):
+        raise DefectkitError(f"train_rows is {n}; there are {len(uids)} training rows.")
+    order = np.random.default_rng(seed).permutation(len(uids))[:n]
+    return [uids[k] for k in order]
 
 
 class _Job:
@@ -249,10 +296,10 @@ class _Job:
         self.config, self.dataset, self.identity, self.folder = config, dataset, identity, folder
         self.seed = identity["seed"]
         self.graphs = graphs_of(dataset, config.graph)
-        parts = {name: self.graphs.select(getattr(split, name)) for name in ("train", *PARTS)}
-        if config.data.train_rows:
-            parts["train"] = _some(parts["train"], config.data.train_rows, split.seed)
-        self.parts = parts
+        self.refused = left_out(dataset, self.graphs, config.graph)
+        chosen = {"train": training_rows(config, split, self.refused)}
+        chosen |= {name: getattr(split, name) for name in PARTS}
+        self.parts = {name: self.graphs.select(uids) for name, uids in chosen.items()}
         # Once more: structures of which there is no graph are left out.
         check_rows(*(_rows(dataset, self.uids(name)) for name in ("train", "valid")))
 
@@ -265,7 +312,7 @@ class _Job:
         config, dataset, parts = self.config, self.dataset, self.parts
         engine.pl.seed_everything(self.seed, verbose=False)
         training = _training_graphs(config, dataset, self.graphs, parts["train"])
-        eform, spin = (_range(training.tensors[key]) for key in ("y_eform", "y_spin"))
+        eform, spin = _range(training.tensors["y_eform"]), _range(training.tensors["y_spin"].abs())
         model = new_model(config, training, dataset.label_source, other_labels)
         collate = training.batch
         if config.augment:
@@ -300,7 +347,7 @@ class _Job:
 
     def train_table(self) -> tuple[pd.DataFrame, dict]:
         """Likewise, for a model of `tabular.models.TABULAR`."""
-        table = _table(self.graphs)
+        table = _table(self.config.model.name, self.dataset, self.graphs)
         begin = time.perf_counter()
         try:
             model = fit_table(self.config, self.dataset, self.graphs, self.uids("train"), self.seed)
@@ -320,6 +367,7 @@ class _Job:
             "data": self.dataset.name,
             "label_source": self.dataset.label_source,
             "rows": {name: len(numbers) for name, numbers in self.parts.items()},
+            "left_out": self.refused,
             **outcome,
             "versions": {name: version(name) for name in ("torch", "torch-geometric", "lightning")},
             "threads": torch.get_num_threads(),
@@ -394,13 +442,14 @@ def fit_table(
     rows = [graphs.uids[k] for k in graphs.select(uids)]
     labels = dataset.frame.loc[rows]
     model = TabularModel(config.model.name, seed=seed, **config.model.settings)
-    return model.fit(_table(graphs).loc[rows], labels.eform, labels.spin.abs())
+    table = _table(config.model.name, dataset, graphs).loc[rows]
+    return model.fit(table, labels.eform, labels.spin.abs())
 
 
 @lru_cache(maxsize=2)
-def _table(graphs: GraphDataset) -> pd.DataFrame:
+def _table(name: str, dataset: Dataset, graphs: GraphDataset) -> pd.DataFrame:
     """The table of all graphs, for the next run as well."""
-    return tabulate(graphs)
+    return table_for(name, graphs, dataset.frame)
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
