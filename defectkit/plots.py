@@ -18,6 +18,10 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
+from defectkit import alt
+
+alt.attach()  # every figure of a notebook that imports figures
+
 EFORM = "formation energy (eV)"
 SPIN = "magnetic moment (μB)"
 TYPE_COLOURS = {

@@ -1,0 +1,35 @@
+"""Names that come from data, such as those of rows, hosts and files, are text wherever they stand.
+
+A name may hold markup, TeX, control characters or a whole page of text. Each place in which it is
+shown has one function here, which shows it as it is and lets it do nothing.
+"""
+
+import html
+
+LONGEST = 60  # characters of a name in a figure
+
+
+def in_terminal(text: object) -> str:
+    r"""A name on one line of a terminal, without power over it: control characters become \x1b.
+
+    So do marks that turn the direction of writing, and bytes of a file name that are no text.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in str(text)
+    )
+
+
+def in_html(text: object) -> str:
+    """A name inside an HTML page or widget, where it is neither markup nor a formula."""
+    # JupyterLab sets formulas in the text of widgets too; its MathJax passes these classes by.
+    words = html.escape(in_terminal(text))
+    return f'<span class="mathjax_ignore tex2jax_ignore">{words}</span>' if "$" in words else words
+
+
+def in_figure(text: object) -> str:
+    """A name in a figure, where dollar signs begin no formula; a long one loses its middle."""
+    words = in_terminal(text)
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 2]}…{words[-LONGEST // 2 :]}"
+    return words.replace("$", r"\$")
