@@ -27,9 +27,10 @@ def in_html(text: object) -> str:
     return f'<span class="mathjax_ignore tex2jax_ignore">{words}</span>' if "$" in words else words
 
 
-def in_figure(text: object) -> str:
+def in_figure(text: object, longest: int = LONGEST) -> str:
     """A name in a figure, where dollar signs begin no formula; a long one loses its middle."""
     words = in_terminal(text)
-    if len(words) > LONGEST:
-        words = f"{words[: LONGEST // 2]}…{words[-LONGEST // 2 :]}"
-    return words.replace("$", r"\$")
+    if len(words) > longest:
+        words = f"{words[: longest // 2]}…{words[-longest // 2 :]}"
+    # A legend leaves out what begins with a low line.
+    return words.replace("$", r"\$").replace("_", " _", 1 if words.startswith("_") else 0)
