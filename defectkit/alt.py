@@ -38,8 +38,10 @@ def _joined(parts: Iterable[str], between: str) -> str:
 
 def _text(label: str) -> str:
     r"""A label on one line, formulas as near to plain text as can be: "MoS$_2$" is "MoS2"."""
-    plain = re.sub(r"(?<!\\)\$|\\math\w+|[{}]|(?<=\w)_", "", label).replace(r"\$", "$")
-    return " ".join(plain.split())
+    plain = re.sub(
+        r"(?<!\\)\$(.+?)(?<!\\)\$", lambda m: re.sub(r"\\math\w+|[{}_^]", "", m[1]), label
+    )
+    return " ".join(plain.replace(r"\$", "$").split())
 
 
 def attach() -> None:

@@ -71,7 +71,7 @@ class DatabaseBrowser(Pictured):
         for name, control in self.filters.items():
             if control.value != ANY:
                 keep &= frame[name] == control.value
-        keep &= frame.eform.between(*self.energy.value) | ~np.isfinite(frame.eform)
+        keep &= frame.eform.between(*self.energy.value) | ~np.isfinite(frame.eform.astype(float))
         self.found = frame[keep]
         listed = self.found.head(LISTED)
         more = f", the first {LISTED} are listed" if len(self.found) > LISTED else ""
@@ -107,7 +107,7 @@ class DatabaseBrowser(Pictured):
 
 def _energy_slider(eform: pd.Series) -> ipywidgets.FloatRangeSlider:
     """Over the energies that are known: neither NaN nor infinity survives the way to a browser."""
-    known = eform[np.isfinite(eform)]
+    known = eform[np.isfinite(eform.astype(float))]  # of no rows, it is no number
     low, high = (np.floor(known.min()), np.ceil(known.max())) if len(known) else (0.0, 0.0)
     high = max(high, low + 1)  # a slider without a length cannot be drawn
     return ipywidgets.FloatRangeSlider(
