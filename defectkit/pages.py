@@ -103,12 +103,10 @@ def _stays(output: NotebookNode, heading: str) -> bool:
         output.text = "\n".join(lines)
         return bool(output.text.strip())
     data = output.get("data", {})
-    if data.pop(WIDGET, None) is not None:
-        return bool(data.keys() - {"text/plain"})
     if "image/png" in data:
         words = output.metadata.setdefault("image/png", {})
         words.setdefault("alt", f"Picture in the section “{heading}”")
-    return True
+    return data.pop(WIDGET, None) is None or bool(data.keys() - {"text/plain"})
 
 
 class _Renderer(IPythonRenderer):
@@ -154,6 +152,7 @@ _TEMPLATE = """{%- extends 'index.html.j2' -%}
 nav.way { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0.5em 2em;
           max-width: 70em; margin: 1em auto; padding: 0 1em; font-family: system-ui, sans-serif }
 math[display=block] { margin: 0.8em 0 }
+mi[mathvariant^=bold] { font-weight: bold; text-transform: none }
 .jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr'] { background: none }
 .jp-RenderedHTMLCommon { overflow-x: auto }
 </style>

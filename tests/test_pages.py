@@ -52,7 +52,7 @@ def test_of_a_widget_its_picture_stays(tmp_path):
         new_markdown_cell("## Heads"),
         output_cell(shown({pages.WIDGET: {"model_id": "1"}, "text/plain": "VBox(children=())"})),
         output_cell(shown({"image/png": PNG}, **{"image/png": {"alt": 'seen "from" above'}})),
-        output_cell(shown({"image/png": PNG})),
+        output_cell(shown({pages.WIDGET: {"model_id": "2"}, "image/png": PNG})),
     )
     seen = assert_page_stands_alone(path)
     assert "VBox" not in seen.prose
