@@ -146,8 +146,7 @@ def made_folder(folder: Path) -> Path:
             return folder
     except OSError as error:
         raise DefectkitError(
-            f"{folder} cannot be a folder for what is to be written ({error.strerror}): "
-            "name another one with --output."
+            f"Nothing can be written to a folder {folder} ({error.strerror}); choose another one."
         ) from error
 
 
