@@ -6,6 +6,7 @@ shown has one function here, which shows it as it is and lets it do nothing.
 
 import html
 
+STYLED = "pandas.io.formats.style.Styler"
 LONGEST = 60  # characters of a name in a figure
 
 
@@ -34,3 +35,23 @@ def in_figure(text: object, longest: int = LONGEST) -> str:
         words = f"{words[: longest // 2]}…{words[-longest // 2 :]}"
     # A legend leaves out what begins with a low line.
     return words.replace("$", r"\$").replace("_", " _", 1 if words.startswith("_") else 0)
+
+
+def attach() -> None:
+    """Let tables in the notebook that this runs in show names as text; elsewhere, nothing.
+
+    pandas escapes markup in a plain table by itself, but neither in a styled one nor dollar signs.
+    """
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is not None:
+        import pandas as pd
+
+        pd.set_option("display.html.use_mathjax", False, "styler.html.mathjax", False)
+        shell.display_formatter.formatters["text/html"].for_type(STYLED, _styled)
+
+
+def _styled(styler) -> str:
+    words = styler.data.select_dtypes("object").columns
+    styler = styler.format(escape="html", subset=words)
+    return styler.format_index(escape="html").format_index(escape="html", axis=1).to_html()

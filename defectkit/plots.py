@@ -18,10 +18,13 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
-from defectkit import alt
+from defectkit import alt, names
 from defectkit.names import in_figure
 
-alt.attach()  # every figure of a notebook that imports figures
+# Notebooks import figures: theirs get words for readers who do not see them, their tables show
+# names as text.
+alt.attach()
+names.attach()
 
 EFORM = "formation energy (eV)"
 SPIN = "magnetic moment (μB)"

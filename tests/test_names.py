@@ -9,8 +9,9 @@ import pytest
 from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
 
-from defectkit import decisions, evaluation_plots, plots, report, result_plots, study_plots
+from defectkit import decisions, evaluation_plots, names, plots, report, result_plots, study_plots
 from defectkit.names import in_figure, in_html, in_terminal
 
 HOSTILE = [
@@ -123,3 +124,19 @@ def test_tables_and_pictures_of_a_report(name):
     for part in (report._table(table), report._image(ax, name)):
         assert "<script" not in part
         assert part.count("<img") == part.count('<img src="data:')
+
+
+@named
+def test_styled_tables_of_a_notebook_show_text(name, monkeypatch):
+    shell = InteractiveShell()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    with pd.option_context("display.html.use_mathjax", True, "styler.html.mathjax", True):
+        names.attach()
+        table = pd.DataFrame({name: [name, ""], "n": [0.123456, np.nan]}, index=[name, "b"])
+        shown = shell.display_formatter.format(table.style.format(precision=2))[0]["text/html"]
+        plain = shell.display_formatter.format(table)[0]["text/html"]
+    for page in (shown, plain):
+        assert "<img" not in page
+        assert "<script" not in page
+        assert "tex2jax_ignore" in page
+    assert ">0.12<" in shown
