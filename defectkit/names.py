@@ -5,6 +5,7 @@ shown has one function here, which shows it as it is and lets it do nothing.
 """
 
 import html
+from copy import copy
 
 STYLED = "pandas.io.formats.style.Styler"
 LONGEST = 60  # characters of a name in a figure
@@ -52,6 +53,7 @@ def attach() -> None:
 
 
 def _styled(styler) -> str:
-    words = styler.data.select_dtypes("object").columns
-    styler = styler.format(escape="html", subset=words)
+    """A styled table as HTML; what it does to numbers stays."""
+    styler = copy(styler)
+    styler.data = styler.data.map(lambda value: in_html(value) if isinstance(value, str) else value)
     return styler.format_index(escape="html").format_index(escape="html", axis=1).to_html()

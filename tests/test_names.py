@@ -135,8 +135,13 @@ def test_styled_tables_of_a_notebook_show_text(name, monkeypatch):
         table = pd.DataFrame({name: [name, ""], "n": [0.123456, np.nan]}, index=[name, "b"])
         shown = shell.display_formatter.format(table.style.format(precision=2))[0]["text/html"]
         plain = shell.display_formatter.format(table)[0]["text/html"]
+        objects = pd.DataFrame({"a": {"x": 0.123, "y": name}}).style.format(
+            "{:.1f}", subset=("x", "a")
+        )
+        assert ">0.1<" in shell.display_formatter.format(objects)[0]["text/html"]
     for page in (shown, plain):
         assert "<img" not in page
         assert "<script" not in page
         assert "tex2jax_ignore" in page
     assert ">0.12<" in shown
+    assert table.loc["b", "n"] != table.loc["b", "n"], "the table itself has changed"
