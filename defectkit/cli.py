@@ -1,5 +1,6 @@
 """The command line. What a command needs is imported when it runs, so that `--help` is quick."""
 
+import io
 import re
 import sys
 import time
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from defectkit import DefectkitError
+from defectkit.names import in_terminal
 
 app = typer.Typer(
     help="Learn and use machine learning for point defects in two-dimensional materials.",
@@ -38,10 +42,10 @@ def tour(
     from defectkit import notebooks as books
     from defectkit import tour as guide
 
-    visits = []
-    for source in books.sources(notebooks):
+    visits, sources = [], books.sources(notebooks)
+    for source in sources:
         print(source.stem, flush=True)
-        visits.append(guide.run(source, output, full, _show_cell))
+        visits.append(guide.run(source, output, full, _show_cell, sources))
         if sys.stdout.isatty():
             print("\r\033[K", end="")
     index = guide.write_index(visits, output)
@@ -128,7 +132,9 @@ def figures(
 
 @app.command()
 def present(
-    port: Annotated[int, typer.Option(help="Where the page is served, on this machine.")] = 8866,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where the page is served, on this machine.")
+    ] = 8866,
 ) -> None:
     """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
     from defectkit.present import serve
@@ -443,6 +449,7 @@ def card(
 
 def _print_table(head: list[str], rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as they need to be, numbers to the right: the same on screen and in logs."""
+    head, *rows = ([in_terminal(cell) for cell in row] for row in (head, *rows))
     columns = list(zip(head, *rows))
     widths = [max(map(len, column)) for column in columns]
     number = re.compile(r"-?[\d,.]+%?|nan")
@@ -461,15 +468,22 @@ def _cell(value) -> str:
 
 def main() -> None:
     """Run the command line; what a person can mend is one sentence, not a traceback."""
+    _survive_any_console()
     try:
         app()
-    except Exception as error:
-        from defectkit import DefectkitError
-
-        if not isinstance(error, DefectkitError):
-            raise
-        print(f"defectkit: {error}", file=sys.stderr)
+    except DefectkitError as error:
+        print(f"defectkit: {in_terminal(str(error).replace(chr(10), ' '))}", file=sys.stderr)
         sys.exit(1)
+
+
+def _survive_any_console() -> None:
+    """A console, pipe or file whose encoding lacks μ or Å shows a question mark in its place.
+
+    Progress bars and log lines go through the same two streams, so they are covered too.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from defectkit import DefectkitError, decisions
 from defectkit.domain import VERDICTS, Guard
 from defectkit.errors import size_slope
 from defectkit.evaluate import interval
+from defectkit.names import in_figure
 from defectkit.plots import periodic_table
 from defectkit.result_plots import BLUE, GREEN, GREY, ORANGE
 from defectkit.uncertainty import ranking
@@ -48,7 +49,8 @@ def residuals(rows: pd.DataFrame, source: str) -> np.ndarray:
         1, 2, figsize=(10, 4), width_ratios=[2, 1], sharey=True, layout="constrained"
     )
     axes[0].scatter(known.eform, error, s=12, alpha=0.5, color=BLUE, linewidths=0)
-    axes[0].set(xlabel=f"formation energy, {source} (eV)", ylabel="prediction − label (eV)",
+    axes[0].set(xlabel=f"formation energy, {in_figure(source)} (eV)",
+                ylabel="prediction − label (eV)",
                 title=f"{len(known):,} rows, mean {error.mean():+.2f} eV")  # fmt: skip
     axes[1].hist(error, bins=60, orientation="horizontal", color="#9ecae1")
     low, high = error.quantile([0.05, 0.95])
@@ -75,7 +77,8 @@ def error_map(errors: pd.Series, dopants: pd.Series, source: str, ax: Axes | Non
     if means.empty:
         raise DefectkitError("No row has a single dopant to stand for on a periodic table.")
     ax = ax or plt.subplots(figsize=(12, 5), layout="constrained")[1]
-    return periodic_table(means, f"mean absolute error, labels {source} (eV)", ax, ".2f")
+    label = f"mean absolute error, labels {in_figure(source)} (eV)"
+    return periodic_table(means, label, ax, ".2f")
 
 
 def confusion_matrix(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -280,7 +283,7 @@ def regret(
     for place, (end, share) in enumerate(zip(found.hi, found.right)):
         ax.text(end, place, f"  right in {share:.0%}", va="center", size=9)
     ax.axvline(found.chance.mean(), color=ORANGE, ls="--", label="choice at random")
-    ax.set_yticks(places, found.index)
+    ax.set_yticks(places, map(in_figure, found.index))
     ax.set(xlabel=f"formation energy lost, {what}, {int(found.units.iloc[0])} choices (eV)")
     ax.set_xlim(0, 1.2 * max(found.hi.max(), found.chance.mean()))
     ax.legend(**ABOVE, ncols=3)
@@ -300,7 +303,7 @@ def recall(tables: dict[str, pd.DataFrame], what: str, ax: Axes | None = None) -
         raise DefectkitError("No choice has two options to put in order.")
     ax = ax or plt.subplots(figsize=(7.5, 4), layout="constrained")[1]
     for (name, table), colour in zip(tables.items(), COLOURS):
-        ax.plot(table.index, table.recall, "o-", color=colour, label=name)
+        ax.plot(table.index, table.recall, "o-", color=colour, label=in_figure(name))
         ax.fill_between(table.index, table.lo, table.hi, color=colour, alpha=0.1, lw=0)
     ax.plot(table.index, table.chance, "--", color=GREY, label="order at random")
     ax.set(
@@ -330,9 +333,11 @@ def ladder(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
             rows[["eform_mae_lo", "eform_mae_hi"]].T.to_numpy() - rows.eform_mae.to_numpy()
         )
         ax.errorbar(places, rows.eform_mae, yerr=reach, fmt="o", color=colour, capsize=3,
-                    label=model)  # fmt: skip
+                    label=in_figure(model))  # fmt: skip
     ax.set_xticks(range(len(steps)), steps)
-    ax.set(xlabel="what was held out", ylabel=f"mean absolute error,\nlabels {source} (eV)")
+    ax.set(
+        xlabel="what was held out", ylabel=f"mean absolute error,\nlabels {in_figure(source)} (eV)"
+    )
     ax.set_ylim(bottom=0)
     ax.grid(axis="y", alpha=0.3)
     ax.legend(**ABOVE, ncols=min(4, len(models)))
@@ -351,11 +356,14 @@ def cost_accuracy(table: pd.DataFrame, source: str, ax: Axes | None = None) -> A
     times = (table.build_ms + table.infer_ms_b64).groupby(table.model).median()
     errors = table.groupby("model").eform_mae.agg(["mean", "std"]).loc[times.index]
     ax.errorbar(times, errors["mean"], yerr=errors["std"].fillna(0), fmt="o", color=BLUE, capsize=3)
-    for place, name in enumerate(times.sort_values().index):
-        side = {"xytext": (-7, 4), "ha": "right"} if place % 2 == 0 else {"xytext": (7, 4)}
-        ax.annotate(name, (times[name], errors["mean"][name]), textcoords="offset points", **side)
+    for number, name in enumerate(times.sort_values().index):
+        side = {"xytext": (-7, 4), "ha": "right"} if number % 2 == 0 else {"xytext": (7, 4)}
+        ax.annotate(
+            in_figure(name), (times[name], errors["mean"][name]), textcoords="offset points", **side
+        )
     ax.set(xlabel="time from atoms to prediction on one core, 64 together (ms a structure)",
-           ylabel=f"mean absolute error, labels {source} (eV)\n± standard deviation of the seeds",
+           ylabel=f"mean absolute error, labels {in_figure(source)} (eV)\n"
+                  "± standard deviation of the seeds",
     )  # fmt: skip
     ax.set_ylim(0, 1.08 * errors["mean"].max())
     ax.set_xlim(0.8 * times.min(), 1.15 * times.max())
@@ -384,7 +392,7 @@ def traps(tables: Sequence[pd.DataFrame], source: str) -> np.ndarray:
         ax.set_title(f"false gain {trap.gain:.2f} eV ({trap.gain_lo:.2f} to {trap.gain_hi:.2f})")
         ax.set_xlabel(f"protocol, {table.n_train.iloc[0]} training rows a fold")
         ax.margins(y=0.12)
-    axes[0, 0].set_ylabel(f"mean absolute error, interval 95 %,\nlabels {source} (eV)")
+    axes[0, 0].set_ylabel(f"mean absolute error, interval 95 %,\nlabels {in_figure(source)} (eV)")
     return axes[0]
 
 
@@ -422,7 +430,7 @@ def displacement(table: pd.DataFrame, cutoff: float, source: str) -> np.ndarray:
     _, axes = plt.subplots(3, 1, figsize=(7, 6.5), sharex=True, layout="constrained")
     changes = table.displacement[table.neighbours.diff().fillna(0) != 0]
     names = {
-        "eform": f"predicted energy,\nlabels {source} (eV)",
+        "eform": f"predicted energy,\nlabels {in_figure(source)} (eV)",
         "slope": "slope (eV/Å)",
         "curvature": "curvature (eV/Å²)",
     }
@@ -456,10 +464,12 @@ def dopant_series(table: pd.DataFrame, source: str) -> np.ndarray:
     for ax, place in zip(axes.flat, places):
         rows = table[table.place == place].set_index("dopant")
         at = [dopants.index(symbol) for symbol in rows.index]
-        ax.plot(at, rows.eform, "o-", color="black", ms=5, lw=1, label=f"computed, {source}")
+        ax.plot(
+            at, rows.eform, "o-", color="black", ms=5, lw=1, label=f"computed, {in_figure(source)}"
+        )
         ax.plot(at, rows.eform_pred, "s--", color=ORANGE, ms=5, lw=1, mfc="none",
                 label="predicted")  # fmt: skip
-        ax.set_title(place, fontsize=10)
+        ax.set_title(in_figure(place), fontsize=10)
         ax.set_xticks(range(len(dopants)), dopants)
         ax.grid(axis="y", alpha=0.3)
     for ax in axes.flat[len(places) :]:

@@ -7,6 +7,7 @@ the student's notebook, which has dots in place of the answers, and the solved o
 import ast
 import hashlib
 import re
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -132,9 +133,21 @@ def write_solutions(output: Path, folder: Path | None = None) -> list[Path]:
 
 
 def _write(notebook: NotebookNode, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(path.parent)
     path.write_text(as_text(notebook), encoding="utf-8", newline="\n")
     return path
+
+
+def made_folder(folder: Path) -> Path:
+    """The folder, made where it is missing; DefectkitError where nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise DefectkitError(
+            f"Nothing can be written to a folder {folder} ({error.strerror}); choose another one."
+        ) from error
 
 
 def outdated(folder: Path | None = None) -> list[str]:

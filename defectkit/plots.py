@@ -18,6 +18,14 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
+from defectkit import alt, names
+from defectkit.names import in_figure
+
+# Notebooks import figures: theirs get words for readers who do not see them, their tables show
+# names as text.
+alt.attach()
+names.attach()
+
 EFORM = "formation energy (eV)"
 SPIN = "magnetic moment (μB)"
 TYPE_COLOURS = {
@@ -102,7 +110,8 @@ def host_dopant_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots(figsize=(14, 0.24 * len(table) + 1.5))[1]
     low, high = np.nanquantile(table, [0.02, 0.98])
     sns.heatmap(
-        table, cmap="viridis", vmin=low, vmax=high, ax=ax, xticklabels=True, yticklabels=True,
+        table, cmap="viridis", vmin=low, vmax=high, ax=ax, xticklabels=True,
+        yticklabels=[in_figure(host) for host in table.index],
         cbar_kws={"label": f"mean {EFORM}", "extend": "both", "pad": 0.01},
     )  # fmt: skip
     ax.set(xlabel="dopant, in Mendeleev order", ylabel="host, by mean energy", facecolor="#f0f0f0")
@@ -162,7 +171,7 @@ def two_views(atoms: Atoms, defect: np.ndarray, title: str = "", vacancies=()) -
         plt.Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec=DEFECT_COLOUR, label="defect")
     )
     axes[1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(in_figure(title, 120))
     return axes
 
 
@@ -189,7 +198,7 @@ def waterfall(table: pd.DataFrame, start: int, ax: Axes | None = None) -> Axes:
     for place, stays, goes in zip(places, left, removed, strict=True):
         note = f" {stays:,}" + (f"  (−{goes:,})" if goes else "")
         ax.text(stays + goes, place, note, va="center", size=9)
-    ax.set_yticks(places, labels)
+    ax.set_yticks(places, map(in_figure, labels))
     ax.invert_yaxis()
     ax.set(xlabel="rows", xlim=(0, start * 1.18))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)

@@ -39,8 +39,7 @@ def write(folder: Path = FOLDER) -> Path:
     cells = [nbformat.v4.new_markdown_cell(TITLE, id="title"),
              nbformat.v4.new_code_cell(PAGE, id="page")]  # fmt: skip
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "attention.ipynb"
+    path = notebooks.made_folder(folder) / "attention.ipynb"
     path.write_text(notebooks.as_text(notebook), encoding="utf-8")
     return path
 

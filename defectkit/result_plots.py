@@ -19,6 +19,7 @@ from matplotlib.patches import Circle
 
 from defectkit.evaluate import interval
 from defectkit.graphs.geometry import edge_vectors
+from defectkit.names import in_figure
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
 QUANTITIES = {"eform": ("formation energy", "eV"), "spin": ("magnetic moment", "μB")}
@@ -149,8 +150,8 @@ def parity(
     error = (predicted - label).abs().mean()
     text = f"{len(known):,} rows, mean absolute error {error:.2f} {unit}"
     ax.set(
-        xlabel=f"{words}, {source} ({unit})", ylabel=f"predicted {words} ({unit})",
-        title=f"{title}\n{text}" if title else text, aspect="equal",
+        xlabel=f"{words}, {in_figure(source)} ({unit})", ylabel=f"predicted {words} ({unit})",
+        title=f"{in_figure(title, 120)}\n{text}" if title else text, aspect="equal",
     )  # fmt: skip
     ax.legend(loc="upper left", frameon=False)
     return ax
@@ -176,8 +177,13 @@ def error_bars(errors: pd.Series, groups: pd.Series, source: str, ax: Axes | Non
         means, range(len(means)), xerr=reach, fmt="none", ecolor=BLUE, label="interval, 95 %"
     )
     ax.axvline(errors.abs().mean(), color=ORANGE, ls="--", label="mean of all rows")
-    ax.set_yticks(range(len(means)), [f"{name} ({len(v)})" for name, v in zip(means.index, values)])
-    ax.set(xlabel=f"mean absolute error, labels {source} (eV)", ylim=(-0.7, len(means) - 0.3))
+    ax.set_yticks(
+        range(len(means)), [f"{in_figure(name)} ({len(v)})" for name, v in zip(means.index, values)]
+    )
+    ax.set(
+        xlabel=f"mean absolute error, labels {in_figure(source)} (eV)",
+        ylim=(-0.7, len(means) - 0.3),
+    )
     ax.tick_params(axis="y", labelsize=9)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     return ax
@@ -201,7 +207,7 @@ def error_by_energy(rows: pd.DataFrame, source: str, bins: int = 8, ax: Axes | N
     reach = np.abs(ends - grouped.mean().to_numpy())
     ax.errorbar(middles, grouped.mean(), yerr=reach, fmt="o-", color=ORANGE, capsize=3,
                 label="mean of a bin, interval 95 %")  # fmt: skip
-    ax.set(xlabel=f"|formation energy|, {source} (eV)", ylabel="absolute error (eV)")
+    ax.set(xlabel=f"|formation energy|, {in_figure(source)} (eV)", ylabel="absolute error (eV)")
     ax.set_ylim(bottom=0)
     ax.legend(loc="upper left", frameon=False)
     return ax
@@ -225,7 +231,7 @@ def error_by_support(
     middle = (places.min() + places.max()) / 2
     for name in means.nlargest(5).index:
         side = 1 if places[name] <= middle else -1  # names point inwards
-        ax.annotate(name, (places[name], means[name]), xytext=(6 * side, 0),
+        ax.annotate(in_figure(name), (places[name], means[name]), xytext=(6 * side, 0),
                     textcoords="offset points", ha="left" if side > 0 else "right",
                     va="center")  # fmt: skip
     ax.set(xlabel=f"training rows of the {groups.name}", ylabel="mean absolute error (eV)",
@@ -254,8 +260,8 @@ def model_errors(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Ax
                     label="one seed, interval 95 %" if not place else None)  # fmt: skip
         ax.plot(rows.eform_mae.mean(), place, "|", color=ORANGE, ms=22, mew=2.5,
                 label="mean of the seeds" if not place else None)  # fmt: skip
-    ax.set_yticks(range(len(order)), order)
-    ax.set(xlabel=f"mean absolute error on test rows, labels {source} (eV)")
+    ax.set_yticks(range(len(order)), map(in_figure, order))
+    ax.set(xlabel=f"mean absolute error on test rows, labels {in_figure(source)} (eV)")
     ax.set_xlim(left=0)
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)

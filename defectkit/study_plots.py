@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
+from defectkit.names import in_figure
 from defectkit.result_plots import BLUE, GREEN, GREY, ORANGE
 
 REFERENCE = "full"  # the variant that all others are compared with
@@ -86,7 +87,7 @@ def variants(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
     every = table.eform_mae
     margin = 0.05 * (every.max() - every.min() or every.max())
     ax.set(
-        xlabel=f"mean absolute error on validation rows, labels {source} (eV)",
+        xlabel=f"mean absolute error on validation rows, labels {in_figure(source)} (eV)",
         xlim=(every.min() - 4 * margin, every.max() + margin), ylim=(place + 0.5, 0.6),
     )  # fmt: skip
     ax.grid(axis="x", alpha=0.3)
@@ -113,7 +114,7 @@ def sizes(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(len(means)), names)
     ax.plot([], [], "o", ms=4, color=BLUE, label="one seed")
     ax.plot([], [], "|", ms=10, mew=2.5, color=ORANGE, label="mean of the seeds")
-    ax.set(xlabel=f"mean absolute error on validation rows, labels {source} (eV)",
+    ax.set(xlabel=f"mean absolute error on validation rows, labels {in_figure(source)} (eV)",
            ylim=(-0.6, len(means) - 0.4))  # fmt: skip
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
@@ -135,7 +136,7 @@ def transfer(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
         ax.plot(means.index, means, "o-", ms=7, color=colour, label=f"{group}, mean of the seeds")
     counts = sorted(table.n_train.unique())
     ax.set(xscale="log", yscale="log", xlabel="training rows",
-           ylabel=f"mean absolute error on\nvalidation rows, {source} (eV)")  # fmt: skip
+           ylabel=f"mean absolute error on\nvalidation rows, {in_figure(source)} (eV)")  # fmt: skip
     ax.set_xticks(counts, [f"{n:,}" for n in counts])
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))

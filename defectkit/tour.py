@@ -1,20 +1,18 @@
 """Runs the notebooks from top to bottom, solutions included, and makes pages of them."""
 
-import html
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import psutil
 from traitlets.config import Config
 
-from defectkit import __version__, notebooks
+from defectkit import notebooks, pages
 from defectkit.teach import STRICT
 
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
@@ -48,19 +46,22 @@ def run(
     output: Path,
     full: bool = False,
     on_cell: OnCell = lambda name, number, total, heading: None,
+    others: Sequence[Path] = (),
 ) -> Visit:
     """Execute the solved form of one notebook into `output`, as .ipynb and as .html.
 
-    `on_cell(name, number, total, heading)` is called as each code cell begins.
+    `on_cell(name, number, total, heading)` is called as each code cell begins. The page links to
+    the pages of the `others`, sources of the same tour, and to those that lie there already.
+
+    Raises DefectkitError where nothing can be written to `output`.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     _avoid_hanging_on_output_widgets()
-    output.mkdir(parents=True, exist_ok=True)
+    path = notebooks.made_folder(output) / f"{source.stem}.ipynb"
     notebook = notebooks.solved(source)
-    path = output / f"{source.stem}.ipynb"
     path.write_text(notebooks.as_text(notebook), encoding="utf-8")
     error = ""
     start = time.perf_counter()
@@ -83,23 +84,23 @@ def run(
         except (CellTimeoutError, DeadKernelError) as failure:
             error = str(failure)
     seconds = time.perf_counter() - start
-    _write_page(path)
+    pages.write(path, _pages(output, {source, *others}))
     return Visit(source.stem, notebooks.title(source), seconds, memory.peak_mb, error)
 
 
 def write_index(visits: list[Visit], output: Path) -> Path:
     """Write `index.html`, a table of the pages in `output`."""
-    rows = "\n".join(
-        f'<tr><td><a href="{v.name}.html">{html.escape(v.title)}</a></td>'
-        f"<td>{v.seconds:.0f}</td><td>{v.peak_mb:.0f}</td>"
-        f"<td>{'failed' if v.error else 'ran through'}</td>"
-        f'<td><a href="{v.name}.ipynb">notebook</a></td></tr>'
-        for v in visits
-    )
-    path = output / "index.html"
-    text = _INDEX.format(rows=rows, version=__version__, day=date.today())
-    path.write_text(text, encoding="utf-8")
-    return path
+    rows = [(pages.Page(v.name, v.title), v.seconds, v.peak_mb, bool(v.error)) for v in visits]
+    return pages.write_index(rows, output)
+
+
+def _pages(output: Path, wanted: set[Path]) -> list[pages.Page]:
+    """Of the notebooks wanted and those that have one, in the order of the notebooks."""
+    return [
+        pages.Page(one.stem, notebooks.title(one))
+        for one in notebooks.sources()
+        if one in wanted or (output / f"{one.stem}.html").exists()
+    ]
 
 
 class PeakMemory:
@@ -175,33 +176,3 @@ def _cell_counter(name: str, notebook, on_cell: OnCell) -> Callable[..., None]:
 def _describe(failure) -> str:
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
     return f"The cell\n\n{failure.source.strip()}\n\nfailed with\n\n{trace}"
-
-
-def _write_page(path: Path) -> None:
-    """Write an executed notebook as HTML, without widgets: no kernel answers them there."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-    path.with_suffix(".html").write_text(page, encoding="utf-8")
-
-
-_INDEX = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>defectkit: the notebooks, executed</title>
-<style>
-body {{ font-family: system-ui, sans-serif; max-width: 50em; margin: 3em auto; padding: 0 1em }}
-table {{ border-collapse: collapse }}
-th, td {{ padding: .4em .8em; border-bottom: 1px solid #ddd; text-align: left }}
-td:nth-child(2), td:nth-child(3), th:nth-child(2), th:nth-child(3) {{ text-align: right }}
-</style></head><body>
-<h1>The notebooks, executed</h1>
-<p>defectkit {version}, {day}. Labels of the demo data set are CHGNet predictions, not DFT.</p>
-<table><tr><th>notebook</th><th>seconds</th><th>peak MB</th><th>result</th><th>file</th></tr>
-{rows}
-</table></body></html>
-"""

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "defectkit"
 
 # A part of the package imports parts of the rows above its own, and itself.
 LAYERS = [
-    {"records", "processes", "writing", "yaml_text"},
+    {"alt", "names", "records", "processes", "writing", "yaml_text"},
     {"structures"},
     {"data", "graphs"},
     {"models"},
@@ -32,7 +32,7 @@ LAYERS = [
     {"attention_plots", "study_plots", "evaluation_plots", "explain_plots"},
     {"report"},
     {"widgets", "teach", "exercises"},
-    {"notebooks", "doctor"},
+    {"notebooks", "doctor", "pages"},
     {"tour", "bench", "gallery", "present"},
     {"cli"},
 ]

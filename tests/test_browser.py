@@ -1,6 +1,7 @@
 """The students' notebooks in a real JupyterLab and a real browser.
 
-They must run through, unanswered as they are, and draw what they should.
+They must run through, unanswered as they are, and draw what they should; and what a student has
+saved must show its pictures where no kernel answers. Pages must need no network.
 Screenshots are kept in build/browser/. Where chromium is missing the tests are skipped, but not in
 continuous integration, where they must run.
 """
@@ -17,14 +18,21 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from page_rules import assert_page_stands_alone
 from PIL import Image
 
-from defectkit import notebooks, teach
+from defectkit import notebooks, pages, teach
+from defectkit.graphs import GraphConfig, build_graph
+from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.hosts import HOSTS
+from defectkit.widgets import structure
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = ROOT / "build" / "browser"
@@ -33,28 +41,72 @@ ARGUMENTS = [
     "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+TRACKER = "@jupyterlab/notebook-extension/tracker"
 SETTINGS = {
-    # Draw every cell, seen or not; ask nothing about the kernel.
-    "@jupyterlab/notebook-extension/tracker": {
-        "windowingMode": "none",
-        "autoStartDefaultKernel": True,
-    },
+    TRACKER: {"windowingMode": "none"},  # draw every cell, seen or not
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
 }
 WITHOUT_WEBGL = ["--disable-gpu", "--disable-3d-apis", "--disable-webgl", "--disable-webgl2"]
 CELL_SECONDS = 240
-# A notebook of one cell, beside the students'.
-ONE_VIEW = """import numpy as np
+ATOMS = """import numpy as np
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
-from defectkit.widgets import StructureView
 unit = HOSTS["MoS2"].unit_cell()
 site = next(site for site in find_sites(unit) if site.name == "vac1")
 atoms = make_defect(unit, (3, 3, 1), site, "").atoms
-graph = build_graph(atoms, GraphConfig(angle_cutoff=None), unit)
-StructureView(graph, np.arange(len(graph.z)), "a number")
+graph = build_graph(atoms, GraphConfig(cutoff=6.0, angle_cutoff=None), unit)
+values = np.zeros(len(graph.z))
+metal = np.flatnonzero(graph.z == 42)
+values[[26, metal[4], metal[8]]] = 1.0, 0.7, 0.4
 """
+# Notebooks beside the students': one view; several widgets; rows that a browser may choke on.
+OWN = {
+    "one_view": [
+        ATOMS
+        + """from defectkit.widgets import StructureView
+StructureView(graph, values, "a number", limits=(0, 1))
+"""
+    ],
+    "saved": [
+        ATOMS
+        + """import sys, time, tqdm
+import matplotlib.pyplot as plt
+from defectkit import plots
+from defectkit.widgets import CutoffExplorer, StructureView, view_defect
+for _ in tqdm.tqdm(range(3), leave=False):
+    time.sleep(0.2)
+StructureView(graph, values, "a number")
+""",
+        "view_defect(atoms, [3])",
+        "CutoffExplorer(graph, 3, 6.0)",
+        "plots.route();",
+    ],
+    "odd_rows": [
+        ATOMS
+        + """from defectkit.data import Dataset
+from defectkit.models import build_model
+from defectkit.records import DefectRecord
+from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery
+def row(name, **fields):
+    return DefectRecord(uid=name, name=name, atoms=atoms, host="MoS2", label_source="x", **fields)
+names = ["<img src=x onerror='alert(1)'>", "$x^2$", "x" * 2000]
+for name in names:
+    data = Dataset("odd", "x", [row(name, site=name, defecttype="vacancy")], {"MoS2": unit})
+    browser = DatabaseBrowser(data)
+    browser.rows.value = name
+    display(browser)
+display(DatabaseBrowser(Dataset("none", "x", [], {})))
+display(DatabaseBrowser(Dataset("one", "x", [row("one", eform=2.0)], {"MoS2": unit})))
+""",
+        """small = GraphConfig(cutoff=4.7, angle_cutoff=None)
+graphs = [build_graph(row(name), small, unit) for name in names]
+model = build_model("hybrid", small, {"hidden": 16, "heads": 4}).eval()
+display(AttentionExplorer(model, graphs))
+display(HeadGallery(model, graphs))
+""",
+    ],
+}
 # How many code cells there are, how many have run, whether one has failed, which one is at work.
 STATE = """() => {
     const cells = [...document.querySelectorAll(".jp-CodeCell")];
@@ -76,25 +128,52 @@ pytestmark = [
 ]
 
 
+@dataclass(frozen=True)
+class Lab:
+    """A JupyterLab of its own, with copies of the students' notebooks.
+
+    Attributes:
+        address: of the server.
+        token: that it asks for.
+        work: folder with notebooks and settings.
+    """
+
+    address: str
+    token: str
+    work: Path
+
+    def __call__(self, name: str) -> str:
+        """The address of a notebook."""
+        return f"{self.address}/lab/tree/{name}.ipynb?token={self.token}&reset"
+
+    def notebook(self, name: str) -> Path:
+        return self.work / "notebooks" / f"{name}.ipynb"
+
+    def start_kernels(self, yes: bool) -> None:
+        """Whether a notebook that is opened gets a kernel."""
+        settings = SETTINGS | {TRACKER: SETTINGS[TRACKER] | {"autoStartDefaultKernel": yes}}
+        for name, values in settings.items():
+            path = self.work / "settings" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Address of a notebook in a JupyterLab of its own, with copies of the students' notebooks."""
     work = tmp_path_factory.mktemp("lab")
     shutil.copytree(notebooks.FOLDER, work / "notebooks")
-    cells = [nbformat.v4.new_code_cell(ONE_VIEW)]
-    one_view = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
-    nbformat.write(one_view, work / "notebooks" / "one_view.ipynb")
-    for name, values in SETTINGS.items():
-        path = work / "settings" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    token = secrets.token_hex(8)
+    lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(8), work)
+    lab.start_kernels(True)
+    for name, sources in OWN.items():
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
+        nbformat.write(notebook, lab.notebook(name))
     command = [
         sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
-        f"--ServerApp.port={port}", f"--IdentityProvider.token={token}",
+        f"--ServerApp.port={port}", f"--IdentityProvider.token={lab.token}",
         f"--ServerApp.root_dir={work / 'notebooks'}",
         f"--LabApp.user_settings_dir={work / 'settings'}",
         f"--LabApp.workspaces_dir={work / 'workspaces'}",
@@ -103,9 +182,8 @@ def lab(tmp_path_factory):
     with (work / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
-        address = f"http://127.0.0.1:{port}"
-        _wait_for(f"{address}/api?token={token}", server, work / "log")
-        yield lambda name: f"{address}/lab/tree/{name}.ipynb?token={token}&reset"
+        _wait_for(f"{lab.address}/api?token={lab.token}", server, work / "log")
+        yield lab
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -154,7 +232,8 @@ def _open(page, address: str) -> None:
     """A notebook whose kernel is there."""
     page.goto(address, wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=60_000)
+    idle = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    idle.wait_for(state="attached", timeout=60_000)  # a narrow window hides it
     SHOTS.mkdir(parents=True, exist_ok=True)
 
 
@@ -249,4 +328,129 @@ def test_with_webgl_the_view_takes_the_place_of_the_picture(page, lab):
     _run_all(page)
     page.locator(".jp-OutputArea canvas").wait_for(timeout=20_000)
     page.locator(".jp-OutputArea img.widget-image").wait_for(state="hidden", timeout=20_000)
-    page.screenshot(path=SHOTS / "with_webgl.png")
+    page.wait_for_timeout(3000)
+    canvas = page.locator(".jp-OutputArea canvas").screenshot(path=SHOTS / "with_webgl.png")
+    pixels = np.asarray(Image.open(io.BytesIO(canvas)).convert("RGB")).astype(int)
+    unit = HOSTS["MoS2"].unit_cell()
+    site = next(site for site in find_sites(unit) if site.name == "vac1")
+    atoms = make_defect(unit, (3, 3, 1), site, "").atoms
+    graph = build_graph(atoms, GraphConfig(angle_cutoff=None), unit)
+    # Three nodes have colours of their own, which are those of the scale: no fog, no red veil.
+    places = np.array([_place(pixels, value) for value in (1.0, 0.7, 0.4)])
+    seen = (places[1:] - places[0]) * [1, -1]  # pixels are counted downwards
+    metal = np.flatnonzero(graph.z == 42)[[4, 8]]
+    wanted = (graph.pos[metal, :2] - graph.pos[26, :2]).numpy()
+    scale = np.linalg.norm(seen) / np.linalg.norm(wanted)
+    # From above, x to the right and y up, as in the picture.
+    assert np.abs(seen / scale - wanted).max() < 0.35, "the view is turned or mirrored"
+
+
+def _place(pixels: np.ndarray, value: float) -> np.ndarray:
+    """Where, in pixels, the colour of a value between 0 and 1 is found."""
+    bins = min(int(value * structure.BINS), structure.BINS - 1) + 0.5
+    colour = np.array(plt.get_cmap("viridis")(bins / structure.BINS)[:3]) * 255
+    found = np.argwhere(np.abs(pixels - colour).max(axis=-1) < 14)
+    assert len(found) > 100, f"nothing has the colour of {value}"
+    return np.median(found, axis=0)[::-1]
+
+
+# What is seen of a notebook: pictures, errors of widgets, and parts that are wider than their cell.
+LOOK = """() => {
+    const seen = e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.height > 0; };
+    const all = query => [...document.querySelectorAll(".jp-OutputArea " + query)].filter(seen);
+    const right = e => e.getBoundingClientRect().right;
+    return {
+        pictures: all("img").length,
+        views: all("canvas").length,
+        errors: all(".jp-OutputArea-child").filter(
+            e => /Error displaying|Loading widget|javascript error/.test(e.innerText)).length,
+        wide: all(".jp-OutputArea-output").filter(o => [...o.querySelectorAll(
+            ":scope .jupyter-widgets")].some(e => right(e) > right(o) + 8)).length,
+        strange: document.querySelectorAll(".jp-OutputArea [onerror]").length,
+    };
+}"""
+
+
+def test_what_was_saved_shows_its_pictures_without_a_kernel(page, lab, tmp_path):
+    _open(page, lab("saved"))
+    _run_all(page)
+    page.locator(".jp-OutputArea canvas").nth(1).wait_for(timeout=30_000)
+    page.wait_for_timeout(3000)
+    page.screenshot(path=SHOTS / "saved_live.png")
+    alive = page.evaluate(LOOK)
+    assert alive["errors"] == alive["wide"] == 0
+    assert alive["views"] == 2
+    assert alive["pictures"] == 2, "the pictures stand beside what lives"
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(2000)
+    _choose(page, "Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog button", has_text="Restart").last.click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea canvas').length == 0 ||"
+                           "[...document.querySelectorAll('.jp-OutputArea canvas')].every("
+                           "e => e.getBoundingClientRect().width == 0)")  # fmt: skip
+    assert page.evaluate(LOOK)["pictures"] == 4
+    _choose(page, "Kernel", "Shut Down Kernel")
+    for kernel in (False, True):
+        lab.start_kernels(kernel)
+        try:
+            page.goto(lab("saved"), wait_until="domcontentloaded")
+            page.locator(".jp-OutputArea img").nth(3).wait_for(timeout=60_000)
+            page.wait_for_timeout(5000)  # would an error come, it would be here
+        finally:
+            lab.start_kernels(True)
+        page.screenshot(path=SHOTS / f"saved_{'new' if kernel else 'no'}_kernel.png")
+        look = page.evaluate(LOOK)
+        assert (look["pictures"], look["errors"]) == (4, 0)
+    _assert_the_page_needs_nothing(page, lab.notebook("saved"), tmp_path)
+
+
+def _choose(page, menu: str, item: str) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+    page.locator(".lm-Menu-itemLabel", has_text=item).first.click()
+
+
+def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
+    """Pages of the saved notebook and of one with many formulas, opened without a network."""
+    shutil.copy(notebook, folder)
+    formulas = next(source for source in notebooks.sources(["04"]))
+    (folder / f"{formulas.stem}.ipynb").write_text(notebooks.as_text(notebooks.solved(formulas)))
+    both = [pages.Page(name, name) for name in (notebook.stem, formulas.stem)]
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.context.set_offline(True)
+    try:
+        for one in both:
+            file = pages.write(folder / f"{one.name}.ipynb", both)
+            assert_page_stands_alone(file)
+            page.goto(file.as_uri())
+            page.wait_for_timeout(500)
+            page.screenshot(path=SHOTS / f"page_{one.name}.png")
+            text = page.locator("body").inner_text()
+            assert "Error displaying widget" not in text
+            wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, "the page is wider than its window"
+        boxes = "[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect())"
+        heights = page.evaluate(f"() => {boxes}.map(box => box.height)")
+        assert len(heights) > 50
+        assert min(heights) > 5, "a formula is not drawn"
+    finally:
+        page.context.set_offline(False)
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_odd_rows_and_names_do_no_harm(page, lab):
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.set_viewport_size({"width": 1050, "height": 1000})
+    try:
+        _open(page, lab("odd_rows"))
+        _run_all(page)
+        page.locator(".jp-OutputArea canvas").nth(3).wait_for(timeout=60_000)
+        page.wait_for_timeout(3000)
+        page.screenshot(path=SHOTS / "odd_rows.png")
+        look = page.evaluate(LOOK)
+    finally:
+        page.set_viewport_size({"width": 1300, "height": 1000})
+    assert page.locator('[data-mime-type*="error"]').count() == 0
+    assert dialogs == []
+    assert (look["errors"], look["wide"], look["strange"]) == (0, 0, 0)

@@ -1,6 +1,7 @@
 """The command line: tables of a data set, one sentence for what a person can mend, quick help."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from ase.build import mx2
 from typer.testing import CliRunner
 
-from defectkit import cli, doctor
+from defectkit import DefectkitError, cli, doctor
 from defectkit.data import demo
 from defectkit.data.dataset import Dataset
 from defectkit.records import DefectRecord
@@ -123,6 +124,72 @@ def test_an_error_for_people_is_one_sentence_without_traceback():
     assert result.returncode == 1
     assert result.stderr.startswith("defectkit: There is no data set 'nothing'")
     assert result.stderr.count("\n") == 1
+
+
+SHOWS = r"""
+import sys
+import typer
+from rich.progress import track
+from tqdm import tqdm
+from defectkit import DefectkitError, cli
+
+def shows():
+    print("MAE 0.2 eV, 1 μB, 2 Å ✓")
+    for _ in tqdm(range(2), desc="μB"):
+        pass
+    for _ in track(range(2), "μB"):
+        pass
+    print("spin of 1 μB ✓", file=sys.stderr)
+    raise DefectkitError("row μ\x1b[2J\nÅ is odd")
+
+cli.app = shows
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "utf-8", "ascii:strict"])
+def test_a_console_that_lacks_a_letter_ends_no_command(encoding):
+    result = subprocess.run(
+        [sys.executable, "-c", SHOWS], capture_output=True, check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert b"Traceback" not in result.stderr
+    assert result.stdout.startswith(b"MAE 0.2 eV, 1 ")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(b"defectkit: row ")
+    assert last.endswith(b" is odd")
+    assert b"\x1b[2J" not in last
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
+    cli._print_table(["name\x07", "n"], [("\x1b[31mred\u202e", "1"), ("plain", "22")])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].split() == [r"name\x07", "n"]
+    assert lines[2].split() == [r"\x1b[31mred\u202e", "1"]
+    assert lines[2].index("1", 20) == lines[3].index("22") + 1, (
+        "columns do not stand below each other"
+    )
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "99999", "http"])
+def test_ports_that_do_not_exist_are_refused(port, monkeypatch):
+    monkeypatch.setattr("defectkit.present.serve", lambda port: pytest.fail("served"))
+    result = CliRunner().invoke(cli.app, ["present", "--port", port])
+    assert result.exit_code == 2
+    assert "--port" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["solutions"], ["tour", "00"], ["figures"]])
+@pytest.mark.parametrize("below", ["", "below"])
+def test_an_output_folder_that_is_a_file_is_named(command, below, tmp_path):
+    notes = tmp_path / "notes"
+    notes.write_text("mine")
+    result = CliRunner().invoke(cli.app, [*command, "--output", str(notes / below)])
+    assert isinstance(result.exception, DefectkitError)
+    assert str(notes) in str(result.exception)
+    assert notes.read_text() == "mine"
 
 
 def test_other_errors_keep_their_traceback(monkeypatch):

@@ -3,11 +3,14 @@
 In a browser they are drawn by the notebooks that use them.
 """
 
+import base64
 import sys
+from dataclasses import replace
 from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from model_cases import small_model
 
@@ -19,7 +22,14 @@ from defectkit.plots import DEFECT_COLOUR
 from defectkit.records import DefectRecord
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
-from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
+from defectkit.widgets import (
+    AttentionExplorer,
+    CutoffExplorer,
+    DatabaseBrowser,
+    HeadGallery,
+    StructureView,
+    picture,
+)
 
 pytestmark = pytest.mark.usefixtures("no_windows", "double_precision")
 CONFIG = GraphConfig(cutoff=4.7, angle_cutoff=None)
@@ -40,6 +50,11 @@ def graph_of(one: DefectRecord):
     import torch
 
     return build_graph(one, CONFIG, UNIT, dtype=torch.float64)
+
+
+def ghosts(shown: list[dict]) -> list[dict]:
+    """What is drawn of vacancies: balls, then their rims."""
+    return [s for s in shown if s["type"] == "spacefill" and s.get("radiusType") == "size"]
 
 
 @pytest.fixture
@@ -73,10 +88,13 @@ def test_atoms_have_the_colour_of_their_value(vacancy):
     assert [2, 7] in coloured.values()
     assert len(coloured) == 2
     assert sum(map(len, coloured.values())) == int((~vacancy.is_vacancy).sum())
-    shell, ghost = (s for s in shown if s.get("radiusType") == "size")
-    assert shell["color"] == DEFECT_COLOUR
-    assert atoms_of(ghost) == vacancy.is_vacancy.nonzero()[:, 0].tolist()
-    assert shown[-1]["type"] == "unitcell"
+    ghost, rim = ghosts(shown)
+    assert rim["color"] == DEFECT_COLOUR
+    assert ghost["color"] in coloured
+    assert atoms_of(ghost) == atoms_of(rim) == vacancy.is_vacancy.nonzero()[:, 0].tolist()
+    assert not any("opacity" in s for s in shown), "mixed colours are not on the scale"
+    # A rim lies around what it marks: its own front is not drawn.
+    assert (rim["side"], rim["radiusSize"] > ghost["radiusSize"]) == ("back", True)
     assert view.legend.value.startswith("0 <span")
     assert view.legend.value.endswith("1 &nbsp;eV")
 
@@ -85,8 +103,7 @@ def test_a_value_that_is_not_known_has_no_colour_of_the_scale(vacancy):
     values = np.ones(len(vacancy.z))
     values[vacancy.is_vacancy.numpy()] = np.nan
     view = StructureView(vacancy, values, "Å", limits=(0, 2))
-    _, ghost = (s for s in representations(view) if s.get("radiusType") == "size")
-    assert ghost["color"] == GHOST
+    assert ghosts(representations(view))[0]["color"] == GHOST
 
 
 def test_copies_are_coloured_like_their_atoms_and_read_like_them(vacancy):
@@ -126,10 +143,32 @@ def test_without_nglview_the_picture_is_the_view(vacancy, without_nglview):
     assert bytes(view.picture.value) != before
 
 
-def test_a_page_without_widgets_gets_the_picture(vacancy):
-    bundle = StructureView(vacancy)._repr_mimebundle_()
-    assert bundle["image/png"].startswith(b"\x89PNG")
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+def shown_by(widget, monkeypatch) -> list[tuple[dict, dict]]:
+    """Data and metadata of the outputs that a notebook keeps of a widget."""
+    kept = []
+
+    def display(data, metadata=None, raw=False):
+        assert raw
+        kept.append((data, metadata or {}))
+
+    monkeypatch.setattr(picture, "display", display)
+    widget._ipython_display_()
+    return kept
+
+
+def test_a_notebook_keeps_widget_style_and_picture(vacancy, monkeypatch):
+    (widget, _), (line, _), (png, about) = shown_by(StructureView(vacancy), monkeypatch)
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    assert widget["text/plain"] == "", "pages would show the words"
+    assert picture.STILL in line["text/html"]
+    assert base64.b64decode(png["image/png"]).startswith(b"\x89PNG")
+    assert "x (Å)" in about["image/png"]["alt"]
+
+
+def test_a_widget_without_picture_keeps_a_sentence(browser, monkeypatch):
+    outputs = shown_by(browser, monkeypatch)
+    assert len(outputs) == 2
+    assert "run the cell" in outputs[1][0]["text/html"]
 
 
 @pytest.fixture
@@ -209,11 +248,95 @@ def test_browser_shows_the_row_that_is_clicked(browser):
     assert browser.crystal is None  # nothing was clicked yet
     browser.rows.value = "MoS2_W_sub0"
     assert np.allclose(browser.crystal.values, 0.25)
-    assert browser.place.children == (browser.crystal,)
+    assert browser.place.children[1:] == (browser.crystal,)
     browser.rows.value = "MoS2_X_vac1"
     assert browser.crystal.values is None
     browser.rows.value = None
     assert browser.place.children == ()
+
+
+def test_the_list_speaks_the_language_of_the_filters(browser):
+    labels = [label for label, _ in browser.rows.options]
+    assert labels[1] == "MoS2   W   substitution   0.50 eV"
+    for name, control in browser.filters.items():
+        values = set(control.options) - {"any"}
+        assert all(any(v in label for v in values) for label in labels if name == "host")
+
+
+@pytest.mark.parametrize(
+    ("energies", "shown", "low", "high"),
+    [
+        ([], False, 0, 1),
+        ([np.nan, np.nan], False, 0, 1),
+        ([np.inf, -np.inf], False, 0, 1),
+        ([2.0], True, 2, 3),
+        ([2.0, 2.0, 2.0], True, 2, 3),
+        ([0.4], True, 0, 1),
+        ([-1.5, np.nan, np.inf, 3.2], True, -2, 4),
+    ],
+)
+def test_a_slider_has_finite_ends_whatever_the_energies(energies, shown, low, high):
+    base = record("vac1")
+    rows = [replace(base, uid=str(k), eform=energy) for k, energy in enumerate(energies)]
+    browser = DatabaseBrowser(Dataset("test", "test", rows, {"MoS2": UNIT}))
+    assert (browser.energy.min, browser.energy.max) == (low, high)
+    assert (browser.energy.layout.display != "none") == shown
+    assert browser.count.value == f"{len(rows)} of {len(rows)} rows"
+    if shown:
+        browser.energy.value = (high - 0.1, high)  # rows without an energy stay
+        unknown = sum(not np.isfinite(e) for e in energies)
+        assert len(browser.found) == unknown
+
+
+HOSTILE = [
+    '<img src=x onerror="alert(1)">',
+    "</select><script>alert(1)</script>",
+    "$x^2$",
+    r"a_b^c\frac{1}{0}$",
+    "\x1b[31mred\x07\n\u202eevil",
+    "x" * 3000,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: ascii(name[:20]))
+def test_names_from_data_are_text_in_widgets(name, vacancy):
+    fine, broken = record("vac1", eform=1.0), record("sub0", "W", eform=2.0)
+    broken = replace(broken, uid=name, name=name, atoms=broken.atoms[:0], site=name)
+    data = Dataset("test", "test", [fine, broken], {"MoS2": UNIT})
+    browser = DatabaseBrowser(data)
+    browser.rows.value = name
+    for widget in browser.place.children:
+        assert_harmless(widget.value)
+        assert widget.layout.overflow == "auto hidden"
+    drawn = replace(fine, uid=name, name=name)
+    browser = DatabaseBrowser(Dataset("test", "test", [drawn], {"MoS2": UNIT}))
+    browser.rows.value = name
+    assert_harmless(browser.place.children[0].value)
+    view = StructureView(vacancy, table=pd.DataFrame({name: np.ones(len(vacancy.z))}))
+    view.selected = 0
+    assert_harmless(view.reading.value)
+
+
+def assert_harmless(value: str) -> None:
+    """Of a name, only text is left: no markup but ours, no control characters, no formula."""
+    assert "<img" not in value
+    assert "<script" not in value
+    assert all(c.isprintable() for c in value)
+    assert "$" not in value or "mathjax_ignore" in value
+
+
+def test_the_frame_of_the_cutoff_explorer_stands_still(vacancy, monkeypatch):
+    frames = []
+    draw = CutoffExplorer.paint
+    monkeypatch.setattr(
+        CutoffExplorer, "paint",
+        lambda self, figure: (frames.append(figure.axes[0].axis()), draw(self, figure)),
+    )  # fmt: skip
+    explorer = CutoffExplorer(vacancy, 0, 4.5)
+    before = bytes(explorer.picture.value)
+    explorer.slider.value = 4.4
+    assert len(set(frames)) == 1
+    assert bytes(explorer.picture.value) != before
 
 
 def test_a_sheet_shows_what_a_new_drawing_would(explorer):

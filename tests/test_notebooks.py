@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from page_rules import assert_page_stands_alone
 
 from defectkit import DefectkitError, notebooks, tour
 
@@ -108,4 +109,5 @@ def test_student_notebooks_hold_no_outputs(path):
 def test_every_notebook_runs_through_with_its_solutions_right(source, tmp_path):
     visit = tour.run(source, tmp_path)
     assert not visit.error, visit.error
+    assert_page_stands_alone(tmp_path / f"{source.stem}.html")
     print(f"{visit.seconds:.0f} s, {visit.peak_mb:.0f} MB")

@@ -1,4 +1,4 @@
-"""The 3D view: structure, marks and ghosts in one frame; pictures are tested in the browser.
+"""The 3D view: atoms, bonds, marks and ghosts as drawn from above; pictures in the browser's tests.
 
 The live curve: one picture, drawn anew after every epoch.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase import Atoms
+from ase.data import chemical_symbols
 from lightning.pytorch.callbacks import Callback
 from run_cases import CGCNN
 
@@ -18,42 +19,84 @@ from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
 from defectkit.training.runs import train
 from defectkit.widgets import LiveCurve, training, view_defect
-from defectkit.widgets.structure import _standard_form
+from defectkit.widgets.structure import TURN, bonds
 
 
 @pytest.fixture
 def vacancy():
     unit = HOSTS["SnS2"].unit_cell()
-    unit.rotate(30, "z", rotate_cell=True)  # not the orientation that PDB text can hold
+    unit.rotate(30, "z", rotate_cell=True)
     site = next(s for s in find_sites(unit) if s.name == "cpx0")
     return make_defect(unit, (3, 3, 1), site, "Fe")
 
 
-def test_ghosts_turn_with_the_atoms(vacancy):
-    turned, points = _standard_form(vacancy.atoms, vacancy.positions)
-    before = np.linalg.norm(vacancy.atoms.positions[:, None] - vacancy.positions, axis=-1)
-    after = np.linalg.norm(turned.positions[:, None] - points, axis=-1)
-    assert np.allclose(before, after)
-    assert np.allclose(turned.cell[0, 1:], 0)
-    assert np.allclose(turned.cell.cellpar(), vacancy.atoms.cell.cellpar())
+def sent(view, method: str) -> list[dict]:
+    """The calls of one method that the 3D view was sent, in their order."""
+    return [m for m in view.view._ngl_msg_archive if m["methodName"] == method]
+
+
+def drawn_atoms(view) -> tuple[list[str], np.ndarray, int]:
+    """Symbols, positions (Å) and the number of bonds of the crystal that was sent."""
+    (call,) = sent(view, "loadFile")
+    lines = call["args"][0]["data"].splitlines()
+    start, end = lines.index("@<TRIPOS>ATOM") + 1, lines.index("@<TRIPOS>BOND")
+    rows = [line.split() for line in lines[start:end]]
+    return [r[5] for r in rows], np.array([r[2:5] for r in rows], float), len(lines) - end - 1
+
+
+def test_atoms_stand_where_they_are_turned_to_the_viewer(vacancy):
+    view = view_defect(vacancy.atoms, [3], vacancy.positions[1:])
+    symbols, positions, _ = drawn_atoms(view)
+    n = len(vacancy.atoms)
+    assert symbols[:n] == list(vacancy.atoms.symbols)
+    assert symbols[n:] == [chemical_symbols[0]] * (len(vacancy.positions) - 1)
+    wanted = np.concatenate([vacancy.atoms.positions, vacancy.positions[1:]])
+    # The camera looks along z with x to the left and y up.
+    assert np.allclose(positions * [-1, 1, -1], wanted, atol=1e-4)
+    assert np.prod(TURN) == 1, "a mirror image"
 
 
 def test_view_marks_atoms_and_ghosts_and_leaves_its_input_alone(vacancy):
     before = vacancy.atoms.copy()
     view = view_defect(vacancy.atoms, [3], vacancy.positions[1:])
     assert before == vacancy.atoms
-    sent = {m["methodName"]: (m["args"], m["kwargs"]) for m in view._ngl_msg_archive}
-    assert sent["addRepresentation"][1]["sele"] == "@3"  # the last one added
-    (kind, centre, *_), *more = sent["addShape"][0][1]
-    assert (kind, more) == ("sphere", [])
-    assert np.allclose(centre, _standard_form(vacancy.atoms, vacancy.positions[1:])[1])
+    rims = [m["kwargs"] for m in sent(view, "addRepresentation") if "side" in m["kwargs"]]
+    assert [rim["sele"] for rim in rims] == ["@3", f"@{len(vacancy.atoms)}"]
+    (cell,) = sent(view, "addShape")
+    assert len(cell["args"][1]) == 4  # sides of a parallelogram
 
 
 def test_view_works_without_any_mark():
     atoms = Atoms(
         "MoS2", positions=[[0, 0, 5], [1.6, 0.9, 6.5], [1.6, 0.9, 3.5]], cell=[3.2, 3.2, 10]
     )
-    assert len(view_defect(atoms, [])._ngl_component_ids) == 1
+    view = view_defect(atoms, [])
+    assert drawn_atoms(view)[2] == 2
+    assert not [m for m in sent(view, "addRepresentation") if "side" in m["kwargs"]]
+    assert bytes(view.picture.value).startswith(b"\x89PNG")
+
+
+def pairs_of(atoms: Atoms) -> set[str]:
+    return {"".join(sorted(atoms.symbols[pair])) for pair in bonds(atoms)}
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [("MoS2", {"MoS"}), ("SnS2", {"SSn"}), ("CrI3", {"CrI"}), ("BN", {"BN"}), ("P4", {"PP"})],
+)
+def test_neighbours_are_bonded_and_no_others(host, wanted):
+    if host not in HOSTS:
+        pytest.skip(f"the kit has no {host}")
+    assert pairs_of(HOSTS[host].unit_cell().repeat((3, 3, 1))) == wanted
+
+
+def test_a_short_bond_takes_none_of_the_others_away_and_a_far_atom_has_none():
+    sheet = HOSTS["MoS2"].unit_cell().repeat((4, 4, 1))
+    before = len(bonds(sheet))
+    top = sheet[[atom.index for atom in sheet if atom.symbol == "S"]].positions
+    place = top[top[:, 2].argmax()]
+    assert len(bonds(sheet + Atoms("H", positions=[place + [0, 0, 1.35]]))) == before + 1
+    assert len(bonds(sheet + Atoms("Li", positions=[place + [0, 0, 7.0]]))) == before
 
 
 CONFIG = replace(CGCNN, epochs=3, batch_size=16)

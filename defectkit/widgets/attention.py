@@ -9,7 +9,7 @@ import torch
 from defectkit.explain import attention_maps, combine, node_table, seen_by
 from defectkit.explain_plots import RELATIVE, head_maps, lattice_map, weight_by_distance
 from defectkit.graphs.build import CrystalGraph
-from defectkit.widgets.picture import Pictured, Sheet
+from defectkit.widgets.picture import ROW, Pictured, Sheet
 from defectkit.widgets.structure import StructureView
 
 ALL = -1
@@ -73,8 +73,8 @@ class AttentionExplorer(_Explored):
             control.observe(lambda change: self._show(), names="value")
         self._open()
         self.children = [
-            ipywidgets.HBox([self.structure, self.query]),
-            ipywidgets.HBox([self.layer, self.head]),
+            ipywidgets.HBox([self.structure, self.query], layout=ROW),
+            ipywidgets.HBox([self.layer, self.head], layout=ROW),
             self.place,
             self.picture,
         ]
@@ -105,7 +105,7 @@ class AttentionExplorer(_Explored):
         left, right = self._sheet.wipe()[0]
         lattice_map(graph, self.weights, RELATIVE, limits, single, ax=left, bar=self._sheet.bar)
         weight_by_distance(table.assign(relative=self.weights), centre=centre, ax=right)
-        self.picture.value = self._sheet.png()
+        self.paint(self._sheet)
 
     def _place_crystal(self, limits: tuple[float, float]) -> None:
         if self.crystal is not None:
@@ -147,7 +147,7 @@ class HeadGallery(_Explored):
 
     def _show(self) -> None:
         head_maps(self.graph, self.maps, axes=self._sheet.wipe(), bar=self._sheet.bar)
-        self.picture.value = self._sheet.png()
+        self.paint(self._sheet)
 
 
 def _counted(number: int) -> list[tuple[str, int]]:

@@ -8,7 +8,9 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 from defectkit.explain import relaxation
 from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.widgets.picture import Pictured
+from defectkit.names import in_html, in_terminal
+from defectkit.records import DefectRecord
+from defectkit.widgets.picture import LINE, ROW, Pictured
 from defectkit.widgets.structure import StructureView
 
 ANY = "any"
@@ -28,7 +30,7 @@ class DatabaseBrowser(Pictured):
 
     Attributes:
         filters: a dropdown for each of `FILTERS`.
-        energy: a slider for the range of formation energies, eV.
+        energy: a slider for the range of formation energies, eV; not shown where no row has one.
         rows: the list of rows; its `value` is the uid that is shown.
         found: the table of the rows that the filters leave.
         crystal: the `StructureView` of the row chosen, or None.
@@ -44,13 +46,9 @@ class DatabaseBrowser(Pictured):
             )
             for name in FILTERS
         }
-        low, high = float(np.floor(frame.eform.min())), float(np.ceil(frame.eform.max()))
-        self.energy = ipywidgets.FloatRangeSlider(
-            value=(low, high), min=low, max=high, step=0.1, description="energy (eV)",
-            continuous_update=False,
-        )  # fmt: skip
+        self.energy = _energy_slider(frame.eform)
         self.count = ipywidgets.HTML()
-        self.rows = ipywidgets.Select(rows=10, layout={"width": "420px"})
+        self.rows = ipywidgets.Select(rows=10, layout={"width": "100%", "max_width": "560px"})
         self.place = ipywidgets.VBox()  # as wide as the page, which a Box is not
         self.crystal = None
         for control in (*self.filters.values(), self.energy):
@@ -58,7 +56,7 @@ class DatabaseBrowser(Pictured):
         self.rows.observe(lambda change: self._show(), names="value")
         super().__init__(
             [
-                ipywidgets.HBox(list(self.filters.values())),
+                ipywidgets.HBox(list(self.filters.values()), layout=ROW),
                 self.energy,
                 self.count,
                 self.rows,
@@ -73,33 +71,55 @@ class DatabaseBrowser(Pictured):
         for name, control in self.filters.items():
             if control.value != ANY:
                 keep &= frame[name] == control.value
-        keep &= frame.eform.between(*self.energy.value) | frame.eform.isna()
+        keep &= frame.eform.between(*self.energy.value) | ~np.isfinite(frame.eform.astype(float))
         self.found = frame[keep]
         listed = self.found.head(LISTED)
         more = f", the first {LISTED} are listed" if len(self.found) > LISTED else ""
         self.count.value = f"{len(self.found):,} of {len(frame):,} rows{more}"
         self.rows.options = [
-            (f"{row.name or uid}   {row.defecttype}   {row.eform:.2f} eV", uid)
-            for uid, row in zip(listed.index, listed.itertuples(index=False))
+            (_line(row), uid) for uid, row in zip(listed.index, listed.itertuples(index=False))
         ]
 
     def _show(self) -> None:
-        uid = self.rows.value
-        if uid is None:
-            self.crystal, self.place.children, self.picture.value = None, [], b""
+        self.crystal, self.place.children, self.picture.value, self.alt = None, [], b"", ""
+        if (uid := self.rows.value) is None:
             return
         record = self.dataset[uid]
+        title = ipywidgets.HTML(f"<b>{in_html(record.name or uid)}</b>", layout=LINE)
         try:
-            graph = build_graph(record, GRAPH, self.dataset.hosts.get(record.host))
+            self.crystal = self._crystal(record)
         except DefectkitError as error:
-            self.crystal, self.place.children = None, [ipywidgets.HTML(str(error))]
-            self.picture.value = b""
+            self.place.children = [title, ipywidgets.HTML(in_html(error), layout=LINE)]
             return
+        self.picture.value, self.alt = self.crystal.picture.value, self.crystal.alt
+        self.place.children = [title, self.crystal]
+
+    def _crystal(self, record: DefectRecord) -> StructureView:
+        """Of one row; DefectkitError where its structure cannot be drawn."""
+        graph = build_graph(record, GRAPH, self.dataset.hosts.get(record.host))
         values, label = None, ""
         if record.unrelaxed is not None:
             moved = relaxation(record)
             values = np.concatenate([moved, np.full(len(graph.z) - len(moved), np.nan)])
             label = "moved in the relaxation (Å)"
-        self.crystal = StructureView(graph, values, label, size=self.size)
-        self.picture.value = self.crystal.picture.value
-        self.place.children = [self.crystal]
+        return StructureView(graph, values, label, size=self.size)
+
+
+def _energy_slider(eform: pd.Series) -> ipywidgets.FloatRangeSlider:
+    """Over the energies that are known: neither NaN nor infinity survives the way to a browser."""
+    known = eform[np.isfinite(eform.astype(float))]  # of no rows, it is no number
+    low, high = (np.floor(known.min()), np.ceil(known.max())) if len(known) else (0.0, 0.0)
+    high = max(high, low + 1)  # a slider without a length cannot be drawn
+    return ipywidgets.FloatRangeSlider(
+        value=(low, high), min=low, max=high, step=max(0.1, (high - low) / 1000),
+        description="energy (eV)", continuous_update=False, readout_format=".1f",
+        layout={"width": "100%", "max_width": "560px", "display": None if len(known) else "none"},
+    )  # fmt: skip
+
+
+def _line(row) -> str:
+    """What the list says of a row, in the words of the filters."""
+    words = [row.host, row.dopant, row.defecttype, row.site]
+    words += [f"{row.strain:+.1%} strain"] if row.strain else []
+    words += [f"{row.eform:.2f} eV" if np.isfinite(row.eform) else "energy not known"]
+    return "   ".join(in_terminal(word) for word in words if word)

@@ -1,15 +1,16 @@
 """A slider for the cutoff radius, and the edges that it gives."""
 
-import io
-
 import ipywidgets
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-from defectkit.graph_plots import local_edges
+from defectkit.graph_plots import MARGIN, local_edges
+from defectkit.widgets.picture import Pictured
 
 
-class CutoffExplorer(ipywidgets.VBox):
+class CutoffExplorer(Pictured):
     """Move the slider: the edges to one node are drawn over the crystal, and counted.
+
+    The frame is that of the longest cutoff all along, so that a longer cutoff looks longer.
 
     Args:
         graph: a `CrystalGraph` whose local edges reach at least as far as the slider.
@@ -22,20 +23,18 @@ class CutoffExplorer(ipywidgets.VBox):
     """
 
     def __init__(self, graph, node: int, longest: float):
+        super().__init__()
         self.graph, self.node = graph, node
         self.slider = ipywidgets.FloatSlider(
             value=min(3.0, longest), min=1.0, max=longest, step=0.1, description="cutoff (Å)",
             continuous_update=False,
         )  # fmt: skip
-        self.picture = ipywidgets.Image(format="png", width=480)
         self.slider.observe(lambda change: self._draw(), names="value")
         self._draw()
-        super().__init__([self.slider, self.picture])
+        self.children = [self.slider, self.picture]
 
     def _draw(self) -> None:
-        figure, ax = plt.subplots(figsize=(6, 6))
-        local_edges(self.graph, self.node, self.slider.value, ax)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
-        plt.close(figure)  # else the notebook shows it a second time
-        self.picture.value = buffer.getvalue()
+        figure = Figure(figsize=(6, 6), layout="constrained")  # not of pyplot: shown here alone
+        ax = figure.subplots()
+        local_edges(self.graph, self.node, self.slider.value, ax, reach=self.slider.max + MARGIN)
+        self.paint(figure)

@@ -1,15 +1,21 @@
 """Figures as pictures inside widgets, and for pages on which no widget can live."""
 
+import base64
 import io
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
+from defectkit import alt
+
 DPI = 80
+ROW = {"flex_flow": "row wrap"}  # controls that do not fit beside each other stand in two lines
+LINE = {"max_width": "100%", "overflow": "auto hidden"}  # of text, however long its words are
 
 
 class Sheet:
@@ -82,22 +88,51 @@ class Sheet:
         return buffer.getvalue()
 
 
+# A notebook keeps three outputs of a widget: the widget, a line of text with this style, a picture.
+# Where a kernel answers, the style hides line and picture; where none does, the widget, of which
+# nothing is left but an error.
+STILL = "defectkit-still"
+_LIVE = ":has(.jp-OutputArea-output .jupyter-widgets:not(.jupyter-widgets-disconnected))"
+_CHILD, _LINE = ".jp-OutputArea-child", f".jp-OutputArea-child:has(.{STILL})"
+STYLE = f"""<style>
+{_CHILD}{_LIVE} + {_LINE}, {_CHILD}{_LIVE} + {_LINE} + {_CHILD}:has(img) {{ display: none }}
+{_CHILD}:not({_LIVE}):has(+ {_CHILD} .{STILL}) {{ display: none }}
+</style>"""
+
+
 class Pictured(ipywidgets.VBox):
-    """A box with a `picture`, which a page that knows no widgets shows in its place.
+    """A box with a `picture`, which stands in its place where no kernel answers.
 
     Attributes:
         picture: a PNG image widget.
+        alt: the picture in words.
     """
 
     def __init__(self, children=(), **settings):
-        # As large as it was drawn: a box would stretch it.
-        layout = {"align_self": "flex-start", "max_width": "100%"}
+        # As large as it was drawn, but never larger than the page: a box would stretch it.
+        layout = {"align_self": "flex-start", "max_width": "100%", "height": "auto"}
         self.picture = ipywidgets.Image(format="png", layout=layout)
+        self.alt = ""
         super().__init__(children, **settings)
 
-    def _repr_mimebundle_(self, **settings):
-        """What a notebook keeps of it: the widget, and the picture as it is now."""
-        bundle = super()._repr_mimebundle_(**settings) or {}
+    def paint(self, drawn: Sheet | Figure) -> None:
+        """Let the picture show what is drawn on a sheet or in a figure."""
+        if isinstance(drawn, Sheet):
+            self.picture.value, figure = drawn.png(), drawn.figure
+        else:
+            buffer, figure = io.BytesIO(), drawn
+            figure.savefig(buffer, format="png", dpi=DPI)
+            self.picture.value = buffer.getvalue()
+        self.alt = alt.describe(figure)
+
+    def _ipython_display_(self, **settings) -> None:
+        """Show the widget, and keep its picture as it is now."""
+        bundle = super()._repr_mimebundle_() or {}
+        display({**bundle, "text/plain": ""}, raw=True)
+        words = "Run the cell for the view that this picture is of."
+        if not self.picture.value:
+            words = "There is a view here that answers clicks: run the cell."
+        display({"text/html": f'{STYLE}<p class="{STILL}">{words}</p>', "text/plain": ""}, raw=True)
         if self.picture.value:
-            bundle["image/png"] = bytes(self.picture.value)
-        return bundle
+            png = base64.b64encode(bytes(self.picture.value)).decode()
+            display({"image/png": png}, metadata={"image/png": {"alt": self.alt}}, raw=True)

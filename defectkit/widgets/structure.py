@@ -1,7 +1,5 @@
 """3D views of a defect structure."""
 
-import html
-
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,65 +7,191 @@ import pandas as pd
 import traitlets
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.neighborlist import neighbor_list
+from IPython.utils.capture import capture_output
 from matplotlib.colors import to_hex
 
 from defectkit.explain_plots import colours_of, lattice_map
 from defectkit.graph_plots import GHOST
 from defectkit.graphs.build import CrystalGraph
-from defectkit.plots import DEFECT_COLOUR
+from defectkit.names import in_html
+from defectkit.plots import DEFECT_COLOUR, two_views
 from defectkit.records import SiteKind
 from defectkit.widgets.picture import Pictured, Sheet
 
+BINS = 16  # colours of a scale in the 3D view
+# Radii of balls and of the red rim around them: beside sticks (Å), with the colours of a scale (in
+# units of the van der Waals radius), of a vacancy (Å).
+SMALL_BALL, SMALL_RIM = 0.45, 0.62
+BALL, RIM = 0.45, 0.56
+GHOST_BALL, GHOST_RIM = 0.9, 1.15
+STICK = 0.15
+CELL_COLOUR = [0.33, 0.33, 0.33]
+# NGL's camera looks upwards with x to the left. Half a turn about y makes that the view from above
+# with x to the right, as in every picture of the kit; a turn mirrors nothing.
+TURN = np.array([-1.0, 1.0, -1.0])
+# Colours are those of their scale: no fog over what is further away, light from all sides.
+STAGE = {"fogNear": 100, "fogFar": 100, "ambientIntensity": 0.9, "lightIntensity": 0.5}
+CLOSER = 0.35  # than NGL comes by itself, which leaves room to turn a ball as wide as the sheet
+BOND = 1.25  # length, in units of the distance to the nearest atom
+REACH = 4.0  # Å, no bond is longer
 
-def view_defect(atoms: Atoms, defect_indices, vacancies=(), size: str = "400px"):
-    """An nglview widget of `atoms` with its defect marked by translucent red spheres.
+
+def bonds(atoms: Atoms) -> np.ndarray:
+    """(m, 2) pairs of atoms drawn as bonded; bonds across the edge of the cell are left out.
+
+    A bond is at most `BOND` times as long as the distance from one of its atoms to that atom's
+    nearest neighbour. Sums of radii would join the metal atoms of a dichalcogenide, which lie
+    hardly further apart than touching spheres and are not bonded.
+    """
+    first, second, distance, shift = neighbor_list("ijdS", atoms, REACH)
+    nearest = np.full(len(atoms), np.inf)
+    np.minimum.at(nearest, first, distance)
+    short = distance <= BOND * np.maximum(nearest[first], nearest[second])
+    drawn = short & (first < second) & (shift == 0).all(axis=1)
+    return np.column_stack([first, second])[drawn]
+
+
+def _mol2(atoms: Atoms, pairs: np.ndarray) -> str:
+    """Atoms and bonds as text in Tripos' format, which lets the writer say what is bonded."""
+    lines = ["@<TRIPOS>MOLECULE", "crystal", f"{len(atoms)} {len(pairs)}", "SMALL", "NO_CHARGES"]
+    lines += ["", "@<TRIPOS>ATOM"]
+    for k, (symbol, place) in enumerate(zip(atoms.symbols, atoms.positions * TURN), 1):
+        x, y, z = place
+        lines.append(f"{k} {symbol}{k} {x:.4f} {y:.4f} {z:.4f} {symbol} 1 ALL 0")
+    lines.append("@<TRIPOS>BOND")
+    lines += [f"{k} {i + 1} {j + 1} 1" for k, (i, j) in enumerate(pairs, 1)]
+    return "\n".join(lines) + "\n"
+
+
+class Crystal(Pictured):
+    """A crystal in 3D, seen from above, its defect with a red rim, vacant sites as ghosts.
+
+    Where nglview is missing, and until a browser with WebGL has drawn the view, the picture is
+    shown instead.
+
+    Args:
+        atoms: positions in Å; vacant sites are atoms of number 0.
+        defect: (n,) bool, whether an atom belongs to the defect.
+        copies: of the cell along a and b.
+        size: height of the 3D view, CSS.
+
+    Attributes:
+        view: the nglview widget, or None.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        defect: np.ndarray,
+        copies: tuple[int, int] = (1, 1),
+        size: str = "400px",
+    ):
+        super().__init__()
+        self.defect, self.vacant, self.copies = defect, atoms.numbers == 0, copies
+        self.view = self._new_view(atoms, size)
+        if self.view is not None:
+            self.view.observe(self._drawn, names="loaded")
+
+    def _new_view(self, atoms: Atoms, size: str):
+        try:
+            # What it shows when it is imported, and cannot show again without a kernel.
+            with capture_output():
+                import nglview
+        except ImportError:
+            return None
+        with capture_output():
+            view = nglview.NGLWidget()
+        copies = atoms.repeat((*self.copies, 1))
+        solid = np.flatnonzero(copies.numbers)
+        text = _mol2(copies, solid[bonds(copies[solid])] if len(solid) else np.zeros((0, 2)))
+        structure = nglview.TextStructure(text, ext="mol2")
+        view.add_component(structure, default_representation=False)
+        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ atoms.cell.array[:2]
+        corners += atoms.positions.mean(axis=0) - corners.mean(axis=0)  # it may begin anywhere
+        ends = [(TURN * corner).tolist() for corner in corners]
+        edges = [("cylinder", ends[k - 1], ends[k], CELL_COLOUR, 0.05) for k in range(4)]
+        view._add_shape(edges, name="cell")
+        view.stage.set_parameters(**STAGE)
+        view.layout.height = size
+        view.camera = "orthographic"
+        view.center()
+        view.control.zoom(CLOSER)
+        return view
+
+    def show(self, bins: np.ndarray | None = None, colours: list[str] | None = None) -> None:
+        """Colour the atoms: `colours[bins[k]]` is that of atom k; by element where not given."""
+        if self.view is None:
+            return
+        solid, shown = ~self.vacant, []
+        sticks = {"sele": self._selection(solid)}
+        if bins is None:
+            bins, colours, rim = np.zeros(len(solid), dtype=int), [GHOST], _size(SMALL_RIM)
+            aspect = SMALL_BALL / STICK
+            shown.append(("ball+stick", sticks | _size(STICK) | {"aspectRatio": aspect}))
+        else:
+            rim = {"radiusScale": RIM}
+            shown.append(("licorice", sticks | _size(STICK) | {"color": "#bbbbbb"}))
+            for k in np.unique(bins[solid]):
+                sele = self._selection((bins == k) & solid)
+                shown.append(("spacefill", _ball(sele, colours[k], {"radiusScale": BALL})))
+        for k in np.unique(bins[self.vacant]):
+            sele = self._selection((bins == k) & self.vacant)
+            shown.append(("spacefill", _ball(sele, colours[k], _size(GHOST_BALL))))
+        # Of a sphere that shows its inside alone, what lies in front hides all but a rim.
+        inside = {"side": "back", "disableImpostor": True, "quality": "high"}
+        for chosen, radius in ((self.defect & solid, rim), (self.vacant, _size(GHOST_RIM))):
+            if chosen.any():
+                shell = _ball(self._selection(chosen), DEFECT_COLOUR, radius)
+                shown.append(("spacefill", shell | inside))
+        self.view.set_representations(
+            [{"type": kind, "params": parameters} for kind, parameters in shown]
+        )
+
+    def _selection(self, chosen: np.ndarray) -> str:
+        """Of (n,) bool atoms, in all copies, in NGL's language."""
+        return "@" + ",".join(map(str, np.flatnonzero(np.tile(chosen, np.prod(self.copies)))))
+
+    def _drawn(self, change) -> None:
+        """The 3D view stands: the picture is not needed any more."""
+        if change["new"]:
+            self.picture.layout.display = "none"
+
+
+def _size(radius: float) -> dict:
+    """Of all atoms alike, Å."""
+    return {"radiusType": "size", "radiusSize": radius}
+
+
+def _ball(sele: str, colour: str, radius: dict) -> dict:
+    return {"sele": sele, "color": colour, "roughness": 1.0, "metalness": 0.0, **radius}
+
+
+def view_defect(atoms: Atoms, defect_indices, vacancies=(), size: str = "400px") -> Crystal:
+    """`atoms` in 3D, coloured by element, with the defect marked.
 
     Args:
         atoms: structure, positions in Å.
         defect_indices: atoms that belong to the defect.
-        vacancies: (k, 3) Å positions of vacant sites, drawn as ghost spheres.
-        size: height of the widget, CSS.
-
-    nglview reads the structure through PDB text, which turns the cell to its standard form; the
-    same turn is applied here first, so that ghost spheres sit where their atoms would.
+        vacancies: (k, 3) Å positions of vacant sites, drawn as ghosts.
+        size: height of the 3D view, CSS.
     """
-    import nglview
-
-    turned, vacancies = _standard_form(atoms, np.asarray(vacancies, dtype=float).reshape(-1, 3))
-    view = nglview.show_ase(turned)
-    view.clear_representations()
-    view.add_representation("ball+stick", aspectRatio=3)
-    view.add_unitcell()
-    if len(defect_indices):
-        view.add_representation(
-            "spacefill", selection=[int(i) for i in defect_indices], color=DEFECT_COLOUR,
-            opacity=0.5, radiusScale=0.7,
-        )  # fmt: skip
-    colour = [int(DEFECT_COLOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    for point in vacancies:
-        view.shape.add_sphere(point.tolist(), colour, 0.8, "vacancy")
-    view.layout.height = size
-    view.camera = "orthographic"
-    return view
+    points = np.asarray(vacancies, dtype=float).reshape(-1, 3)
+    known = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    sites = known + Atoms("X" * len(points), positions=points)
+    defect = np.zeros(len(sites), dtype=bool)
+    defect[[int(k) for k in defect_indices]] = True
+    shown = Crystal(sites, defect, size=size)
+    figure = two_views(atoms, defect_indices, vacancies=points)[0].figure
+    shown.paint(figure)
+    plt.close(figure)
+    shown.show()
+    shown.children = [shown.picture] if shown.view is None else [shown.picture, shown.view]
+    return shown
 
 
-def _standard_form(atoms: Atoms, points: np.ndarray) -> tuple[Atoms, np.ndarray]:
-    """Atoms and points turned together so that cell vector a lies along x, b in the xy plane."""
-    _, rotation = atoms.cell.standard_form()
-    turned = atoms.copy()
-    turned.set_cell(atoms.cell.array @ rotation.T, scale_atoms=False)
-    turned.positions = atoms.positions @ rotation.T
-    return turned, points @ rotation.T
-
-
-BINS = 16  # colours of a scale in the 3D view
-
-
-class StructureView(Pictured):
-    """A crystal in 3D with its defect marked, vacancies as ghosts, atoms coloured by a value.
-
-    Where nglview is missing, and until a browser with WebGL has drawn the view, the picture of
-    the same from above is shown instead. Click an atom to read its values.
+class StructureView(Crystal):
+    """The crystal of a graph in 3D, atoms coloured by a value. Click an atom to read its values.
 
     Args:
         graph: a single graph; its nodes are the atoms and then the vacancies.
@@ -81,7 +205,6 @@ class StructureView(Pictured):
 
     Attributes:
         selected: the node clicked last, or None; may be set.
-        view: the nglview widget, or None.
         picture: the view from above.
         reading: text about the node selected.
     """
@@ -99,20 +222,19 @@ class StructureView(Pictured):
         size: str = "400px",
         flat: bool = True,
     ):
-        super().__init__()
+        sites = Atoms(graph.z.numpy(), graph.pos.numpy(), cell=graph.cell[0].numpy(), pbc=True)
+        super().__init__(sites, graph.is_defect.numpy(), copies, size)
         self.picture.layout.display = None if flat else "none"
-        self.graph, self.table, self.copies = graph, table, copies
+        self.graph, self.table = graph, table
         self.legend = ipywidgets.HTML()
         self.reading = ipywidgets.HTML("Click an atom to read its values.")
         self._sheet = Sheet((6, 4.6), edges=(0.11, 0.98, 0.11, 0.97, 0)) if flat else None
-        self.view = self._new_view(size)
         self.colour(values, label, limits)
         self.observe(lambda change: self._read(), names="selected")
         if self.view is None:
             self.children = [self.picture, self.reading]
             return
         self.view.observe(self._clicked, names="picked")
-        self.view.observe(self._drawn, names="loaded")
         self.children = [self.picture, self.view, self.legend, self.reading]
         self.legend.layout.display = "none"  # the picture has its own
 
@@ -125,79 +247,23 @@ class StructureView(Pictured):
         """Colour the nodes by other values, (n,)."""
         self.values = None if values is None else np.asarray(values, dtype=float)
         self.label = label
-        norm = cmap = None
-        if self.values is not None:
+        if self.values is None:
+            self.show()
+        else:
             norm, cmap = colours_of(self.values, limits)
             self.legend.value = _legend(norm, cmap, label)
-        if self.view is not None:
-            self.view.set_representations(self._representations(norm, cmap))
+            bins = np.nan_to_num(norm(self.values) * BINS).clip(0, BINS - 1).astype(int)
+            bins[np.isnan(self.values)] = BINS  # not known
+            scale = [to_hex(plt.get_cmap(cmap)((k + 0.5) / BINS)) for k in range(BINS)]
+            self.show(bins, [*scale, GHOST])
         if self._sheet and self.picture.layout.display != "none":
             ax, copies = self._sheet.wipe()[0, 0], int(max(self.copies) > 1)
             self._sheet.bar.ax.set_visible(self.values is not None)
             lattice_map(
                 self.graph, self.values, label, limits, copies=copies, ax=ax, bar=self._sheet.bar
             )
-            self.picture.value = self._sheet.png()
+            self.paint(self._sheet)
         self._read()
-
-    def _new_view(self, size: str):
-        try:
-            import nglview
-        except ImportError:
-            return None
-        graph = self.graph
-        atoms = Atoms(graph.z.numpy(), graph.pos.numpy(), cell=graph.cell[0].numpy(), pbc=True)
-        turned, _ = _standard_form(atoms, np.zeros((0, 3)))
-        repeated = turned.repeat((*self.copies, 1))
-        repeated.set_cell(turned.cell)  # one cell is outlined, however many copies there are
-        view = nglview.show_ase(repeated)
-        view.layout.height = size
-        view.camera = "orthographic"
-        return view
-
-    def _representations(self, norm, cmap) -> list[dict]:
-        """Bonds, atoms by colour, red shells around the defect, ghosts at its vacancies."""
-        defect = self.graph.is_defect.numpy()
-        vacant = self.graph.is_vacancy.numpy()
-        bonds = {"aspectRatio": 3, "sele": self._selection(~vacant)}
-        if norm is None:
-            shown = [("ball+stick", bonds)]
-            bins = np.zeros(len(vacant), dtype=int)
-            colours = [GHOST]
-        else:
-            shown = [("licorice", bonds | {"color": "#bbbbbb", "radiusScale": 0.4})]
-            bins = np.nan_to_num(norm(self.values) * BINS).clip(0, BINS - 1).astype(int)
-            bins[np.isnan(self.values)] = BINS  # not known
-            colours = [to_hex(plt.get_cmap(cmap)((k + 0.5) / BINS)) for k in range(BINS)] + [GHOST]
-            for k in np.unique(bins[~vacant]):
-                sele = self._selection((bins == k) & ~vacant)
-                shown.append(
-                    ("spacefill", {"sele": sele, "color": colours[k], "radiusScale": 0.45})
-                )
-        if (defect & ~vacant).any():
-            sele = self._selection(defect & ~vacant)
-            shown.append(
-                ("spacefill", {"sele": sele, "color": DEFECT_COLOUR, "opacity": 0.4,
-                               "radiusScale": 0.7})
-            )  # fmt: skip
-        if vacant.any():
-            shown.append(
-                ("spacefill", {"sele": self._selection(vacant), "color": DEFECT_COLOUR,
-                               "opacity": 0.4, "depthWrite": False, "radiusType": "size",
-                               "radiusSize": 1.2})
-            )  # fmt: skip
-        for k in np.unique(bins[vacant]):
-            sele = self._selection((bins == k) & vacant)
-            shown.append(
-                ("spacefill", {"sele": sele, "color": colours[k], "opacity": 0.5,
-                               "radiusType": "size", "radiusSize": 0.9})
-            )  # fmt: skip
-        shown.append(("unitcell", {"sele": "all"}))
-        return [{"type": kind, "params": parameters} for kind, parameters in shown]
-
-    def _selection(self, chosen: np.ndarray) -> str:
-        """Of (n,) bool nodes, in all copies, in NGL's language."""
-        return "@" + ",".join(map(str, np.flatnonzero(np.tile(chosen, np.prod(self.copies)))))
 
     def _clicked(self, change) -> None:
         atom = change["new"].get("atom1") or change["new"].get("atom") or {}
@@ -205,10 +271,8 @@ class StructureView(Pictured):
             self.selected = int(atom["index"]) % len(self.graph.z)
 
     def _drawn(self, change) -> None:
-        """The 3D view stands: the picture is not needed any more."""
+        super()._drawn(change)
         if change["new"]:
-            self.view.control.spin([0, 1, 0], np.pi)  # NGL looks from below, the picture from above
-            self.picture.layout.display = "none"
             self.legend.layout.display = None if self.values is not None else "none"
 
     def _read(self) -> None:
@@ -219,11 +283,11 @@ class StructureView(Pictured):
         kind = SiteKind(int(self.graph.site_kind[self.selected])).name.lower()
         lines = [f"<b>{name}</b>, node {self.selected}, {kind}"]
         if self.values is not None:
-            lines.append(f"{html.escape(self.label)}: {self.values[self.selected]:.3g}")
+            lines.append(f"{in_html(self.label)}: {self.values[self.selected]:.3g}")
         if self.table is not None:
             row = self.table.iloc[self.selected]
             lines += [
-                f"{html.escape(str(key))}: {value:.3g}"
+                f"{in_html(key)}: {value:.3g}"
                 for key, value in row.items()
                 if isinstance(value, float)
             ]
@@ -236,5 +300,5 @@ def _legend(norm, cmap: str, label: str) -> str:
     return (
         f'{norm.vmin:.3g} <span style="display: inline-block; width: 220px; height: 12px; '
         f'background: linear-gradient(to right, {steps})"></span> {norm.vmax:.3g} '
-        f"&nbsp;{html.escape(label)}"
+        f"&nbsp;{in_html(label)}"
     )
