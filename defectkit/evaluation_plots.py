@@ -380,10 +380,11 @@ def equal_crystals(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots(figsize=(9, 3.6), layout="constrained")[1]
     sizes = table.difference.abs()
     least = sizes[sizes > 0].min() if sizes.any() else LEAST  # a logarithmic axis has no zero
+    sizes = sizes.clip(lower=least)
     readings = np.where(table.ambiguous, "in several ways", "in one way")
-    sns.stripplot(x=sizes.clip(lower=least), y=table.change, hue=readings, alpha=0.6, size=4, ax=ax,
+    sns.stripplot(x=sizes, y=table.change, hue=readings, alpha=0.6, size=4, ax=ax,
                   palette={"in one way": BLUE, "in several ways": ORANGE})  # fmt: skip
-    largest = sizes.mask(table.ambiguous).groupby(table.change, sort=False).max()
+    largest = table.difference.abs().mask(table.ambiguous).groupby(table.change, sort=False).max()
     texts = largest.map(lambda value: "0" if value == 0 else f"{value:.0e}")
     ax.set_yticks(range(len(largest)), [f"{change}\nlargest in blue {text} eV"
                                         for change, text in texts.items()])  # fmt: skip

@@ -255,9 +255,9 @@ def name_points(ax: Axes, x: pd.Series, y: pd.Series, names: Iterable[str] | Non
             return inside + sum(box.overlaps(one) for one in taken) + outside
 
         texts = [
-            ax.annotate(name, (x[name], y[name]), xytext=(7 * right, 7 * up),
+            ax.annotate(name, (x[name], y[name]), xytext=(away * right, away * up),
                         textcoords="offset points", ha=HORIZONTAL[right], va=VERTICAL[up])
-            for right, up in SIDES
+            for away in (7, 16) for right, up in SIDES
         ]  # fmt: skip
         best = min(texts, key=covered)
         taken.append(best.get_window_extent().padded(2))
