@@ -250,7 +250,7 @@ def name_points(ax: Axes, x: pd.Series, y: pd.Series, names: Iterable[str] | Non
 
         def covered(text, others=others):
             box = text.get_window_extent().padded(2)
-            inside = ((others > box.min) & (others < box.max)).all(axis=1).sum()
+            inside = ((others > box.min - 4) & (others < box.max + 4)).all(axis=1).sum()  # markers
             outside = not (frame.contains(*box.min) and frame.contains(*box.max))
             return inside + sum(box.overlaps(one) for one in taken) + outside
 

@@ -357,14 +357,15 @@ pd.Series(scores(tested), name="ALIGNN, seed 0").to_frame().round(3)
 
 # %%
 for name, (words, unit) in result_plots.QUANTITIES.items():
-    label, error = tested[name].abs(), tested[f"{name}_pred"] - tested[name]
-    print(f"{words}: error {error.abs().mean():.2f} {unit}, always the mean "
-          f"{(label - label.mean()).abs().mean():.2f} {unit}, zero in {(label < 0.05).mean():.0%} of the rows")
+    label, error = tested[name], (tested[f"{name}_pred"] - tested[name]).abs().mean()
+    constant = (label - label.mean()).abs().mean()
+    print(f"{words}: error {error:.2f} {unit}, {error / constant:.0%} of that of always the mean, {constant:.2f} {unit}")
+print(f"{(tested.spin < 0.05).mean():.0%} of the moments are zero, {tested.spin.between(0.5, 5).mean():.0%} lie between 0.5 and 5 μB")
 
 # %% [markdown]
-# Errors in eV and in μB cannot be compared; each beside what the mean alone would give can. The moments
-# form a clump at zero and a far one (which host is it?), and that is where a low mean error comes
-# from: telling the two apart is easy. The hard part, a moment of one or two μB, is a few rows.
+# Errors in eV and in μB cannot be compared, but each can with what the mean alone would give: by that the
+# energy is harder. The moments form a clump at zero and a far one (of which host?), and to tell these
+# apart is easy. What is hard, a moment of a few μB, is a small share of the rows.
 
 # %% [markdown]
 # ### Beside simpler models

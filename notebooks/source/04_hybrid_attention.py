@@ -595,8 +595,7 @@ found.style.format({"eform_mae": "{:.3f}", "change": "{:+.3f}", "percent": "{:+.
 
 # %%
 alone = found.loc["no global block"]
-print(f"without all attention the error changes by {alone.change:+.3f} eV ({alone.verdict}); "
-      f"missed most: {found.index[-1]}, {found.change.iloc[-1]:+.3f} eV")
+print(f"without any attention the error changes by {alone.change:+.3f} eV: {alone.verdict}")
 
 # %% [markdown]
 # In cells this small, local layers reach nearly everything, as section 3 said, and attention has little to

@@ -136,11 +136,9 @@ evaluation_plots.residuals(first, source);
 
 # %%
 error = (first.eform_pred - first.eform).dropna()
-some = len(error) // 20
-high, worst = first.eform[error.index].nlargest(some).index, error.abs().nlargest(some).index
-print(f"mean absolute error of the 5 % with the highest energies {error[high].abs().mean():.2f} eV, "
-      f"of the others {error.drop(high).abs().mean():.2f} eV")
-print(f"of the 5 % with the largest errors {(error[worst] < 0).mean():.0%} are predicted too low; of all {(error < 0).mean():.0%}")
+high = first.eform[error.index].nlargest(len(error) // 20).index
+for name, part in (("the 5 % with the highest energies", error[high]), ("all others", error.drop(high))):
+    print(f"{name}: mean absolute error {part.abs().mean():.2f} eV, mean of prediction − label {part.mean():+.2f} eV")
 
 # %% [markdown]
 # Errors are largest where energies are highest, and there predictions are too low: such rows are rare, and a
