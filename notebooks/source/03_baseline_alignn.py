@@ -296,6 +296,8 @@ fresh.heads.fit(*(torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for
 before = predict(fresh, graphs, graphs.select(split.test)).add_suffix("_pred").join(few.frame)
 guess = few.frame.loc[list(split.valid)].eform.sub(labels.eform.mean()).abs().mean()
 print(f"{len(split.train)} training rows, {sum(p.numel() for p in fresh.parameters()):,} weights")
+if labels.spin.isna().all():
+    print(f"'{data.name}' has no magnetic moments: the loss is that of the energy alone")
 
 # %% [markdown]
 # *Guess before you run the next cell:* there are many more weights than rows. Will the error on rows

@@ -317,13 +317,15 @@ explain.summary(pd.concat(rows), "share", "score").set_index("score").style.form
 kinds = {"element": ["symbol"], "place: first shell or not": ["shell"], "both": ["symbol", "shell"]}
 parts = {name: explain.group_shares(looked, "relative", by) for name, by in kinds.items()}
 split = pd.concat(parts, names=["explained by"]).reset_index()
+split = split[split.uid.isin(parts["element"].share.dropna().index)]  # hosts of more than one element
 explain.summary(split, "share", "explained by").set_index("explained by").assign(
     chance=split.groupby("explained by").chance.mean()).style.format(precision=2).set_caption("attention, trained")
 
 # %% [markdown]
-# The element explains more than the place, and the two together more than either alone. A heat map of
-# attention is thus, to a good part, a map of the elements, before training even more than after. A picture coloured by element would look much like it, and nobody would take that for an
-# explanation.
+# The element explains more than the place, and the two together most of what there is to see. Before training
+# the map was nearly one of the elements alone; the place is what was learned. A picture that colours atoms by
+# their element and by whether they touch the defect would look much like a heat map of attention, and nobody
+# would take that for an explanation.
 #
 # ## 6 · Ask the model, ask the crystal
 #
@@ -447,7 +449,7 @@ print("the error grows by", ", ".join(f"{value:+.3f} eV {name}" for name, value 
 # structures, and far sharper. They come with the verdict below.
 #
 # **Exercise 06-7.** By how many percent of the trained model's mean error does the error grow without
-# query times key?
+# query times key? (The check knows the kept table, that of `seed = 0`.)
 
 # %% tags=["solution"]
 answer = 100 * (error.loc["without content", "mean"] / error.loc["trained", "mean"] - 1)
