@@ -116,7 +116,7 @@ for title, change in changes.items():
 # %% [markdown]
 # For the local layers, the two sheets are the *same* sheet as far as the defect is concerned: not
 # nearly the same, but equal in every digit. No training can help, for there is nothing to learn from.
-# (The sum over all atoms at the end would still see that *some* atoms are strained, but not how far
+# (The read-out at the end gathers all atoms and would still see that *some* are strained, but not how far
 # they are from the defect.) More layers would push the limit outwards, one cutoff at a time, as in
 # notebook 03; attention has no limit to push.
 #
