@@ -289,7 +289,7 @@ found.style.format("{:.0e}").set_caption("largest relative change of a site's ve
 # %%
 images = pd.Series({uid: shortest_translation(data[uid].atoms.cell.array) for uid in frame.index})
 plt.figure(figsize=(8, 3.2), layout="constrained")
-plt.hist(images, bins=40, color="#9ecae1", edgecolor="white")
+plt.hist(images, np.arange(np.floor(images.min()), images.max() + 0.25, 0.25), color="#9ecae1", edgecolor="white")
 plt.axvline(images.median(), color=result_plots.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
 plt.xlabel("distance from a defect to its nearest image (Å)")
 plt.ylabel("rows")
@@ -598,8 +598,7 @@ alone = found.loc["no global block"]
 print(f"without any attention the error changes by {alone.change:+.3f} eV: {alone.verdict}")
 
 # %% [markdown]
-# In cells this small, local layers reach nearly everything, as section 3 said, and attention has little to
-# add. Mind two more things. With so many variants at once, one in twenty passes two standard errors by luck
+# In the small cells of the demo set local layers reach nearly everything, and attention has little to add. Mind two more things. With so many variants at once, one in twenty passes two standard errors by luck
 # alone: the larger a change, the more it can be trusted. And mind the budget. These are short runs on few rows: a part that needs more of either to be learned can look
 # harmful here, and a model that can do less is sooner done. What the table says for certain is about this
 # budget. A part that is missed even here, such as the vacancy's node, is worth its price.
