@@ -598,10 +598,12 @@ alone = found.loc["no global block"]
 print(f"without any attention the error changes by {alone.change:+.3f} eV: {alone.verdict}")
 
 # %% [markdown]
-# In the small cells of the demo set local layers reach nearly everything, and attention has little to add. Mind two more things. With so many variants at once, one in twenty passes two standard errors by luck
-# alone: the larger a change, the more it can be trusted. And mind the budget. These are short runs on few rows: a part that needs more of either to be learned can look
-# harmful here, and a model that can do less is sooner done. What the table says for certain is about this
-# budget. A part that is missed even here, such as the vacancy's node, is worth its price.
+# In the small cells of the demo set local layers reach nearly everything, and attention has little to add.
+# Mind two more things. With so many variants at once, one in twenty passes two standard errors by luck
+# alone: the larger a change, the more it can be trusted. And mind the budget. These are short runs on few
+# rows: a part that needs more of either to be learned can look harmful here, and a model that can do less
+# is sooner done. What the table says for certain is about this budget. A part that is missed even here,
+# such as the vacancy's node, is worth its price.
 #
 # **Exercise 04-7.** Which variant of `ablation` has the largest mean error (column `eform_mae`, mean
 # over its seeds)? Answer with its name.

@@ -374,9 +374,10 @@ if answer is not ...:
 # ## 6 · Is a formation energy extensive?
 #
 # The energy of a crystal doubles with the crystal. The formation energy of *one defect* does not: set
-# into a larger sheet it stays what it was, but for what its periodic images do to it. A read-out that sums over atoms must learn to cancel
-# everything but the defect, and fails where a cell is larger than those it learned from. Four read-outs,
-# trained alike (the ablation of notebook 04), on validation rows and on the same defects in larger cells:
+# into a larger sheet it stays what it was, but for what its periodic images do to it. A read-out that sums
+# over atoms must learn to cancel everything but the defect, and fails where a cell is larger than those it
+# learned from. Four read-outs, trained alike (the ablation of notebook 04), on validation rows and on the
+# same defects in larger cells:
 
 # %%
 readouts = benchmark("readouts")

@@ -262,7 +262,8 @@ gain, before = (bars[f"attention, {when}"].gain.mean() for when in ("trained", "
 print(f"attention on the defect and its first shell: {gain:.2f} times the uniform share, before training {before:.2f}")
 
 # %% [markdown]
-# So it was learned, if it is a small step: a map of the true relaxation would put more there. The other bars are explained in section 6. By type of defect:
+# So it was learned, if it is a small step: a map of the true relaxation would put more there. The other
+# bars are explained in section 6. By type of defect:
 
 # %%
 by_type = explain.near(trained)["attention"].join(trained.defecttype)
