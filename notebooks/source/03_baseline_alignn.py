@@ -282,8 +282,12 @@ answer = tuple(float((frame.eform - c).abs().mean()) for c in (frame.eform.mean(
 check("03-5", answer)
 
 # %%
+rows = data if len(data) >= 20 and set(frame.host) <= set(data.hosts) else data_of(baseline, data)
+if rows is not data:
+    print(f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows of '{rows.name}' serve")
 atoms = 15_000 if quick else 60_000  # in all: a large cell costs as much as many small ones
-few = data.subset(frame.sample(min(int(atoms / frame.natoms.mean()), len(frame)), random_state=seed).index)
+n = min(int(atoms / rows.frame.natoms.mean()), len(rows))
+few = rows.subset(rows.frame.sample(n, random_state=seed).index)
 split = make_split(few, seed=seed)
 changes = {"model.settings.hidden": 32, "optimiser.lr": 0.003, "ema": None, "epochs": 10 if quick else 25}
 config = with_values(baseline.config, changes)
@@ -297,7 +301,7 @@ before = predict(fresh, graphs, graphs.select(split.test)).add_suffix("_pred").j
 guess = few.frame.loc[list(split.valid)].eform.sub(labels.eform.mean()).abs().mean()
 print(f"{len(split.train)} training rows, {sum(p.numel() for p in fresh.parameters()):,} weights")
 if labels.spin.isna().all():
-    print(f"'{data.name}' has no magnetic moments: the loss is that of the energy alone")
+    print(f"'{few.name}' has no magnetic moments: the loss is that of the energy alone")
 
 # %% [markdown]
 # *Guess before you run the next cell:* there are many more weights than rows. Will the error on rows
@@ -323,8 +327,8 @@ print(f"below the dashed line from epoch {below[0]} on" if len(below) else "neve
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), layout="constrained", sharey=True)
-result_plots.parity(before, data.label_source, title="before training", ax=axes[0])
-result_plots.parity(run.part("test"), data.label_source, title="after training", ax=axes[1]);
+result_plots.parity(before, few.label_source, title="before training", ax=axes[0])
+result_plots.parity(run.part("test"), few.label_source, title="after training", ax=axes[1]);
 
 # %% [markdown]
 # ## 6 · The shipped models

@@ -513,9 +513,12 @@ if known is data:
     print("`dataset` is the set that these models learned from; name another one to see its rows judged")
 else:
     own = data.subset(data.frame.sample(n, random_state=seed).index)
-    foreign = predictor(own.records, own.hosts)
-    print(f"{n} rows of '{data.name}', predictions as {source} would give, verdicts of the guard:")
-    print(foreign.verdict.value_counts().to_string())
+    try:
+        foreign = predictor(own.records, own.hosts)
+        print(f"{n} rows of '{data.name}', predictions as {source} would give, verdicts of the guard:")
+        print(foreign.verdict.value_counts().to_string())
+    except DefectkitError as reason:
+        print(reason)
 
 # %% [markdown]
 # `caught` is the share of the largest 5 % of the errors. Rows that the guard lets pass are better; some
