@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from ase.data import atomic_numbers, chemical_symbols
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from defectkit import DefectkitError, decisions
 from defectkit.domain import VERDICTS, Guard
@@ -22,7 +22,7 @@ from defectkit.errors import size_slope
 from defectkit.evaluate import interval
 from defectkit.names import in_figure
 from defectkit.plots import periodic_table
-from defectkit.result_plots import BLUE, GREEN, GREY, ORANGE
+from defectkit.result_plots import BLUE, GREEN, GREY, ORANGE, name_points
 from defectkit.uncertainty import ranking
 
 COLOURS = [BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", "#000000", GREY]  # Okabe and Ito
@@ -33,6 +33,7 @@ METHOD_NAMES = {
     "gaussian": "spread of the seeds as it is",
 }
 VERDICT_COLOURS = dict(zip(VERDICTS, (GREY, ORANGE, BLUE, "#000000")))
+LEAST = 1e-7  # eV, a digit of 32-bit numbers: where differences are drawn if all of them are zero
 ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}  # of legends
 
 
@@ -354,19 +355,16 @@ def cost_accuracy(table: pd.DataFrame, source: str, ax: Axes | None = None) -> A
     """
     ax = ax or plt.subplots(figsize=(6.5, 4.2), layout="constrained")[1]
     times = (table.build_ms + table.infer_ms_b64).groupby(table.model).median()
+    times = times.dropna()  # not every model was timed
     errors = table.groupby("model").eform_mae.agg(["mean", "std"]).loc[times.index]
     ax.errorbar(times, errors["mean"], yerr=errors["std"].fillna(0), fmt="o", color=BLUE, capsize=3)
-    for number, name in enumerate(times.sort_values().index):
-        side = {"xytext": (-7, 4), "ha": "right"} if number % 2 == 0 else {"xytext": (7, 4)}
-        ax.annotate(
-            in_figure(name), (times[name], errors["mean"][name]), textcoords="offset points", **side
-        )
     ax.set(xlabel="time from atoms to prediction on one core, 64 together (ms a structure)",
            ylabel=f"mean absolute error, labels {in_figure(source)} (eV)\n"
                   "± standard deviation of the seeds",
     )  # fmt: skip
     ax.set_ylim(0, 1.08 * errors["mean"].max())
     ax.set_xlim(0.8 * times.min(), 1.15 * times.max())
+    name_points(ax, times, errors["mean"])
     return ax
 
 
@@ -405,15 +403,20 @@ def equal_crystals(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     ax = ax or plt.subplots(figsize=(9, 3.6), layout="constrained")[1]
     sizes = table.difference.abs()
-    least = sizes[sizes > 0].min()  # zeros have no place on a logarithmic axis
+    least = sizes[sizes > 0].min() if sizes.any() else LEAST  # a logarithmic axis has no zero
+    sizes = sizes.clip(lower=least)
     readings = np.where(table.ambiguous, "in several ways", "in one way")
-    sns.stripplot(x=sizes.clip(lower=least), y=table.change, hue=readings, alpha=0.6, size=4, ax=ax,
+    sns.stripplot(x=sizes, y=table.change, hue=readings, alpha=0.6, size=4, ax=ax,
                   palette={"in one way": BLUE, "in several ways": ORANGE})  # fmt: skip
-    largest = sizes[~table.ambiguous].groupby(table.change, sort=False).max()
-    ax.set_yticks(range(len(largest)), [f"{change}\nlargest in blue {value:.0e} eV"
-                                        for change, value in largest.items()])  # fmt: skip
+    largest = table.difference.abs().mask(table.ambiguous).groupby(table.change, sort=False).max()
+    texts = largest.map(lambda value: "0" if value == 0 else f"{value:.0e}")
+    ax.set_yticks(range(len(largest)), [f"{change}\nlargest in blue {text} eV"
+                                        for change, text in texts.items()])  # fmt: skip
     ax.set(xscale="log", ylabel="", xlabel="difference of the predicted energies (eV)",
            title=f"{table.uid.nunique()} structures")  # fmt: skip
+    ends = np.log10([least / 1.2, 1.2 * sizes.max()])  # whole decades: ticks between them collide
+    ax.set_xlim(10 ** np.floor(ends[0]), 10 ** np.ceil(ends[1]))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9,
               title="defect can be read")  # fmt: skip
     return ax

@@ -6,6 +6,7 @@ which all eyes tell apart.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,8 @@ from defectkit.graphs.geometry import edge_vectors
 from defectkit.names import in_figure
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
+HORIZONTAL, VERTICAL = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
+SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # right, up
 QUANTITIES = {"eform": ("formation energy", "eV"), "spin": ("magnetic moment", "μB")}
 
 
@@ -228,16 +231,45 @@ def error_by_support(
     means = errors.abs().groupby(groups).mean()
     places = training.reindex(means.index).fillna(0)
     ax.plot(places, means, "o", color=BLUE)
-    middle = (places.min() + places.max()) / 2
-    for name in means.nlargest(5).index:
-        side = 1 if places[name] <= middle else -1  # names point inwards
-        ax.annotate(in_figure(name), (places[name], means[name]), xytext=(6 * side, 0),
-                    textcoords="offset points", ha="left" if side > 0 else "right",
-                    va="center")  # fmt: skip
     ax.set(xlabel=f"training rows of the {groups.name}", ylabel="mean absolute error (eV)",
            title=f"a point is a {groups.name}")  # fmt: skip
     ax.set_ylim(bottom=0)
+    name_points(ax, places, means, means.nlargest(5).index)
     return ax
+
+
+def name_points(ax: Axes, x: pd.Series, y: pd.Series, names: Iterable[str] | None = None) -> None:
+    """Write names beside points, each on the side where it covers fewest points and other names.
+
+    Args:
+        ax: with the points and its limits as they are to stay.
+        x: places by name.
+        y: likewise.
+        names: those to write; all where they are not given.
+    """
+    ax.figure.draw_without_rendering()  # the layout decides what covers what
+    points = ax.transData.transform(np.column_stack([x, y.loc[x.index]]))
+    frame, taken = ax.get_window_extent(), []
+    for name in x.index if names is None else names:
+        own = list(x.index).index(name)
+        others = np.delete(points, own, axis=0)
+
+        def covered(text, others=others):
+            box = text.get_window_extent().padded(2)
+            inside = ((others > box.min - 4) & (others < box.max + 4)).all(axis=1).sum()  # markers
+            outside = not (frame.contains(*box.min) and frame.contains(*box.max))
+            return inside + sum(box.overlaps(one) for one in taken) + outside
+
+        texts = [
+            ax.annotate(in_figure(name), (x[name], y[name]), xytext=(away * right, away * up),
+                        textcoords="offset points", ha=HORIZONTAL[right], va=VERTICAL[up])
+            for away in (7, 16) for right, up in SIDES
+        ]  # fmt: skip
+        best = min(texts, key=covered)
+        taken.append(best.get_window_extent().padded(2))
+        for text in texts:
+            if text is not best:
+                text.remove()
 
 
 def model_errors(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:

@@ -68,6 +68,17 @@ def data_of(run: Run, dataset: Dataset) -> Dataset:
     return load_data(run.config)[0]
 
 
+def about(run: Run, dataset: Dataset) -> str:
+    """A sentence on whose rows and labels a shipped run knows: those of `dataset`, or others."""
+    if dataset.fingerprint == run.summary["data_fingerprint"]:
+        return f"The shipped models learned from these rows, labels {dataset.label_source}."
+    name, source = run.summary["data"], run.summary["label_source"]
+    return (
+        f"No model of '{dataset.name}' is shipped: what follows of trained models is about the "
+        f"rows of '{name}', labels {source}, and tells nothing about {dataset.label_source}."
+    )
+
+
 def benchmark(name: str) -> pd.DataFrame:
     """A table of `defectkit bench`, such as "models_demo"; DefectkitError where it is missing."""
     path = BENCHMARKS / f"{name}.csv"

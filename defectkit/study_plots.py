@@ -165,12 +165,9 @@ def cost(
         ax.plot(line.index, line, "o-", ms=5, color=colour, label=part)
     ends = np.array([table[size].min(), table[size].max()], float)
     top = table.ms.max()
-    for slope in slopes:
+    for slope, dashes in zip(slopes, (":", "--", "-.")):
         height = top * (ends / ends[1]) ** slope
-        ax.plot(ends, height, ":", color="#aaaaaa", lw=1.5)
-        middle = np.sqrt(ends.prod())
-        ax.annotate(POWERS[slope], (middle, top * (middle / ends[1]) ** slope),
-                    xytext=(0, 4), textcoords="offset points", ha="right", color=GREY)  # fmt: skip
+        ax.plot(ends, height, dashes, color="#aaaaaa", lw=1.5, label=POWERS[slope])
     ax.set(xscale="log", yscale="log", xlabel=label, ylabel="time (ms)",
            ylim=(0.6 * table.ms.min(), 1.6 * top))  # fmt: skip
     ax.set_xticks(table[size].unique(), [f"{n:,}" for n in table[size].unique()])

@@ -9,11 +9,13 @@ from ase.data import atomic_numbers, covalent_radii
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from defectkit import DefectkitError
 from defectkit.structures import defects
 from defectkit.structures.defects import (
     CLEARANCE,
     KINDS,
     NEIGHBOUR_CUTOFF,
+    find_site,
     find_sites,
     make_defect,
     named_sites,
@@ -129,3 +131,27 @@ def test_the_order_of_sites_survives_rounding_errors():
         assert [replace(s, point=None) for s in noisy] == [replace(s, point=None) for s in sites]
         for one, other in zip(noisy, sites):
             assert one.point == pytest.approx(other.point, abs=2e-6)
+
+
+@pytest.mark.parametrize("host", ["MoS2", "SnS2", "MoSSe", "Ti2CO2", "CrI3"])
+def test_a_site_is_found_by_what_it_takes_out(host):
+    unit = HOSTS[host].unit_cell()
+    for symbol in set(unit.symbols):
+        for kind, dopant in (("vacancy", ""), ("substitution", "W")):
+            site = find_site(unit, kind, symbol)
+            assert site.kind == kind
+            assert make_defect(unit, (3, 3, 1), site, dopant).removed == (symbol,)
+
+
+def test_pairs_are_found_by_both_atoms_the_replaced_one_first():
+    unit = HOSTS["MoS2"].unit_cell()
+    assert make_defect(unit, (3, 3, 1), find_site(unit, "complex", "S,Mo"), "O").removed == (
+        "S",
+        "Mo",
+    )
+
+
+def test_a_site_that_is_not_there_is_named_with_the_choices():
+    unit = HOSTS["MoS2"].unit_cell()
+    with pytest.raises(DefectkitError, match=r"MoS2 has no vacancy that takes out Se.*Mo.*S\."):
+        find_site(unit, "vacancy", "Se")

@@ -207,8 +207,37 @@ def test_equal_crystals_name_the_largest_difference():
     )
     ax = evaluation_plots.equal_crystals(table)
     labels = [tick.get_text() for tick in ax.get_yticklabels()]
-    assert labels == ["rotated\nlargest in blue 0e+00 eV", "translated\nlargest in blue 3e-05 eV"]
+    assert labels == ["rotated\nlargest in blue 0 eV", "translated\nlargest in blue 3e-05 eV"]
     assert "eV" in ax.get_xlabel()
+    left, right = ax.get_xlim()
+    assert (left, right) == (1e-6, 1.0)
+    assert not any(tick.get_text() for tick in ax.get_xticklabels(minor=True))
+
+
+def test_equal_crystals_without_any_difference_still_have_an_axis():
+    table = pd.DataFrame(
+        {"uid": ["a", "b"], "change": ["rotated", "moved"], "difference": 0.0, "ambiguous": True}
+    )
+    ax = evaluation_plots.equal_crystals(table)
+    assert len(ax.get_yticklabels()) == 2
+    assert np.isfinite(ax.get_xlim()).all()
+
+
+def test_names_of_models_do_not_cover_each_other():
+    table = pd.DataFrame(
+        {
+            "model": ["hybrid", "lightgbm", "alignn", "names"],
+            "eform_mae": [0.25, 0.31, 0.36, 0.86],
+            "build_ms": [5.0, 5.3, 5.5, np.nan],
+            "infer_ms_b64": [2.7, 2.8, 2.9, np.nan],
+        }
+    )
+    ax = evaluation_plots.cost_accuracy(table, SOURCE)
+    assert sorted(text.get_text() for text in ax.texts) == ["alignn", "hybrid", "lightgbm"]
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
 
 
 def test_displacement_marks_where_neighbours_change():

@@ -387,6 +387,24 @@ def test_what_elements_explain_by_hand():
     assert np.isnan(shares["one"].element["b"])  # one element
 
 
+def test_groups_of_two_columns_explain_what_neither_does_alone():
+    table = pd.DataFrame(
+        {
+            "uid": "a", "defect": [False] * 6 + [True], "symbol": list("MMSSMSM"),
+            "shell": [1, 2, 1, 2, 1, 1, 0], "score": [3.0, 0, 1, 0, 3, 1, 99],
+        }
+    )  # fmt: skip
+    both, element, shell = (
+        explain.group_shares(table, "score", by).loc["a"]
+        for by in (["symbol", "shell"], ["symbol"], ["shell"])
+    )
+    assert both.share == pytest.approx(1.0)
+    assert both.chance == pytest.approx(3 / 5)
+    # Squares about the mean 4/3: 28/3 in all; means 2 and 2/3 of elements, 2 and 0 of shells.
+    assert element.share == pytest.approx(6 * (2 / 3) ** 2 / (28 / 3))
+    assert shell.share == pytest.approx((4 * (2 / 3) ** 2 + 2 * (4 / 3) ** 2) / (28 / 3))
+
+
 def test_summary_has_intervals_over_structures():
     table = pd.DataFrame({"kind": ["x"] * 4 + ["y"], "rho": [0.0, 1.0, 0.0, 1.0, np.nan]})
     rows = explain.summary(table, "rho", "kind")

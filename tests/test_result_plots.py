@@ -1,5 +1,6 @@
 """Figures of models and their results: what is drawn, counted and labelled."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -188,3 +189,23 @@ def test_echo_tells_zero_from_small_and_marks_the_defect():
     assert drawn["the defect"][:, 0].tolist() == [9.0]
     assert drawn["exactly as before"][0, 1] < 1e-6
     assert "layers x cutoff = 5 Å" in legend(ax)
+
+
+def test_names_of_near_points_stand_apart():
+    x, y = pd.Series({"a": 1.0, "b": 1.02, "c": 1.04}), pd.Series({"a": 1.0, "b": 1.01, "c": 1.0})
+    ax = plt.subplots(figsize=(4, 3))[1]
+    ax.plot(x, y, "o")
+    ax.set(xlim=(0, 2), ylim=(0, 2))
+    result_plots.name_points(ax, x, y)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    assert not any(box.overlaps(other) for box in boxes for other in boxes if other is not box)
+
+
+def test_a_name_at_the_edge_stays_inside():
+    x, y = pd.Series({"a long name": 1.0, "b": 0.0}), pd.Series({"a long name": 1.0, "b": 0.0})
+    ax = plt.subplots(figsize=(4, 3))[1]
+    ax.set(xlim=(0, 1), ylim=(0, 1.2))
+    result_plots.name_points(ax, x, y, ["a long name"])
+    (text,) = ax.texts
+    assert text.get_window_extent().x1 < ax.get_window_extent().x1

@@ -44,6 +44,21 @@ def test_data_in_use_are_kept_where_they_are_the_runs_own(elsewhere, monkeypatch
     assert shipped.data_of(run, other) == "data of its configuration"
 
 
+def test_whose_labels_a_run_knows_is_said(elsewhere):
+    folder = elsewhere / "alignn-0"
+    folder.mkdir()
+    summary = {"data_fingerprint": "abc", "data": "demo", "label_source": "a potential"}
+    (folder / "summary.yaml").write_text(json.dumps(summary))
+    run = shipped.shipped_run("alignn")
+    same = SimpleNamespace(fingerprint="abc", name="demo", label_source="a potential")
+    assert shipped.about(run, same) == (
+        "The shipped models learned from these rows, labels a potential."
+    )
+    other = SimpleNamespace(fingerprint="xyz", name="mine", label_source="DFT")
+    for words in ("No model of 'mine' is shipped", "rows of 'demo', labels a potential", "DFT"):
+        assert words in shipped.about(run, other)
+
+
 def test_a_benchmark_is_read_or_missed_by_name(elsewhere):
     (elsewhere / "models_demo.csv").write_text("model,seed\nmean,0\n")
     assert shipped.benchmark("models_demo").model.tolist() == ["mean"]

@@ -108,12 +108,12 @@ def test_cost_draws_a_line_a_part_and_slopes_to_compare_with():
          "ms": [1.0, 10.0, 0.5, 50.0]}
     )  # fmt: skip
     ax = study_plots.cost(table, "n_atoms", "atoms", slopes=(1, 2))
-    assert legend(ax) == ["local", "global"]
+    assert legend(ax) == ["local", "global", "linear", "square"]
     assert ax.lines[1].get_ydata().tolist() == [0.5, 50.0]
     linear, square = ax.lines[2:]
     assert linear.get_ydata() == pytest.approx([5.0, 50.0])
     assert square.get_ydata() == pytest.approx([0.5, 50.0])
-    assert [text.get_text() for text in ax.texts] == ["linear", "square"]
+    assert not ax.texts  # a word on a line would cover another line
     assert "ms" in ax.get_ylabel()
     assert ax.get_xscale() == ax.get_yscale() == "log"
 

@@ -39,7 +39,7 @@ def ordered_pairs(data, answer):
         return "answer with a pair in round brackets: (record.uid, number)."
     record = data[answer[0]]
     config = GraphConfig(cutoff=3.5, angle_cutoff=3.5, all_pairs=False)
-    graph = build_graph(record, config, data.hosts[record.host])
+    graph = build_graph(record, config, data.hosts.get(record.host))
     hint = "Build the graph with cutoff=3.5; count the receivers, edge_index[1]."
     return same_number(answer[1], graph.angle_index.shape[1], hint, rel=0)
 

@@ -180,24 +180,34 @@ def _rank_correlation(values: np.ndarray, given_third: bool) -> float:
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt(left)) if left > 1e-12 else np.nan
 
 
-def element_shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """How much of a score's variance within a structure its elements explain, by uid.
+def group_shares(table: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
+    """How much of a score's variance within a structure lies between groups of atoms, by uid.
 
-    Compared are host atoms that are not the defect's. `element` is one where all atoms of an
-    element have the same score, whatever their place, and `chance` is what as many groups of
-    equally many atoms explain on average when the score is shuffled: (groups - 1) / (atoms - 1).
-    NaN where there is one element only or one value.
+    Compared are host atoms that are not the defect's. `share` is one where all atoms of a group
+    have the same score, and `chance` is what as many groups of equally many atoms explain on
+    average when the score is shuffled: (groups - 1) / (atoms - 1). NaN where there is one group
+    only or one value.
+
+    Args:
+        table: one row a node.
+        column: the score.
+        by: columns; atoms that agree in all of them are a group, such as ["symbol", "shell"].
     """
     rows = []
-    for uid, group in table[~table.defect].groupby("uid", sort=False):
-        score, kinds = group[column].to_numpy(float), group.symbol.nunique()
+    for uid, atoms in table[~table.defect].groupby("uid", sort=False):
+        score, groups = atoms[column].to_numpy(float), atoms.groupby(list(by))
         spread = ((score - score.mean()) ** 2).sum()
-        means = group.groupby("symbol")[column].transform("mean").to_numpy(float)
-        known = kinds > 1 and spread > 0
+        means = groups[column].transform("mean").to_numpy(float)
+        known = groups.ngroups > 1 and spread > 0
         share = ((means - score.mean()) ** 2).sum() / spread if known else np.nan
-        chance = (kinds - 1) / (len(group) - 1) if known else np.nan
+        chance = (groups.ngroups - 1) / (len(atoms) - 1) if known else np.nan
         rows.append((uid, share, chance))
-    return pd.DataFrame(rows, columns=["uid", "element", "chance"]).set_index("uid")
+    return pd.DataFrame(rows, columns=["uid", "share", "chance"]).set_index("uid")
+
+
+def element_shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`group_shares` of the elements: `element` and `chance`, by uid."""
+    return group_shares(table, column, ["symbol"]).rename(columns={"share": "element"})
 
 
 def anisotropy(

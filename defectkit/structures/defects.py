@@ -19,6 +19,8 @@ from pymatgen.analysis.adsorption import AdsorbateSiteFinder
 from pymatgen.io.ase import AseAtomsAdaptor
 from scipy.spatial import Voronoi, cKDTree
 
+from defectkit import DefectkitError
+
 KINDS = ("adsorbate", "interstitial", "substitution", "vacancy", "complex")
 NEIGHBOUR_CUTOFF = 4.2  # Å, the longest distance that still counts as a near-neighbour pair
 CLEARANCE = 0.9  # Å, the least distance between an interstitial site and an atom
@@ -120,6 +122,35 @@ def _points(unit: Atoms, site: DefectSite) -> np.ndarray:
         unit.positions[k] + image @ unit.cell.array for k, image in (*atoms, *site.vacancies)
     ]
     return np.array(points)
+
+
+def find_site(unit: Atoms, kind: str, removed: str) -> DefectSite:
+    """The first site of `find_sites` of a kind that takes out the elements `removed`.
+
+    A site's number says nothing of the element: `vac0` of MoS2 lacks the metal, `vac0` of another
+    host something else.
+
+    Args:
+        unit: the host's unit cell.
+        kind: one of `KINDS`.
+        removed: as in the column of that name, the replaced atom first: "S", or "Mo,S".
+
+    Raises DefectkitError where the host has no such site.
+    """
+    sites = [site for site in find_sites(unit) if site.kind == kind]
+    for site in sites:
+        if _removed(unit, site) == removed:
+            return site
+    choices = sorted({_removed(unit, site) or "nothing" for site in sites})
+    raise DefectkitError(
+        f"{unit.get_chemical_formula()} has no {kind} that takes out {removed or 'nothing'}; "
+        f"choose from {', '.join(choices) or 'another kind'}."
+    )
+
+
+def _removed(unit: Atoms, site: DefectSite) -> str:
+    places = [site.substituted] if site.substituted is not None else []
+    return ",".join(unit.symbols[atom] for atom, _ in [*places, *site.vacancies])
 
 
 def make_defect(unit: Atoms, repeat: tuple[int, int, int], site: DefectSite, dopant: str) -> Defect:

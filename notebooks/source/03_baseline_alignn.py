@@ -22,7 +22,7 @@
 # **Time.** 90 minutes.
 
 # %% tags=["parameters"]
-dataset = "demo"  # "demo", "imp2d", or a folder of yours
+dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
 quick = True  # False: the training in section 5 has more rows and epochs
 seed = 0
 retrain = False  # True: train the whole baseline on this data set, in section 7
@@ -35,6 +35,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from pymatgen.core import Element
 
 from defectkit import graph_plots, plots, result_plots, teach
 from defectkit.checkpoint import load_model
@@ -50,8 +51,8 @@ from defectkit.graphs.dataset import load_graphs
 from defectkit.models import build_model
 from defectkit.models.alignn import EdgeGatedConv
 from defectkit.predict import predict
-from defectkit.shipped import benchmark, data_of, shipped_run
-from defectkit.structures.defects import find_sites, make_defect
+from defectkit.shipped import about, benchmark, data_of, shipped_run
+from defectkit.structures.defects import find_site, make_defect
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
@@ -62,7 +63,8 @@ torch.set_num_threads(1)  # these graphs are small: a second thread costs more t
 data = clean(load(dataset), "strict").dataset
 teach.use(data)
 frame = data.frame
-print(f"{len(data):,} clean rows, labels from {data.label_source}")
+baseline = shipped_run("alignn")  # trained already; more of it in section 6
+print(f"{len(data):,} clean rows, labels from {data.label_source}. {about(baseline, data)}")
 
 # %% [markdown]
 # ## 1 · Messages, by hand
@@ -88,6 +90,11 @@ for _ in range(3):
     message = weight * h[index[0]]  # (E,): what each sender says
     rounds.append(h + torch.zeros(4).index_add(0, index[1], message))
 result_plots.message_rounds(points, bonds, list("ABCD"), torch.stack(rounds).numpy());
+
+# %%
+known_at = next(k for k, values in enumerate(rounds) if values[3] != 0)
+print(f"D knows of A after {known_at} rounds and holds {rounds[known_at][3]:g}: "
+      f"the product of the weights on the way, {weight[0]:g} x {weight[2]:g} x {weight[4]:g}")
 
 # %% [markdown]
 # News travels one bond a round. What an atom can know after $L$ rounds ends $L$ bonds away: its
@@ -124,7 +131,6 @@ result_plots.surroundings(twins);
 # as well. *Guess first:* in which of the four cases do the twins get different answers?
 
 # %%
-baseline = shipped_run("alignn")  # trained already; more of it in section 6
 trained, card = load_model(baseline.folder)
 torch.manual_seed(seed)
 differences = {}
@@ -163,7 +169,7 @@ reaches = np.arange(2.0, 5.01, 0.25)
 sizes = []
 for reach in reaches:
     config = GraphConfig(cutoff=reach, angle_cutoff=reach, all_pairs=False)
-    graph = build_graph(record, config, data.hosts[record.host])
+    graph = build_graph(record, config, data.hosts.get(record.host))
     sizes.append((graph.edge_index.shape[1], graph.angle_index.shape[1]))
 sizes = np.where(sizes, sizes, np.nan)  # a logarithm has no place for zero
 plt.figure(figsize=(7, 3.4), layout="constrained")
@@ -183,7 +189,7 @@ plt.legend(frameon=False);
 
 # %% tags=["solution"]
 local = GraphConfig(cutoff=3.5, angle_cutoff=None, all_pairs=False)
-arriving = torch.bincount(build_graph(record, local, data.hosts[record.host]).edge_index[1])
+arriving = torch.bincount(build_graph(record, local, data.hosts.get(record.host)).edge_index[1])
 answer = (record.uid, int((arriving * (arriving - 1)).sum()))
 
 # %%
@@ -261,7 +267,7 @@ check("03-4", answer)
 #
 # ## 5 · Train one
 #
-# A narrow ALIGNN on some hundred rows: enough to see how learning looks. The loss is the mean absolute
+# A narrow ALIGNN on some of the rows: enough to see how learning looks. The loss is the mean absolute
 # error of the energy plus `config.loss.spin` times the mean squared error of the magnetic moment. To
 # judge a network we need to know what is reached *without* one.
 #
@@ -276,7 +282,12 @@ answer = tuple(float((frame.eform - c).abs().mean()) for c in (frame.eform.mean(
 check("03-5", answer)
 
 # %%
-few = data.subset(frame.sample(min(500 if quick else 2000, len(frame)), random_state=seed).index)
+rows = data if len(data) >= 20 and set(frame.host) <= set(data.hosts) else data_of(baseline, data)
+if rows is not data:
+    print(f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows of '{rows.name}' serve")
+atoms = 15_000 if quick else 60_000  # in all: a large cell costs as much as many small ones
+n = min(int(atoms / rows.frame.natoms.mean()), len(rows))
+few = rows.subset(rows.frame.sample(n, random_state=seed).index)
 split = make_split(few, seed=seed)
 changes = {"model.settings.hidden": 32, "optimiser.lr": 0.003, "ema": None, "epochs": 10 if quick else 25}
 config = with_values(baseline.config, changes)
@@ -289,6 +300,8 @@ fresh.heads.fit(*(torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for
 before = predict(fresh, graphs, graphs.select(split.test)).add_suffix("_pred").join(few.frame)
 guess = few.frame.loc[list(split.valid)].eform.sub(labels.eform.mean()).abs().mean()
 print(f"{len(split.train)} training rows, {sum(p.numel() for p in fresh.parameters()):,} weights")
+if labels.spin.isna().all():
+    print(f"'{few.name}' has no magnetic moments: the loss is that of the energy alone")
 
 # %% [markdown]
 # *Guess before you run the next cell:* there are many more weights than rows. Will the error on rows
@@ -299,20 +312,31 @@ print(f"{len(split.train)} training rows, {sum(p.numel() for p in fresh.paramete
 curve = LiveCurve(baseline=guess)
 run = train(config, few, split, Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
 
+# %%
+error = curve.metrics.valid_eform_mae  # by epoch
+below = error.index[error < guess]
+print(f"below the dashed line from epoch {below[0]} on" if len(below) else "never below the dashed line",
+      f"· best in epoch {error.idxmin()}, {error.min():.2f} eV, at the end {error.iloc[-1]:.2f} eV")
+
 # %% [markdown]
+# If the last number is above the best one, the error rose again: by luck from step to step, or because the
+# network began to learn its rows by heart (*overfitting*; then the loss on training rows falls on). Many
+# weights make that possible; whether it happens, only unseen rows can tell.
+#
 # The same test rows before and after: an untrained network knows the mean energy and no more.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), layout="constrained", sharey=True)
-result_plots.parity(before, data.label_source, title="before training", ax=axes[0])
-result_plots.parity(run.part("test"), data.label_source, title="after training", ax=axes[1]);
+result_plots.parity(before, few.label_source, title="before training", ax=axes[0])
+result_plots.parity(run.part("test"), few.label_source, title="after training", ax=axes[1]);
 
 # %% [markdown]
 # ## 6 · The shipped models
 #
 # In `data/checkpoints/` lie networks and simpler models, trained on the whole demo set by
 # `defectkit bench models`: one split, three seeds each. Every folder is a *run*: configuration,
-# weights, predictions for all rows that it was not trained on. Loading one takes no training:
+# weights, predictions for all rows that it was not trained on. Loading one takes no training. All of
+# this section is about the demo rows and their labels, whatever `dataset` is:
 
 # %%
 known = data_of(baseline, data)  # the data that it was trained on
@@ -337,12 +361,25 @@ result_plots.parity(tested, card.label_source, "spin", "ALIGNN, test rows", axes
 # %%
 pd.Series(scores(tested), name="ALIGNN, seed 0").to_frame().round(3)
 
+# %%
+for name, (words, unit) in result_plots.QUANTITIES.items():
+    label, error = tested[name], (tested[f"{name}_pred"] - tested[name]).abs().mean()
+    constant = (label - label.mean()).abs().mean()
+    print(f"{words}: error {error:.2f} {unit}, {error / constant:.0%} of that of always the mean, {constant:.2f} {unit}")
+print(f"{(tested.spin < 0.05).mean():.0%} of the moments are zero, {tested.spin.between(0.5, 5).mean():.0%} lie between 0.5 and 5 μB")
+
+# %% [markdown]
+# Errors in eV and in μB cannot be compared, but each can with what the mean alone would give: by that the
+# energy is harder. The moments form a clump at zero and a far one (of which host?), and to tell these
+# apart is easy. What is hard, a moment of a few μB, is a small share of the rows.
+
 # %% [markdown]
 # ### Beside simpler models
 #
-# A result means little alone. `mean` always says the mean; `ridge`, `forest` and `lightgbm` read
-# tables of element and neighbour statistics; `cgcnn`, `alignn` and `matformer` read graphs. *Put
-# them in order before you look.* Do the networks win?
+# A result means little alone. `mean` always says the mean; `names` is a linear model that knows what a
+# row is called, host with site, dopant, and what was removed, and not where a single atom is (notebook
+# 01); `ridge`, `forest` and `lightgbm` read tables of element and neighbour statistics; `cgcnn`, `alignn`
+# and `matformer` read graphs. *Put them in order before you look.* Do the networks win?
 
 # %%
 table = benchmark("models_demo")
@@ -351,10 +388,21 @@ result_plots.model_errors(table, card.label_source);
 
 # %% [markdown]
 # Points of one model differ by the seed alone: by luck. A difference between models that is no larger
-# than that is none. And what does an answer cost?
+# than that is none. In order:
 
 # %%
-result_plots.model_latency(table);
+order = table.groupby("model").eform_mae.mean().sort_values()
+networks = order[order.index.isin(["cgcnn", "alignn", "matformer"])]
+print(", ".join(f"{name} {error:.2f} eV" for name, error in order.items()))
+print(f"the best network, {networks.index[0]}, comes in at place {order.index.get_loc(networks.index[0]) + 1}, "
+      f"the last, {networks.index[-1]}, at place {order.index.get_loc(networks.index[-1]) + 1} of {len(order)}")
+
+# %% [markdown]
+# Being a network is no merit by itself. Look where `names` stands: whatever is no better has learned less
+# from all its atoms than can be read off the label on the box. And what does an answer cost?
+
+# %%
+result_plots.model_latency(table.dropna(subset=["infer_ms_b1"]));  # of those that were timed
 
 # %%
 columns = ["eform_mae", "spin_mae", "n_params", "train_s_per_epoch", "build_ms", "infer_ms_b1", "infer_ms_b64", "peak_mb"]
@@ -405,7 +453,17 @@ doped = tested.dopant != ""
 plots.periodic_table(errors[doped].abs().groupby(tested.dopant[doped]).mean(), "mean absolute error (eV)")
 plt.title(f"ALIGNN, test rows by dopant. Labels: {card.label_source}");
 
+# %%
+by_dopant = errors[doped].abs().groupby(tested.dopant[doped]).mean()
+column = [Element(symbol).group for symbol in by_dopant.index]
+within = by_dopant.groupby(column).transform("mean")  # put the mean of its column for every element
+share, chance = within.var() / by_dopant.var(), (len(set(column)) - 1) / (len(by_dopant) - 1)
+print(f"{share:.0%} of the variance lies between columns; columns drawn at random would take {chance:.0%}")
+
 # %% [markdown]
+# That answers the guess: the nearer the first number is to one, the more alike are the elements of a
+# column; if it is near the second, the columns say nothing. Mind that an element has few test rows.
+#
 # ### Range, and hosts with few rows
 #
 # Left: large energies are rare, and rare means badly known. Right: each host over its number of
@@ -428,7 +486,7 @@ result_plots.error_by_support(errors, tested.host, training_rows, ax=axes[1]);
 
 # %%
 unit = HOSTS["MoS2"].unit_cell()
-site = next(s for s in find_sites(unit) if s.name == "vac0")
+site = find_site(unit, "vacancy", "S")
 wide = build_graph(make_defect(unit, (15, 15, 1), site, "").atoms, card.graph, unit, dtype=torch.float64)
 _, apart = periodic.minimum_image(wide.pos.numpy(), wide.cell[0].numpy(), [True, True, False])
 far = apart[wide.is_defect.numpy()][0].argmax()
@@ -445,11 +503,15 @@ change = (vectors[1] - vectors[0]).norm(dim=1).numpy()
 layers = card.model.settings["alignn_layers"] + card.model.settings["gcn_layers"]
 result_plots.echo(apart[far], change, layers * card.graph.cutoff, wide.is_defect.numpy());
 
+# %%
+print(f"the news ends {apart[far][change > 0].max():.1f} Å from the atom, "
+      f"the defect is {apart[far][wide.is_defect.numpy()].min():.1f} Å away")
+
 # %% [markdown]
 # No news passes the dotted line, and it ends before: no chain of bonds in this crystal has steps
 # as long as the cutoff. Beyond, nothing changes, not even in the last digit: to the defect, that atom
-# does not exist. The interaction of two defects further apart than twice this reach is exactly zero in this
-# model, whatever the physics.
+# does not exist. No atom knows of two defects that are further apart than twice this reach: from there on,
+# the answer no longer depends on their distance at all, whatever the physics.
 #
 # **Exercise 03-8.** How many layers in all would an ALIGNN with a cutoff of 4 Å need at least, so that
 # the vector of an atom can depend on atoms up to 30 Å away?
@@ -463,7 +525,8 @@ check("03-8", answer)
 # %% [markdown]
 # The read-out has a range problem of its own. ALIGNN takes the *mean* over all atoms, and a formation
 # energy does not belong to every atom. Here is the same vacancy in larger and larger cells. It should
-# cost nearly the same in each. And what should a sheet *without* a defect cost?
+# cost nearly the same in each. *Guess first:* what will the network say of the largest? And what should a
+# sheet *without* a defect cost?
 
 # %%
 cells = range(3, 13)
@@ -480,6 +543,10 @@ plt.xlabel("supercell, n x n unit cells")
 plt.ylabel("predicted formation\nenergy (eV)")
 plt.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False);
 
+# %%
+print(f"from {diluted[0]:.2f} eV in {cells[0]} x {cells[0]} cells to {diluted[-1]:.2f} eV in "
+      f"{cells[-1]} x {cells[-1]}; without a defect {pristine:.2f} eV")
+
 # %% [markdown]
 # The network was trained on small cells only. In a large one the defect drowns among the others, and
 # the prediction drifts to what the network says of a perfect sheet, which it has never seen and which
@@ -494,7 +561,7 @@ plt.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False);
 
 # %%
 minutes = baseline.summary["epochs"] * baseline.summary["train_s_per_epoch"] / 60
-print(f"{baseline.summary['epochs']} epochs, {minutes:.0f} minutes on the machine that made the shipped run")
+print(f"on the demo set {baseline.summary['epochs']} epochs, {minutes:.0f} minutes on the machine that made the shipped run")
 if retrain:
     config = with_values(baseline.config, {"data.name": dataset})
     folder = data_folder() / "runs" / f"alignn-{Path(dataset).name}-{seed}"
