@@ -33,6 +33,9 @@ def tour(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Full data instead of quick mode.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("build/tour"),
+    data: Annotated[
+        str, typer.Option(help="Name of a data set, or the path of a folder.")
+    ] = "demo",
 ) -> None:
     """Run the notebooks from top to bottom and make pages of them."""
     from defectkit import notebooks as books
@@ -41,7 +44,7 @@ def tour(
     visits = []
     for source in books.sources(notebooks):
         print(source.stem, flush=True)
-        visits.append(guide.run(source, output, full, _show_cell))
+        visits.append(guide.run(source, output, full, data, _show_cell))
         if sys.stdout.isatty():
             print("\r\033[K", end="")
     index = guide.write_index(visits, output)

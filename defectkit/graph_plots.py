@@ -52,8 +52,13 @@ def image_choice(cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes 
     return ax
 
 
-def local_edges(graph, node: int, cutoff: float, ax: Axes | None = None) -> Axes:
-    """The edges that lead to one node, seen from above, with the images that they come from."""
+def local_edges(
+    graph, node: int, cutoff: float, ax: Axes | None = None, reach: float | None = None
+) -> Axes:
+    """The edges that lead to one node, seen from above, with the images that they come from.
+
+    `reach` is how far the picture goes, in Å; a little beyond the cutoff where it is not given.
+    """
     ax = ax or plt.subplots(figsize=(6, 6))[1]
     pos, cell = graph.pos.numpy(), graph.cell[0].numpy()
     sender, receiver = graph.edge_index.numpy()
@@ -62,8 +67,8 @@ def local_edges(graph, node: int, cutoff: float, ax: Axes | None = None) -> Axes
     vectors = edge_vectors(*geometry).numpy()[here]
     near = np.linalg.norm(vectors, axis=1) <= cutoff
     ends, kinds = pos[node] + vectors[near], graph.z.numpy()[sender[here]][near]
-    reach = cutoff + 1.5
-    for step in product((-1, 0, 1), repeat=2):
+    reach = reach or cutoff + 1.5
+    for step in product((-2, -1, 0, 1, 2), repeat=2):
         copies = pos + np.array([*step, 0]) @ cell
         shown = np.abs(copies[:, :2] - pos[node, :2]).max(axis=1) < reach
         _atoms(ax, copies[shown], graph.z.numpy()[shown], alpha=0.3)
@@ -109,11 +114,15 @@ def line_graph(points: np.ndarray, bonds: list[tuple[int, int]], names: list[str
         cos = arms[0] @ arms[1] / np.prod([np.linalg.norm(arm) for arm in arms])
         pair = middles[[first, second]]
         axes[1].plot(*pair.T, color="#dd8452", lw=2, zorder=1)
+        paper = {"fc": "white", "ec": "none", "pad": 2}  # the line does not cross the number
         axes[1].text(*pair.mean(axis=0), f"{np.degrees(np.arccos(cos)):.0f}°", color="#a04000",
-                     ha="center", va="bottom")  # fmt: skip
+                     ha="center", va="center", bbox=paper)  # fmt: skip
         directions = np.degrees(np.arctan2(*np.array(arms).T[::-1]))
         low, high = sorted(directions) if np.ptp(directions) < 180 else sorted(directions % 360)
-        axes[0].add_patch(Arc(points[centre], 0.9, 0.9, theta1=low, theta2=high, color="#dd8452"))
+        across = 0.8 + 0.12 * angles  # arcs of one atom side by side
+        axes[0].add_patch(
+            Arc(points[centre], across, across, theta1=low, theta2=high, color="#dd8452", lw=2)
+        )
     axes[1].plot(*middles.T, "s", ms=24, color="#fdd0a2", mec="#333333")
     for middle, (i, j) in zip(middles, bonds, strict=True):
         axes[1].text(*middle, f"{names[i]}{names[j]}", ha="center", va="center", fontsize=9)

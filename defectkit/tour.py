@@ -47,10 +47,12 @@ def run(
     source: Path,
     output: Path,
     full: bool = False,
+    dataset: str = "demo",
     on_cell: OnCell = lambda name, number, total, heading: None,
 ) -> Visit:
     """Execute the solved form of one notebook into `output`, as .ipynb and as .html.
 
+    `dataset` is what its first cell asks for: a name, or the path of a folder.
     `on_cell(name, number, total, heading)` is called as each code cell begins.
     """
     import papermill
@@ -69,7 +71,7 @@ def run(
             papermill.execute_notebook(
                 path,
                 path,
-                parameters={"dataset": "demo", "quick": not full, "seed": 0},
+                parameters={"dataset": dataset, "quick": not full, "seed": 0},
                 kernel_name=notebooks.METADATA["kernelspec"]["name"],
                 cwd=notebooks.FOLDER,
                 progress_bar=False,

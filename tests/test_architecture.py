@@ -31,7 +31,7 @@ LAYERS = [
     {"plots", "graph_plots", "result_plots"},
     {"attention_plots", "study_plots", "evaluation_plots", "explain_plots"},
     {"report"},
-    {"widgets", "teach", "exercises"},
+    {"widgets", "teach", "lesson", "exercises"},
     {"notebooks", "doctor"},
     {"tour", "bench", "gallery", "present"},
     {"cli"},
