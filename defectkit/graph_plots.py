@@ -149,10 +149,13 @@ def moved_atoms(pairs: dict[str, tuple[DefectRecord, DefectRecord]]) -> np.ndarr
     for ax, (name, (before, after)) in zip(axes.flat, pairs.items(), strict=False):
         ax.plot(*before.atoms.positions[:, :2].T, "o", color="#cccccc", ms=9, zorder=1)
         _atoms(ax, after.atoms.positions, after.atoms.numbers, alpha=0.8, scale=0.35)
+        grown = len(before.atoms) != len(after.atoms)  # the new atoms stand around the defect
         for record, style in ((before, ":"), (after, "-")):
-            _outline(ax, record.atoms.cell.array[:2, :2], style)
+            cell, places = record.atoms.cell.array[:2, :2], record.atoms.positions[:, :2]
+            origin = places.mean(axis=0) - cell.sum(axis=0) / 2 if grown else (0.0, 0.0)
+            _outline(ax, cell, style, origin)
         ax.set(aspect="equal", title=name, xticks=[], yticks=[])
-        if len(before.atoms) == len(after.atoms):
+        if not grown:
             _arrows(ax, before.atoms.positions, after.atoms.positions)
         ax.autoscale_view()
     return axes

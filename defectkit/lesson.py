@@ -24,7 +24,7 @@ def has(values: pd.Series, what: str, least: int = 1) -> bool:
     known = values[values.notna() & (values != "")].nunique()
     if known >= least:
         return True
-    count = "no" if known == 0 else f"only {known} of {least} different"
+    count = f"fewer than {least} different" if known else "no"
     print(f"This data set has {count} {what}: this step is passed over.")
     return False
 

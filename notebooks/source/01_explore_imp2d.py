@@ -138,7 +138,7 @@ if lesson.has(means, "mean energies of dopants", least=3):
     plt.title(f"Dopants, mean over hosts and sites. Labels: {data.label_source}")
     column = means.index.map(lambda symbol: Element(symbol).group)
     inside = means - means.groupby(column).transform("mean")
-    print(f"Columns explain {1 - inside.var() / means.var():.0%} of the variance between dopants; "
+    print(f"Columns explain {1 - inside.var() / means.var():.0%} of the variance between dopants;\n"
           f"as many groups drawn at random would, on average, {(column.nunique() - 1) / (len(means) - 1):.0%}.")
 
 # %% [markdown]
@@ -179,7 +179,7 @@ if lesson.has(named.eform, "energies of impurities", least=2):
     display(shares.style.format({"names": "{:.0f}", "R²": "{:.2f}"}))
     r2 = shares["R²"]
     print(f"Host or dopant? The {'host' if r2['host'] > r2['dopant'] else 'dopant'} decides more, and "
-          f"both together {r2['host, dopant']:.0%}. Which site of the host it is adds "
+          f"both together {r2['host, dopant']:.0%}.\nWhich site of the host it is adds "
           f"{r2['host and site, dopant'] - r2['host, dopant']:.0%}; no name explains the last "
           f"{1 - r2['host and site, dopant']:.0%}.")
 
@@ -281,7 +281,7 @@ if lesson.has(frame.eform, "formation energies"):
     plots.series(kin, f"dopants of the {len(kin)} rows of {lost}, by energy")
     beyond = frame[frame.eform.abs() > EFORM_BOUND]
     print(f"{len(beyond)} rows lie beyond {EFORM_BOUND:.0f} eV, {int(beyond.converged.sum())} of them "
-          f"converged. The largest step between neighbours in the figure is "
+          f"converged.\nThe largest step between neighbours in the figure is "
           f"{kin.sort_values().diff().max():.1f} eV.")
 
 # %% [markdown]
