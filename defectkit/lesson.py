@@ -47,19 +47,21 @@ def example(data: Dataset, rows: pd.DataFrame, what: str, seed: int = 0) -> Defe
     return record
 
 
-def clean_rows(data: Dataset) -> Dataset:
+def clean_rows(data: Dataset, quiet: bool = False) -> Dataset:
     """The rows that the strict rules leave; where they leave none, those with an energy, or all.
 
-    A sentence says so.
+    A sentence says so, unless `quiet`.
     """
     kept = clean(data, "strict").dataset
     if len(kept):
         return kept
     labelled = data.frame.index[data.frame.eform.notna()]
-    print(
-        f"The strict rules leave none of {len(data):,} rows (see section 7 of notebook 01); we "
-        f"go on with {'those that have an energy' if len(labelled) else 'all, without energies'}."
-    )
+    if not quiet:
+        others = "those that have an energy" if len(labelled) else "all, without energies"
+        print(
+            f"The strict rules leave none of {len(data):,} rows (see section 7 of notebook 01); we "
+            f"go on with {others}."
+        )
     return data.subset(labelled) if len(labelled) else data
 
 
@@ -84,8 +86,11 @@ def caption(record: DefectRecord) -> str:
     host = f"in {record.host}" if record.host else ""
     lost = f"{','.join(record.removed)} missing" if record.removed else ""
     what = f"{record.dopant or lost} {host}".strip()
-    parts = [part for part in (what, record.defecttype) if part]
-    return f"{record.name or record.uid}: {', '.join(parts)} ({record.label_source})"
+    known = ", ".join(part for part in (what, record.defecttype) if part)
+    name = record.name or record.uid
+    return (
+        f"{name}: {known} ({record.label_source})" if known else f"{name} ({record.label_source})"
+    )
 
 
 def table(frame: pd.DataFrame):

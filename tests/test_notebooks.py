@@ -163,10 +163,17 @@ def test_the_first_notebooks_run_on_data_that_lack_something(source, make, tmp_p
     run_here(source)
 
 
-def run_here(source: Path) -> dict:
-    """Runs the cells of a solved notebook in this process, and returns their names."""
+@pytest.mark.usefixtures("no_windows")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
+def test_the_first_notebooks_run_without_an_answer(source, own_folder, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name: read_folder(own_folder))
+    run_here(source, notebooks.student)
+
+
+def run_here(source: Path, form=notebooks.solved) -> None:
+    """Runs the cells of a notebook in this process."""
     names = {}
-    for cell in notebooks.solved(source).cells:
+    for cell in form(source).cells:
         if cell.cell_type == "code":
             exec(compile(cell.source, source.name, "exec"), names)
-    return names

@@ -78,7 +78,7 @@ def twins_in_test(data, answer):
     seed, count = answer
     if count is ...:
         return "no answer yet: replace the three dots by your code, then run both cells again."
-    groups = structure_groups(clean_rows(data))
+    groups = structure_groups(clean_rows(data, quiet=True))
     shuffled = np.random.default_rng(seed).permutation(groups.index)
     test = shuffled[-len(shuffled) // 10 :]
     rest = set(groups[shuffled[: -len(test)]])
@@ -89,7 +89,7 @@ def twins_in_test(data, answer):
 @exercise("01-7")
 def names_of_rows(data, answer):
     """Three columns of text: host with site, dopant, host with what was removed."""
-    frame = clean_rows(data).frame
+    frame = clean_rows(data, quiet=True).frame
     found = result_of(answer, "(frame)", "frame is the table of clean rows.", frame)
     if not isinstance(found, pd.DataFrame) or found.shape != (len(frame), 3):
         return f"return a table with {len(frame):,} rows and 3 columns, as pd.DataFrame({{...}})."

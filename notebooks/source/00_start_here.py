@@ -107,7 +107,7 @@ plots.two_views(record.atoms, marked, lesson.caption(record), vacant);
 
 # %%
 if lesson.has(frame.loc[[record.uid], "depth"], "depth of this defect"):
-    print(f"{record.name}: depth {record.depth:.2f}, {record.defecttype}")
+    print(f"depth {record.depth:.2f}: {record.defecttype}")
 
 # %% [markdown]
 # ## What it costs to make a defect

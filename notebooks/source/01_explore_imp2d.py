@@ -50,7 +50,7 @@ data = load(dataset)
 teach.use(data)
 frame = data.frame
 print(f"{data.name}: {len(frame):,} rows, labels from {data.label_source}; "
-      f"{frame.host.nunique()} hosts, {plots.each_dopant(frame).dopant.nunique()} dopants")
+      f"{frame.host[frame.host != ''].nunique()} hosts, {plots.each_dopant(frame).dopant.nunique()} dopants")
 
 # %% [markdown]
 # ## 1 · A table of defects
@@ -180,7 +180,7 @@ if lesson.has(named.eform, "energies of impurities", least=2):
     r2 = shares["R²"]
     print(f"Host or dopant? The {'host' if r2['host'] > r2['dopant'] else 'dopant'} decides more, and "
           f"both together {r2['host, dopant']:.0%}.\nWhich site of the host it is adds "
-          f"{r2['host and site, dopant'] - r2['host, dopant']:.0%}; no name explains the last "
+          f"{max(0, r2['host and site, dopant'] - r2['host, dopant']):.0%}; no name explains the last "
           f"{1 - r2['host and site, dopant']:.0%}.")
 
 # %% [markdown]
@@ -280,9 +280,10 @@ if lesson.has(frame.eform, "formation energies"):
     lost = f"{top.host} that lose {top.removed}" if top.removed else f"{top.host} that lose no atom"
     plots.series(kin, f"dopants of the {len(kin)} rows of {lost}, by energy")
     beyond = frame[frame.eform.abs() > EFORM_BOUND]
-    print(f"{len(beyond)} rows lie beyond {EFORM_BOUND:.0f} eV, {int(beyond.converged.sum())} of them "
-          f"converged.\nThe largest step between neighbours in the figure is "
-          f"{kin.sort_values().diff().max():.1f} eV.")
+    steps = kin.sort_values().diff().dropna()
+    print(f"{len(beyond)} rows lie beyond {EFORM_BOUND:.0f} eV, {int(beyond.converged.sum())} of them converged.")
+    print("This one has no kin." if steps.empty else
+          f"The largest step between neighbours in the figure is {steps.max():.1f} eV.")
 
 # %% [markdown]
 # In the demo data the top three are no accidents: they converged, and they are the upper end of a

@@ -51,7 +51,7 @@ data = lesson.clean_rows(load(dataset))
 teach.use(data)
 frame = data.frame
 rng = np.random.default_rng(seed)
-print(f"{len(data):,} clean rows, labels from {data.label_source}")
+print(f"{len(data):,} rows, labels from {data.label_source}")
 
 # %% [markdown]
 # ## 1 · What a unit cell hides
@@ -147,13 +147,14 @@ for ax, cutoff in zip(axes, (3.0, 5.0, 8.0)):
 
 # %%
 far = lengths(edge_vectors(wide.pos, wide.cell, wide.edge_index, wide.edge_shift))
-mine = far[wide.edge_index[1] == middle]
-near, all_of_them = int((mine < 4).sum()), len(mine)
-print(f"{near} edges within 4 Å and {all_of_them} within 8 Å: {all_of_them / max(near, 1):.1f} times as many")
+near, every = int((far < 4).sum()), len(far)
+print(f"{near:,} edges of the whole graph within 4 Å and {every:,} within 8 Å: "
+      f"{every / max(near, 1):.1f} times as many")
 
 # %% [markdown]
 # In a sheet the number grows with the *square* of the radius, about fourfold, as the area of the ring
-# does; in a bulk crystal it would be the cube. Small rings hold few atoms and follow this roughly.
+# does; in a bulk crystal it would be the cube. A sheet has some thickness and small rings hold few atoms,
+# so do not expect more than roughly four.
 
 # %% [markdown]
 # **Exercise 02-2.** How many local edges does the whole graph have with a cutoff of 3.5 Å? (Build
