@@ -40,11 +40,13 @@ def tour(
     """Run the notebooks from top to bottom and make pages of them."""
     from defectkit import notebooks as books
     from defectkit import tour as guide
+    from defectkit.data.sources import SOURCES
 
+    dataset = data if data in SOURCES else str(Path(data).resolve())
     visits = []
     for source in books.sources(notebooks):
         print(source.stem, flush=True)
-        visits.append(guide.run(source, output, full, data, _show_cell))
+        visits.append(guide.run(source, output, full, _show_cell, dataset=dataset))
         if sys.stdout.isatty():
             print("\r\033[K", end="")
     index = guide.write_index(visits, output)

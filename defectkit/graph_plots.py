@@ -19,6 +19,7 @@ from defectkit.records import DefectRecord
 
 NEAR, FAR = "#1f77b4", "#ff7f0e"
 GHOST = "#8172b3"  # vacancies
+MARGIN = 1.5  # Å around a cutoff
 
 
 def image_choice(cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes | None = None):
@@ -57,7 +58,12 @@ def local_edges(
 ) -> Axes:
     """The edges that lead to one node, seen from above, with the images that they come from.
 
-    `reach` is how far the picture goes, in Å; a little beyond the cutoff where it is not given.
+    Args:
+        graph: a `CrystalGraph` whose local edges reach at least as far as the cutoff.
+        node: the one in the middle.
+        cutoff: Å.
+        ax: where to draw; a new figure where it is not given.
+        reach: Å, half the width of the frame; a little more than the cutoff where not given.
     """
     ax = ax or plt.subplots(figsize=(6, 6))[1]
     pos, cell = graph.pos.numpy(), graph.cell[0].numpy()
@@ -67,8 +73,8 @@ def local_edges(
     vectors = edge_vectors(*geometry).numpy()[here]
     near = np.linalg.norm(vectors, axis=1) <= cutoff
     ends, kinds = pos[node] + vectors[near], graph.z.numpy()[sender[here]][near]
-    reach = reach or cutoff + 1.5
-    for step in product((-2, -1, 0, 1, 2), repeat=2):
+    reach = cutoff + MARGIN if reach is None else reach
+    for step in _steps(cell, reach):
         copies = pos + np.array([*step, 0]) @ cell
         shown = np.abs(copies[:, :2] - pos[node, :2]).max(axis=1) < reach
         _atoms(ax, copies[shown], graph.z.numpy()[shown], alpha=0.3)
@@ -159,6 +165,13 @@ def moved_atoms(pairs: dict[str, tuple[DefectRecord, DefectRecord]]) -> np.ndarr
             _arrows(ax, before.atoms.positions, after.atoms.positions)
         ax.autoscale_view()
     return axes
+
+
+def _steps(cell: np.ndarray, reach: float) -> np.ndarray:
+    """(k, 2) lattice steps in the plane whose copies of the cell may come within `reach` (Å)."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell[:2, :2]), axis=0)  # between a cell's sides
+    most = np.ceil(reach / heights).astype(int) + 1
+    return np.array(list(product(*(range(-n, n + 1) for n in most))))
 
 
 def _outline(

@@ -89,10 +89,10 @@ def _table_place(element) -> tuple[float, int]:
 
 def eform_by_type(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Distribution of the formation energy for each type of defect, with medians."""
-    ax = ax or plt.subplots(figsize=(8, 4))[1]
     others = sorted({*frame.defecttype} - {*TYPE_COLOURS, ""})  # words of the user's own
     colours = TYPE_COLOURS | dict.fromkeys(others, "#999999")
     order = [kind for kind in colours if (frame.defecttype == kind).any()]
+    ax = ax or plt.subplots(figsize=(8, 0.6 * len(order) + 1))[1]
     sns.violinplot(
         frame, x="eform", y="defecttype", hue="defecttype", order=order, hue_order=order,
         palette=colours, inner="quart", cut=0, density_norm="width", legend=False, ax=ax,
@@ -113,7 +113,7 @@ def host_dopant_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     table = each_dopant(frame).pivot_table(index="host", columns="dopant", values="eform")
     table = table.loc[table.mean(axis=1).sort_values().index]
     table = table[sorted(table.columns, key=lambda symbol: Element(symbol).mendeleev_no)]
-    ax = ax or plt.subplots(figsize=(14, 0.24 * len(table) + 1.5))[1]
+    ax = ax or plt.subplots(figsize=(14, max(0.24 * len(table) + 1.5, 3)))[1]
     low, high = np.nanquantile(table, [0.02, 0.98])
     sns.heatmap(
         table, cmap="viridis", vmin=low, vmax=high, ax=ax, xticklabels=True, yticklabels=True,
@@ -162,9 +162,9 @@ def traps(frame: pd.DataFrame) -> dict[str, Axes]:
 
 def _energies(frame: pd.DataFrame, ax: Axes) -> None:
     low, high = -EFORM_BOUND / 2, 1.5 * EFORM_BOUND
-    sns.histplot(frame.eform.clip(low, high), bins=60, ax=ax)
+    sns.histplot(frame.eform.clip(low, high), bins=np.linspace(low, high, 61), ax=ax)
     ax.axvline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
-    ax.set(xlabel=f"{EFORM}, clipped to {low:g} … {high:g}", ylabel="rows", yscale="log")
+    ax.set(xlabel=f"{EFORM}, clipped to {low:g} … {high:g}", ylabel="rows", yscale="symlog")
 
 
 def _convergence(frame: pd.DataFrame, ax: Axes) -> None:
@@ -177,20 +177,21 @@ def _convergence(frame: pd.DataFrame, ax: Axes) -> None:
 
 def _thickness(frame: pd.DataFrame, ax: Axes) -> None:
     high = 2 * EXTENSION_BOUND
-    sns.histplot(x=frame.extension_factor.clip(0, high), bins=60, ax=ax)
+    sns.histplot(frame.extension_factor.clip(0, high), bins=np.linspace(0, high, 61), ax=ax)
     ax.axvline(EXTENSION_BOUND, color=BOUND_COLOUR, lw=1)
-    ax.set(xlabel=f"extension factor, clipped to 0 … {high:g}", ylabel="rows", yscale="log")
+    ax.set(xlabel=f"extension factor, clipped to 0 … {high:g}", ylabel="rows", yscale="symlog")
 
 
 def series(energies: pd.Series, label: str, ax: Axes | None = None) -> Axes:
     """Formation energies (eV) in order, indexed by what to write at each point.
 
-    The red line is the bound of the cleaning rule `eform_outlier`.
+    The red line is the bound of the cleaning rule `eform_outlier`, where energies come near it.
     """
     ax = ax or plt.subplots(figsize=(8, 3.2))[1]
     ordered = energies.sort_values()
     ax.plot(range(len(ordered)), ordered, "o", color="#4c72b0")
-    ax.axhline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
+    if ordered.max() > EFORM_BOUND / 2:
+        ax.axhline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
     if len(ordered) <= MOST_NAMES:
         ax.set_xticks(range(len(ordered)), ordered.index)
     ax.set(xlabel=label, ylabel=EFORM)

@@ -47,13 +47,13 @@ def run(
     source: Path,
     output: Path,
     full: bool = False,
-    dataset: str = "demo",
     on_cell: OnCell = lambda name, number, total, heading: None,
+    dataset: str = "demo",
 ) -> Visit:
     """Execute the solved form of one notebook into `output`, as .ipynb and as .html.
 
-    `dataset` is what its first cell asks for: a name, or the path of a folder.
-    `on_cell(name, number, total, heading)` is called as each code cell begins.
+    `on_cell(name, number, total, heading)` is called as each code cell begins. `dataset` is what
+    the notebook reads: a name, or the path of a folder.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

@@ -24,7 +24,7 @@ def write_folder(folder: Path, names: dict[str, str] | None = None) -> Path:
     for number, formula in enumerate(("MoS2", "WSe2")):
         host = (names or {}).get(formula, formula)
         unit = HOSTS[formula].unit_cell()
-        write(folder / "hosts" / f"{host}.cif", unit)
+        write(folder / "hosts" / f"{host}.vasp", unit, sort=True)
         for site in find_sites(unit):
             for dopant in {"substitution": DOPANTS, "vacancy": ("",)}.get(site.kind, ()):
                 atoms = make_defect(unit, (3, 3, 1), site, dopant or "X").atoms

@@ -22,7 +22,7 @@ class CutoffExplorer(ipywidgets.VBox):
     """
 
     def __init__(self, graph, node: int, longest: float):
-        self.graph, self.node, self.longest = graph, node, longest
+        self.graph, self.node = graph, node
         self.slider = ipywidgets.FloatSlider(
             value=min(3.0, longest), min=1.0, max=longest, step=0.1, description="cutoff (Å)",
             continuous_update=False,
@@ -34,7 +34,7 @@ class CutoffExplorer(ipywidgets.VBox):
 
     def _draw(self) -> None:
         figure, ax = plt.subplots(figsize=(6, 6))
-        local_edges(self.graph, self.node, self.slider.value, ax, reach=self.longest + 0.5)
+        local_edges(self.graph, self.node, self.slider.value, ax)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
         plt.close(figure)  # else the notebook shows it a second time
