@@ -37,15 +37,20 @@ def tour(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Full data instead of quick mode.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("build/tour"),
+    data: Annotated[
+        str, typer.Option(help="Name of a data set, or the path of a folder.")
+    ] = "demo",
 ) -> None:
     """Run the notebooks from top to bottom and make pages of them."""
     from defectkit import notebooks as books
     from defectkit import tour as guide
+    from defectkit.data.sources import SOURCES
 
+    dataset = data if data in SOURCES else str(Path(data).resolve())
     visits, sources = [], books.sources(notebooks)
     for source in sources:
         print(source.stem, flush=True)
-        visits.append(guide.run(source, output, full, _show_cell, sources))
+        visits.append(guide.run(source, output, full, _show_cell, sources, dataset))
         if sys.stdout.isatty():
             print("\r\033[K", end="")
     index = guide.write_index(visits, output)

@@ -120,11 +120,15 @@ def line_graph(points: np.ndarray, bonds: list[tuple[int, int]], names: list[str
         cos = arms[0] @ arms[1] / np.prod([np.linalg.norm(arm) for arm in arms])
         pair = middles[[first, second]]
         axes[1].plot(*pair.T, color="#dd8452", lw=2, zorder=1)
+        paper = {"fc": "white", "ec": "none", "pad": 2}  # the line does not cross the number
         axes[1].text(*pair.mean(axis=0), f"{np.degrees(np.arccos(cos)):.0f}°", color="#a04000",
-                     ha="center", va="bottom")  # fmt: skip
+                     ha="center", va="center", bbox=paper)  # fmt: skip
         directions = np.degrees(np.arctan2(*np.array(arms).T[::-1]))
         low, high = sorted(directions) if np.ptp(directions) < 180 else sorted(directions % 360)
-        axes[0].add_patch(Arc(points[centre], 0.9, 0.9, theta1=low, theta2=high, color="#dd8452"))
+        across = 0.8 + 0.12 * angles  # arcs of one atom side by side
+        axes[0].add_patch(
+            Arc(points[centre], across, across, theta1=low, theta2=high, color="#dd8452", lw=2)
+        )
     axes[1].plot(*middles.T, "s", ms=24, color="#fdd0a2", mec="#333333")
     for middle, (i, j) in zip(middles, bonds, strict=True):
         axes[1].text(*middle, f"{names[i]}{names[j]}", ha="center", va="center", fontsize=9)
@@ -151,10 +155,13 @@ def moved_atoms(pairs: dict[str, tuple[DefectRecord, DefectRecord]]) -> np.ndarr
     for ax, (name, (before, after)) in zip(axes.flat, pairs.items(), strict=False):
         ax.plot(*before.atoms.positions[:, :2].T, "o", color="#cccccc", ms=9, zorder=1)
         _atoms(ax, after.atoms.positions, after.atoms.numbers, alpha=0.8, scale=0.35)
+        grown = len(before.atoms) != len(after.atoms)  # the new atoms stand around the defect
         for record, style in ((before, ":"), (after, "-")):
-            _outline(ax, record.atoms.cell.array[:2, :2], style)
+            cell, places = record.atoms.cell.array[:2, :2], record.atoms.positions[:, :2]
+            origin = places.mean(axis=0) - cell.sum(axis=0) / 2 if grown else (0.0, 0.0)
+            _outline(ax, cell, style, origin)
         ax.set(aspect="equal", title=name, xticks=[], yticks=[])
-        if len(before.atoms) == len(after.atoms):
+        if not grown:
             _arrows(ax, before.atoms.positions, after.atoms.positions)
         ax.autoscale_view()
     return axes

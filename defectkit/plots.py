@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 from defectkit import alt, names
+from defectkit.data.cleaning import EFORM_BOUND, EXTENSION_BOUND, SETTLED
 from defectkit.names import in_figure
 
 # Notebooks import figures: theirs get words for readers who do not see them, their tables show
@@ -36,6 +37,8 @@ TYPE_COLOURS = {
     "complex": "#c44e52",
 }
 DEFECT_COLOUR = "#d62728"
+BOUND_COLOUR = "#c44e52"
+MOST_NAMES = 24  # ticks with names that have room below an axis
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
@@ -50,6 +53,12 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
         for file in files:
             figure.savefig(file, dpi=300, bbox_inches="tight")
     return files
+
+
+def each_dopant(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a dopant; a row with several, "Se,W", once for each, and none without."""
+    rows = frame[frame.dopant != ""]
+    return rows.assign(dopant=rows.dopant.str.split(",")).explode("dopant")
 
 
 def periodic_table(values: pd.Series, label: str, ax: Axes | None = None, fmt: str = ".1f") -> Axes:
@@ -87,11 +96,13 @@ def _table_place(element) -> tuple[float, int]:
 
 def eform_by_type(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Distribution of the formation energy for each type of defect, with medians."""
-    ax = ax or plt.subplots(figsize=(8, 4))[1]
-    order = [kind for kind in TYPE_COLOURS if (frame.defecttype == kind).any()]
+    others = sorted({*frame.defecttype} - {*TYPE_COLOURS, ""})  # words of the user's own
+    colours = TYPE_COLOURS | dict.fromkeys(others, "#999999")
+    order = [kind for kind in colours if (frame.defecttype == kind).any()]
+    ax = ax or plt.subplots(figsize=(8, 0.6 * len(order) + 1))[1]
     sns.violinplot(
         frame, x="eform", y="defecttype", hue="defecttype", order=order, hue_order=order,
-        palette=TYPE_COLOURS, inner="quart", cut=0, density_norm="width", legend=False, ax=ax,
+        palette=colours, inner="quart", cut=0, density_norm="width", legend=False, ax=ax,
     )  # fmt: skip
     counts = frame.defecttype.value_counts()
     ax.set_yticks(range(len(order)), [f"{kind}\n({counts[kind]} rows)" for kind in order])
@@ -100,14 +111,16 @@ def eform_by_type(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def host_dopant_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Mean formation energy of each host and dopant; empty squares hold no row."""
+    """Mean formation energy of each host and dopant; empty squares hold no row.
+
+    A row with several dopants counts for each of them.
+    """
     from pymatgen.core import Element
 
-    with_dopant = frame[frame.dopant != ""]
-    table = with_dopant.pivot_table(index="host", columns="dopant", values="eform")
+    table = each_dopant(frame).pivot_table(index="host", columns="dopant", values="eform")
     table = table.loc[table.mean(axis=1).sort_values().index]
     table = table[sorted(table.columns, key=lambda symbol: Element(symbol).mendeleev_no)]
-    ax = ax or plt.subplots(figsize=(14, 0.24 * len(table) + 1.5))[1]
+    ax = ax or plt.subplots(figsize=(14, max(0.24 * len(table) + 1.5, 3)))[1]
     low, high = np.nanquantile(table, [0.02, 0.98])
     sns.heatmap(
         table, cmap="viridis", vmin=low, vmax=high, ax=ax, xticklabels=True,
@@ -120,15 +133,76 @@ def host_dopant_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def spin_by_dopant(frame: pd.DataFrame, top: int = 20, ax: Axes | None = None) -> Axes:
-    """Magnetic moments of the `top` dopants with the largest mean moment."""
+    """Magnetic moments of the `top` dopants with the largest mean moment.
+
+    A row with several dopants counts for each of them.
+    """
     ax = ax or plt.subplots(figsize=(10, 3.8))[1]
-    moments = frame[frame.dopant != ""].assign(spin=lambda f: f.spin.abs())
+    moments = each_dopant(frame).assign(spin=lambda f: f.spin.abs())
     order = moments.groupby("dopant").spin.mean().nlargest(top).index
     sns.boxplot(
         moments, x="dopant", y="spin", order=order, color="#9ecae1", fliersize=2, linewidth=0.8,
         ax=ax,
     )  # fmt: skip
     ax.set(xlabel=f"dopant (the {len(order)} with the largest mean)", ylabel=f"|{SPIN}|")
+    return ax
+
+
+def traps(frame: pd.DataFrame) -> dict[str, Axes]:
+    """Looks for bad rows, by letter: a energies, b convergence, c thickness of the layer.
+
+    Red lines are the bounds of the cleaning rules. A panel whose columns hold no number is left
+    out; there is one at least, or an empty dictionary.
+    """
+    panels = {"a": (_energies, ["eform"]), "b": (_convergence, ["conv1", "conv2"]),
+              "c": (_thickness, ["extension_factor"])}  # fmt: skip
+    shown = {k: draw for k, (draw, names) in panels.items() if frame[names].notna().all(1).any()}
+    if not shown:
+        return {}
+    size = (4.7 * len(shown), 3.8)
+    axes = plt.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)[1][0]
+    for ax, (letter, draw) in zip(axes, shown.items(), strict=True):
+        draw(frame, ax)
+        ax.set_title(letter, loc="left", weight="bold")
+    sns.despine(axes[0].figure)
+    return dict(zip(shown, axes, strict=True))
+
+
+def _energies(frame: pd.DataFrame, ax: Axes) -> None:
+    low, high = -EFORM_BOUND / 2, 1.5 * EFORM_BOUND
+    sns.histplot(frame.eform.clip(low, high), bins=np.linspace(low, high, 61), ax=ax)
+    ax.axvline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
+    ax.set(xlabel=f"{EFORM}, clipped to {low:g} … {high:g}", ylabel="rows", yscale="symlog")
+
+
+def _convergence(frame: pd.DataFrame, ax: Axes) -> None:
+    tiny = 1e-6  # eV: a logarithm has no place for zero
+    ax.loglog(frame.conv1.abs() + tiny, frame.conv2.abs() + tiny, ".", ms=3, alpha=0.4)
+    ax.axvline(SETTLED, color=BOUND_COLOUR, lw=1)
+    ax.axhline(SETTLED, color=BOUND_COLOUR, lw=1)
+    ax.set(xlabel="|conv1| (eV)", ylabel="|conv2| (eV)")
+
+
+def _thickness(frame: pd.DataFrame, ax: Axes) -> None:
+    high = 2 * EXTENSION_BOUND
+    sns.histplot(frame.extension_factor.clip(0, high), bins=np.linspace(0, high, 61), ax=ax)
+    ax.axvline(EXTENSION_BOUND, color=BOUND_COLOUR, lw=1)
+    ax.set(xlabel=f"extension factor, clipped to 0 … {high:g}", ylabel="rows", yscale="symlog")
+
+
+def series(energies: pd.Series, label: str, ax: Axes | None = None) -> Axes:
+    """Formation energies (eV) in order, indexed by what to write at each point.
+
+    The red line is the bound of the cleaning rule `eform_outlier`, where energies come near it.
+    """
+    ax = ax or plt.subplots(figsize=(8, 3.2))[1]
+    ordered = energies.sort_values()
+    ax.plot(range(len(ordered)), ordered, "o", color="#4c72b0")
+    if ordered.max() > EFORM_BOUND / 2:
+        ax.axhline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
+    if len(ordered) <= MOST_NAMES:
+        ax.set_xticks(range(len(ordered)), ordered.index)
+    ax.set(xlabel=label, ylabel=EFORM)
     return ax
 
 

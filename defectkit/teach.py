@@ -3,7 +3,8 @@
 Nothing is stored: every expected value is computed from the data set in use, so the same
 exercise works on the demo database, on Imp2d, or on a student's own files. An exercise is a
 judge, a function of (data set, answer) that returns None for a right answer and a hint for a
-wrong one; the judges of notebook NN live in `defectkit.exercises.nbNN`.
+wrong one; the judges of notebook NN live in `defectkit.exercises.nbNN`. Where a data set may
+lack what is asked about, the exercise is registered with a function that says so.
 """
 
 import html
@@ -18,7 +19,9 @@ import numpy as np
 from defectkit import DefectkitError
 
 Judge = Callable[[object, object], str | None]
+Reason = Callable[[object], str]
 _judges: dict[str, Judge] = {}
+_reasons: dict[str, Reason] = {}
 _dataset = None
 
 STRICT = "DEFECTKIT_STRICT_CHECKS"  # set by the runs that must prove every solution right
@@ -50,11 +53,14 @@ def use(dataset) -> None:
     _dataset = dataset
 
 
-def exercise(number: str) -> Callable[[Judge], Judge]:
-    """Register a judge for exercise `number`, for example "01-2"."""
+def exercise(number: str, nothing_to_ask: Reason = lambda data: "") -> Callable[[Judge], Judge]:
+    """Register a judge for exercise `number`, for example "01-2".
+
+    `nothing_to_ask(data)` says in words what a data set lacks for this exercise, else "".
+    """
 
     def register(judge: Judge) -> Judge:
-        _judges[number] = judge
+        _judges[number], _reasons[number] = judge, nothing_to_ask
         return judge
 
     return register
@@ -63,11 +69,14 @@ def exercise(number: str) -> Callable[[Judge], Judge]:
 def check(number: str, answer: object) -> Verdict:
     """Judge an answer; an unanswered exercise (`...`) gets a friendly reminder.
 
+    Where the data set lacks what is asked about, any answer passes and the verdict says why.
     Raises DefectkitError for an unknown exercise, or when no data set was named with `use`.
     """
     judge = _find(number)
     if _dataset is None:
         raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
+    if reason := _reasons[number](_dataset):
+        return Verdict(number, True, f"nothing to answer on this data set: {reason}.")
     if answer is ...:
         hint = "no answer yet: replace the three dots by your code, then run both cells again."
     else:

@@ -47,11 +47,13 @@ def run(
     full: bool = False,
     on_cell: OnCell = lambda name, number, total, heading: None,
     others: Sequence[Path] = (),
+    dataset: str = "demo",
 ) -> Visit:
     """Execute the solved form of one notebook into `output`, as .ipynb and as .html.
 
     `on_cell(name, number, total, heading)` is called as each code cell begins. The page links to
     the pages of the `others`, sources of the same tour, and to those that lie there already.
+    `dataset` is what the notebook reads: a name, or the path of a folder.
 
     Raises DefectkitError where nothing can be written to `output`.
     """
@@ -70,7 +72,7 @@ def run(
             papermill.execute_notebook(
                 path,
                 path,
-                parameters={"dataset": "demo", "quick": not full, "seed": 0},
+                parameters={"dataset": dataset, "quick": not full, "seed": 0},
                 kernel_name=notebooks.METADATA["kernelspec"]["name"],
                 cwd=notebooks.FOLDER,
                 progress_bar=False,

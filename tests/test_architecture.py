@@ -31,6 +31,7 @@ LAYERS = [
     {"plots", "graph_plots", "result_plots"},
     {"attention_plots", "study_plots", "evaluation_plots", "explain_plots"},
     {"report"},
+    {"lesson"},
     {"widgets", "teach", "exercises"},
     {"notebooks", "doctor", "pages"},
     {"tour", "bench", "gallery", "present"},

@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Polygon
+from matplotlib.quiver import Quiver
 
 from defectkit import graph_plots
 from defectkit.graphs.build import GraphConfig, build_graph
@@ -66,6 +67,20 @@ def test_moved_atoms_enlarges_small_displacements_only():
     axes = graph_plots.moved_atoms({"small": (before, after[0]), "large": (before, after[1])})
     assert [ax.get_title() for ax in axes[0]] == ["small\narrows x 15", "large"]
     assert all(any(isinstance(patch, Circle) for patch in ax.patches) for ax in axes[0])
+
+
+def test_a_larger_cell_is_drawn_around_its_atoms():
+    unit = HOSTS["MoS2"].unit_cell()
+    small, large = unit.repeat((2, 2, 1)), unit.repeat((3, 3, 1))
+    large.positions[:, :2] -= 40.0  # elsewhere in the crystal, as after padding
+    pair = [
+        DefectRecord(uid="a", atoms=a, host="MoS2", label_source="test") for a in (small, large)
+    ]
+    (ax,) = graph_plots.moved_atoms({"larger": tuple(pair)})[0]
+    after = [patch for patch in ax.patches if isinstance(patch, Polygon)][-1]
+    inside = after.get_path().contains_points(large.positions[:, :2], radius=0.9)
+    assert inside.mean() > 0.8
+    assert not any(isinstance(child, Quiver) for child in ax.get_children())
 
 
 def test_slider_redraws_the_picture(graph):

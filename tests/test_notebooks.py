@@ -5,9 +5,21 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from imp2d_fixture import write_trap_database
+from notebook_data import (
+    bare,
+    first_only,
+    hostless,
+    without_energies,
+    write_folder,
+    write_some_of_2dmd,
+)
 from page_rules import assert_page_stands_alone
 
-from defectkit import DefectkitError, notebooks, tour
+from defectkit import DefectkitError, data, notebooks, tour
+from defectkit.data.readers import read_imp2d
+from defectkit.data.tables import read_folder
+from defectkit.teach import STRICT
 
 SOURCES = notebooks.sources()
 
@@ -104,10 +116,66 @@ def test_student_notebooks_hold_no_outputs(path):
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
+@pytest.fixture(scope="session")
+def own_folder(tmp_path_factory) -> Path:
+    """A folder of structures as a reader may have one, with made-up labels."""
+    return write_folder(tmp_path_factory.mktemp("own") / "made_up_labels")
+
+
+@pytest.fixture
+def dataset(request, monkeypatch, tmp_path) -> str:
+    """What the notebooks' first cell asks for: every kind of source that they offer."""
+    if request.param == "folder":
+        return str(request.getfixturevalue("own_folder"))
+    if request.param == "2dmd":
+        pilot = request.getfixturevalue("real_data") / "2dmd_pilot"
+        write_some_of_2dmd(pilot, tmp_path / "data" / "2dmd", every=8)
+        monkeypatch.setenv("DEFECTKIT_DATA", str(tmp_path / "data"))
+    return request.param
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["demo", "folder", "2dmd"], indirect=True)
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_every_notebook_runs_through_with_its_solutions_right(source, tmp_path):
-    visit = tour.run(source, tmp_path)
+def test_every_notebook_runs_through_with_its_solutions_right(source, dataset, tmp_path):
+    visit = tour.run(source, tmp_path, dataset=dataset)
     assert not visit.error, visit.error
     assert_page_stands_alone(tmp_path / f"{source.stem}.html")
     print(f"{visit.seconds:.0f} s, {visit.peak_mb:.0f} MB")
+
+
+ODD = {
+    "no energies": lambda path: read_folder(without_energies(write_folder(path))),
+    "one structure": lambda path: read_folder(first_only(write_folder(path))),
+    "no pristine hosts": lambda path: read_folder(hostless(write_folder(path))),
+    "files and energies only": lambda path: read_folder(bare(write_folder(path))),
+    "everyday host": lambda path: read_folder(write_folder(path, {"MoS2": "1T"})),
+    "Imp2d rows": lambda path: read_imp2d(write_trap_database(path)),
+}
+
+
+@pytest.mark.usefixtures("no_windows")
+@pytest.mark.filterwarnings("ignore")  # a notebook only prints them
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
+def test_the_first_notebooks_run_on_data_that_lack_something(source, make, tmp_path, monkeypatch):
+    odd = make(tmp_path / "made_up_labels")
+    monkeypatch.setattr(data, "load", lambda name: odd)
+    monkeypatch.setenv(STRICT, "1")
+    run_here(source)
+
+
+@pytest.mark.usefixtures("no_windows")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
+def test_the_first_notebooks_run_without_an_answer(source, own_folder, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name: read_folder(own_folder))
+    run_here(source, notebooks.student)
+
+
+def run_here(source: Path, form=notebooks.solved) -> None:
+    """Runs the cells of a notebook in this process."""
+    names = {}
+    for cell in form(source).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, source.name, "exec"), names)

@@ -65,6 +65,41 @@ def test_spin_by_dopant_orders_by_mean_moment(frame):
     assert len(ax.get_xticklabels()) == 2
 
 
+def test_rows_with_two_dopants_count_for_both(frame):
+    frame.loc[:5, "dopant"] = "Se,W"
+    assert set(plots.each_dopant(frame).dopant) == {"Fe", "Li", "O", "Se", "W"}
+    labels = [{t.get_text() for t in draw(frame).get_xticklabels()}
+              for draw in (plots.host_dopant_map, plots.spin_by_dopant)]  # fmt: skip
+    assert labels == 2 * [{"Fe", "Li", "O", "Se", "W"}]
+
+
+def test_types_in_the_users_own_words_are_drawn_and_unnamed_ones_left_out(frame):
+    frame.loc[:9, "defecttype"] = "antisite"
+    frame.loc[10:19, "defecttype"] = ""
+    labels = [t.get_text().split("\n")[0] for t in plots.eform_by_type(frame).get_yticklabels()]
+    assert labels == ["adsorbate", "vacancy", "antisite"]
+
+
+def test_traps_are_drawn_for_the_columns_that_hold_numbers(frame):
+    nothing = frame.assign(conv1=np.nan, conv2=np.nan, extension_factor=np.nan)
+    assert list(plots.traps(nothing)) == ["a"]
+    assert list(plots.traps(nothing.assign(conv1=0.1, conv2=0.2))) == ["a", "b"]
+    assert plots.traps(nothing.assign(eform=np.nan)) == {}
+    known = nothing.assign(extension_factor=1.5, eform=25.0)
+    axes = plots.traps(known)
+    assert list(axes) == ["a", "c"]
+    heights = {k: sum(bar.get_height() for bar in ax.patches) for k, ax in axes.items()}
+    assert heights == {"a": len(frame), "c": len(frame)}
+
+
+def test_a_series_stands_in_order_with_its_names_and_the_bound_where_it_is_near():
+    ax = plots.series(pd.Series({"Xe": 23.0, "Zr": 11.0, "Co": 19.0}), "dopants")
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["Zr", "Co", "Xe"]
+    assert list(ax.lines[0].get_ydata()) == [11.0, 19.0, 23.0]
+    assert len(ax.lines) == 2
+    assert len(plots.series(pd.Series({"Xe": 2.0}), "dopants").lines) == 1
+
+
 def test_two_views_ring_the_defect():
     unit = HOSTS["MoS2"].unit_cell()
     site = next(s for s in find_sites(unit) if s.name == "ads0")

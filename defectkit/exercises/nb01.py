@@ -1,10 +1,12 @@
 """Exercises of notebook 01, explore and clean."""
 
 import numpy as np
+import pandas as pd
 
 from defectkit.data.cleaning import RULES, clean
 from defectkit.data.splits import structure_groups
-from defectkit.teach import exercise, same_number, same_text
+from defectkit.lesson import clean_rows
+from defectkit.teach import exercise, result_of, same_number, same_text
 
 
 @exercise("01-1")
@@ -14,27 +16,40 @@ def finite_energies(data, answer):
     return same_number(answer, expected, "np.isfinite(...) is True for a number.", rel=0)
 
 
-@exercise("01-2")
+def _spreads(data) -> pd.Series:
+    """Standard deviation of eform (eV) by host, of the hosts with 20 finite rows."""
+    energies = data.frame[np.isfinite(data.frame.eform)].groupby("host").eform
+    return energies.std()[energies.size() >= 20]
+
+
+@exercise("01-2", lambda data: "" if len(_spreads(data)) else "no host has 20 formation energies")
 def widest_host(data, answer):
     """Host with the largest standard deviation of eform, among those with 20 finite rows."""
-    finite = data.frame[np.isfinite(data.frame.eform)]
-    energies = finite.groupby("host").eform
-    expected = energies.std()[energies.size() >= 20].idxmax()
-    return same_text(answer, expected, 'Group by "host", take std(), drop small groups, idxmax().')
+    hint = 'Group by "host", take std(), drop small groups, then take the largest.'
+    return same_text(answer, _spreads(data).idxmax(), hint)
 
 
-@exercise("01-3")
+def _impurity_energies(data) -> pd.Series:
+    f = data.frame
+    return f[(f.dopant != "") & f.converged & (f.eform.abs() < 20)].set_index("dopant").eform
+
+
+@exercise(
+    "01-3",
+    lambda data: (
+        "" if _impurity_energies(data).nunique() > 1 else "no two energies of impurities differ"
+    ),
+)
 def dopant_mean_model(data, answer):
     """R2 of predicting the mean of the dopant."""
-    f = data.frame
-    f = f[(f.dopant != "") & f.converged & (f.eform.abs() < 20)]
-    residual = f.eform - f.groupby("dopant").eform.transform("mean")
-    expected = 1 - (residual**2).sum() / ((f.eform - f.eform.mean()) ** 2).sum()
+    energy = _impurity_energies(data)
+    residual = energy - energy.groupby(level=0).transform("mean")
+    expected = 1 - (residual**2).sum() / ((energy - energy.mean()) ** 2).sum()
     hint = "R2 = 1 - (sum of squared residuals) / (sum of squared deviations from the mean)."
     return same_number(answer, expected, hint)
 
 
-@exercise("01-4")
+@exercise("01-4", lambda data: "" if data.frame.spin.notna().any() else "no row has a moment")
 def magnetic_share(data, answer):
     """Share of rows with a moment above 0.5 Bohr magnetons."""
     spin = data.frame.spin[np.isfinite(data.frame.spin)]
@@ -42,13 +57,19 @@ def magnetic_share(data, answer):
     return same_number(answer, (spin.abs() > 0.5).mean(), hint)
 
 
-@exercise("01-5")
+def _removed(data) -> pd.Series:
+    return clean(data, rules="strict").waterfall.set_index("rule").removed
+
+
+@exercise("01-5", lambda data: "" if _removed(data).any() else "no rule removes a row")
 def greediest_rule(data, answer):
     """Rule of the strict set that removes the most rows."""
-    expected = clean(data, rules="strict").waterfall.set_index("rule").removed.idxmax()
+    removed = _removed(data)
     if isinstance(answer, str) and answer not in RULES:
         return f"{answer!r} is no rule; the names are {', '.join(RULES)}."
-    return same_text(answer, expected, "Look at the column `removed` of the waterfall.")
+    if isinstance(answer, str) and removed.get(answer) == removed.max():
+        return None  # one of several that remove as many
+    return same_text(answer, removed.idxmax(), "Look at the column `removed` of the waterfall.")
 
 
 @exercise("01-6")
@@ -57,9 +78,35 @@ def twins_in_test(data, answer):
     seed, count = answer
     if count is ...:
         return "no answer yet: replace the three dots by your code, then run both cells again."
-    groups = structure_groups(clean(data, rules="strict").dataset)
+    groups = structure_groups(clean_rows(data, quiet=True))
     shuffled = np.random.default_rng(seed).permutation(groups.index)
     test = shuffled[-len(shuffled) // 10 :]
     rest = set(groups[shuffled[: -len(test)]])
     hint = "For each test row ask whether its group also occurs among the other rows."
     return same_number(count, groups[test].isin(rest).sum(), hint, rel=0)
+
+
+@exercise("01-7")
+def names_of_rows(data, answer):
+    """Three columns of text: host with site, dopant, host with what was removed."""
+    frame = clean_rows(data, quiet=True).frame
+    found = result_of(answer, "(frame)", "frame is the table of clean rows.", frame)
+    if not isinstance(found, pd.DataFrame) or found.shape != (len(frame), 3):
+        return f"return a table with {len(frame):,} rows and 3 columns, as pd.DataFrame({{...}})."
+    if not found.index.equals(frame.index):
+        return "keep the rows in their order, with their ids: add up columns of frame."
+    wanted = {
+        "host and site": frame.host + " " + frame.site,
+        "dopant": frame.dopant,
+        "host and removed": frame.host + " " + frame.removed,
+    }
+    for name, column in wanted.items():
+        if not any(_same_parts(column, found[other]) for other in found):
+            return f"no column tells rows apart by {name} alone; join texts by `+`."
+    return None
+
+
+def _same_parts(one: pd.Series, other: pd.Series) -> bool:
+    """Whether two columns of names put the same rows together, whatever the names are."""
+    pairs = pd.DataFrame({"one": one, "other": other}).drop_duplicates()
+    return len(pairs) == one.nunique() == other.nunique()

@@ -39,9 +39,11 @@ def local_edges(data, answer):
     """Local edges of one graph with a cutoff of 3.5 angstrom."""
     if not (isinstance(answer, tuple) and len(answer) == 2):
         return "answer with a pair in round brackets: (record.uid, number)."
+    if answer[0] not in data.frame.index:
+        return f"{answer[0]!r} is no row of this data set; record.uid is the id of the row in use."
     record = data[answer[0]]
     config = GraphConfig(cutoff=3.5, angle_cutoff=None, all_pairs=False)
-    expected = build_graph(record, config, data.hosts[record.host]).edge_index.shape[1]
+    expected = build_graph(record, config, data.hosts.get(record.host)).edge_index.shape[1]
     hint = "edge_index has shape (2, E); each bond counts once in either direction."
     return same_number(answer[1], expected, hint, rel=0)
 

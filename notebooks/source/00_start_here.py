@@ -21,7 +21,7 @@
 # **Time.** 20 minutes.
 
 # %% tags=["parameters"]
-dataset = "demo"  # "demo" (comes with the kit), "imp2d" (the real database), or a folder of yours
+dataset = "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
 quick = True  # notebooks that train do more when this is False
 seed = 0
 
@@ -29,10 +29,10 @@ seed = 0
 import pandas as pd
 from IPython.display import display
 
-from defectkit import doctor, notebooks, plots, teach
+from defectkit import doctor, lesson, notebooks, plots, teach
 from defectkit.data import load
+from defectkit.data.cleaning import IDENTITY_TOLERANCE, identity_error
 from defectkit.data.sources import SOURCES
-from defectkit.structures.recognise import recognise
 from defectkit.teach import check
 
 # %% [markdown]
@@ -68,37 +68,46 @@ doctor.report()
 # | `demo` | comes with the kit: defects in 2D hosts, made by this project | the **CHGNet** potential, a learned model itself: **not DFT** |
 # | `imp2d` | *Impurities in 2D Materials* of the Technical University of Denmark | DFT (PBE) |
 # | `2dmd` | *2D Material Defects*: vacancies and substitutions, unrelaxed structures | DFT (PBE) |
+# | path of a folder | your own structure files, and one CSV file with the columns `file` and `eform` (eV) | as you made them |
 #
 # CHGNet's labels are cheap and good enough to learn every step with. No number that you obtain
 # from them is a DFT result, and the kit says so wherever labels appear. Change `dataset` in the
-# cell *parameters* above, or run `defectkit data fetch imp2d` in a terminal to get the real thing
-# (72 MB).
+# cell *parameters* above. `defectkit data fetch imp2d` in a terminal gets the real thing (72 MB); the
+# folder `2dmd` goes where the doctor looks for it, or into the folder that the environment variable
+# `DEFECTKIT_DATA` names. Where your data lack something that a step needs, the step says so.
 
 # %%
 data = load(dataset)
 teach.use(data)
 print(f"{data.name}: {len(data):,} rows, labels from {data.label_source}")
 known = [(s.name, s.title, s.label_source, s.licence) for s in SOURCES.values()]
-pd.DataFrame(known, columns=["name", "title", "labels", "licence"]).style.hide(axis="index")
+lesson.table(pd.DataFrame(known, columns=["name", "title", "labels", "licence"])).hide(axis="index")
 
 # %% [markdown]
 # ## One row, drawn
 #
-# The same structure from above and from the side. The ring marks the impurity. Which of the two
-# views tells you whether it is an adsorbate or an interstitial?
+# The same structure from above and from the side. Rings mark the defect, dashed ones missing atoms.
+# *Guess first:* which of the two views tells you whether an added atom is an adsorbate or an
+# interstitial?
 
 # %%
 frame = data.frame
-settled = frame[frame.converged & (frame.dopant != "") & (frame.removed == "") & frame.eform.notna()]
-row = settled.iloc[len(settled) // 2]
-record = data[row.name]
-found = recognise(record.atoms, data.hosts[record.host])
-plots.two_views(
-    record.atoms,
-    found.defect_indices,
-    f"{record.name}: {record.dopant} in {record.host}, {record.defecttype} ({record.label_source})",
-    found.vacancy_positions,
-);
+complete = frame[frame.converged & (identity_error(frame).abs() < IDENTITY_TOLERANCE)]
+added = complete[complete.removed == ""]
+record = lesson.example(
+    data, added if len(added) else complete, "row with all terms of its formation energy", seed
+)
+row = frame.loc[record.uid]
+marked, vacant = lesson.defect_of(data, record)
+plots.two_views(record.atoms, marked, lesson.caption(record), vacant);
+
+# %% [markdown]
+# The view from the side: what counts is how high the atom stands. The column `depth` has it as a
+# number, 0 in the middle of the layer and 1 at its surface; an added atom below 1 is an interstitial.
+
+# %%
+if lesson.has(frame.loc[[record.uid], "depth"], "depth of this defect"):
+    print(f"depth {record.depth:.2f}: {record.defecttype}")
 
 # %% [markdown]
 # ## What it costs to make a defect
@@ -111,18 +120,18 @@ plots.two_views(
 # Small or negative: the defect forms willingly. Large: it must be forced. All energies are in
 # electronvolts (eV); $\mu$ is the energy per atom of the element in its own phase. The columns
 # `en2`, `hostenergy`, `dopant_chemical_potential` and `removed_chemical_potential` hold the four
-# terms.
+# terms; `NaN` stands where a source does not keep one.
 
 # %%
 terms = ["en2", "hostenergy", "dopant_chemical_potential", "removed_chemical_potential", "eform"]
-display(row[terms].to_frame(f"{row['name']}, eV"))
+display(row[terms].to_frame(f"{record.name or record.uid}, eV"))
 
 # %% [markdown]
 # ## How the exercises work
 #
 # Write your answer in place of the three dots, run the cell, then run the check below it. The
-# check is computed from the data in use, so it also works on other data sets. A wrong answer gets
-# a hint. Try it:
+# check is computed from the data in use, so it also works on other data sets; where these lack what
+# the exercise asks about, it says so. A wrong answer gets a hint. Try it:
 #
 # **Exercise 00-1.** How many rows does the data set have?
 
@@ -155,8 +164,7 @@ check("00-3", answer)
 
 # %% [markdown]
 # **Exercise 00-4.** In how many rows does an added impurity end up *inside* the layer? The column
-# `depth` is 0 in the middle of the layer and 1 at its surface; the column `defecttype` has already
-# drawn the conclusion.
+# `defecttype` has already drawn the conclusion from `depth`.
 
 # %% tags=["solution"]
 answer = int((frame.defecttype == "interstitial").sum())

@@ -22,7 +22,7 @@
 # **Time.** 75 minutes.
 
 # %% tags=["parameters"]
-dataset = "demo"  # "demo", "imp2d", or a folder of yours
+dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
 quick = True  # notebooks that train do more when this is False
 seed = 0
 
@@ -33,9 +33,8 @@ import pandas as pd
 import torch
 from ase.data import chemical_symbols
 
-from defectkit import graph_plots, teach
+from defectkit import DefectkitError, graph_plots, lesson, teach
 from defectkit.data import load
-from defectkit.data.cleaning import clean
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.descriptors import local_strain
@@ -48,11 +47,11 @@ from defectkit.structures.hosts import HOSTS
 from defectkit.teach import check
 from defectkit.widgets import CutoffExplorer
 
-data = clean(load(dataset), "strict").dataset
+data = lesson.clean_rows(load(dataset))
 teach.use(data)
 frame = data.frame
 rng = np.random.default_rng(seed)
-print(f"{len(data):,} clean rows, labels from {data.label_source}")
+print(f"{len(data):,} rows, labels from {data.label_source}")
 
 # %% [markdown]
 # ## 1 · What a unit cell hides
@@ -65,7 +64,8 @@ print(f"{len(data):,} clean rows, labels from {data.label_source}")
 # $$N(i) = \{(j, \mathbf n) : |\mathbf r_j + \mathbf n L - \mathbf r_i| < r_\mathrm{cut}\}.$$
 #
 # The *nearest* image is the one that a person would point at. The textbook recipe, rounding the
-# difference of fractional coordinates, finds it in a rectangular cell. Does it in this one?
+# difference of fractional coordinates, finds it in a rectangular cell. *Guess first:* how often does it
+# fail in a hexagonal one?
 
 # %%
 hexagonal = np.array([[3.2, 0.0], [-1.6, 2.77]])
@@ -108,10 +108,10 @@ check("02-1", shortest)
 # the model.
 
 # %%
-adsorbates = frame[(frame.defecttype == "adsorbate") & (frame.natoms < 40)]
-record = data[adsorbates.sample(1, random_state=seed).index[0]]
-graph = build_graph(record, host=data.hosts[record.host])
-print(record.name)
+record = lesson.example(data, frame[frame.defecttype == "adsorbate"], "adsorbate", seed)
+host = data.hosts.get(record.host)
+graph = build_graph(record, host=host)
+print(lesson.caption(record))
 graph
 
 # %%
@@ -130,27 +130,38 @@ pd.DataFrame(
 # %% [markdown]
 # ### How far should an atom see?
 #
-# Move the slider: the red ring is the cutoff, blue lines are edges to the impurity. How many edges
-# do you expect when the radius doubles? On a page without a kernel, look at the three pictures
-# below instead.
+# Move the slider: the red ring is the cutoff, blue lines are edges to the atom in the middle, the
+# first of the defect. *Guess first:* how many times as many edges will there be when the radius
+# doubles? On a page without a kernel, look at the three pictures below instead.
 
 # %%
-impurity = int(graph.is_defect.nonzero()[0])
-wide = build_graph(record, GraphConfig(cutoff=8.0), data.hosts[record.host])
-explorer = CutoffExplorer(wide, impurity, longest=8.0)
+middle = int(graph.is_defect.int().argmax())  # the first of the defect; 0 where none is known
+wide = build_graph(record, GraphConfig(cutoff=8.0), host)
+explorer = CutoffExplorer(wide, middle, longest=8.0)
 explorer
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(15, 5.2), layout="constrained")
 for ax, cutoff in zip(axes, (3.0, 5.0, 8.0)):
-    graph_plots.local_edges(wide, impurity, cutoff, ax)
+    graph_plots.local_edges(wide, middle, cutoff, ax, reach=8.5)
+
+# %%
+far = lengths(edge_vectors(wide.pos, wide.cell, wide.edge_index, wide.edge_shift))
+near, every = int((far < 4).sum()), len(far)
+print(f"{near:,} edges of the whole graph within 4 Å and {every:,} within 8 Å: "
+      f"{every / max(near, 1):.1f} times as many")
+
+# %% [markdown]
+# In a sheet the number grows with the *square* of the radius, about fourfold, as the area of the ring
+# does; in a bulk crystal it would be the cube. A sheet has some thickness and small rings hold few atoms,
+# so do not expect more than roughly four.
 
 # %% [markdown]
 # **Exercise 02-2.** How many local edges does the whole graph have with a cutoff of 3.5 Å? (Build
 # it, or count in `distances`.) Answer with the pair `(record.uid, number)`.
 
 # %% tags=["solution"]
-small = build_graph(record, GraphConfig(cutoff=3.5, angle_cutoff=3.5), data.hosts[record.host])
+small = build_graph(record, GraphConfig(cutoff=3.5, angle_cutoff=3.5), host)
 answer = (record.uid, small.edge_index.shape[1])
 
 # %%
@@ -231,11 +242,11 @@ plt.ylabel("node i");
 # it is.
 
 # %%
-vacancies = frame[frame.defecttype.isin(["vacancy", "complex"])]
-gap_record = data[vacancies.sample(1, random_state=seed).index[0]] if len(vacancies) else record
-gap_graph = build_graph(gap_record, host=data.hosts[gap_record.host])
+vacancies = frame[frame.defecttype == "vacancy"]
+gap_record = lesson.example(data, vacancies, "row with vacancies alone", seed)
+gap_graph = build_graph(gap_record, host=data.hosts.get(gap_record.host))
 marked = gap_graph.is_defect.nonzero()[:, 0]
-print(gap_record.name)
+print(lesson.caption(gap_record))
 pd.DataFrame(
     {
         "z": gap_graph.z[marked],
@@ -247,15 +258,16 @@ pd.DataFrame(
 )
 
 # %%
-graph_plots.local_edges(gap_graph, int(marked[-1]), 4.0);
+last = int(marked[-1]) if len(marked) else 0  # vacancies come last
+graph_plots.local_edges(gap_graph, last, 4.0);
 
 # %% [markdown]
 # ## 6 · How the surroundings give way
 #
 # Two descriptors of a node's neighbours, both from the graph's positions and the sites of the
 # pristine host: the mean strain of its bonds (above zero where they are stretched), and the length
-# of the vector that says on which side they are stretched most. Here are the atoms around the
-# vacancy above, the most strained first.
+# of the vector that says on which side they are stretched most. Here are nodes of the graph above, the
+# most strained first; X is a vacancy. Where a source has unrelaxed structures only, nothing is strained.
 
 # %%
 strain, direction = local_strain(gap_graph)
@@ -280,7 +292,7 @@ shown = {"H": 1, "He": 2, "O": 8, "S": 16, "Fe": 26, "Mo": 42, "Xe": 54}
 pd.DataFrame(table[list(shown.values())].T, index=table.names, columns=list(shown)).round(2)
 
 # %%
-pd.Series(ELEMENTAL, name="meaning").to_frame().style
+lesson.table(pd.Series(ELEMENTAL, name="meaning").to_frame())
 
 # %% [markdown]
 # Where the source has no value (xenon has an electronegativity, helium has none), the mean of the
@@ -320,41 +332,50 @@ axes[1].set(xlabel="cos(angle)", title="angular basis, 8 of the usual 40");
 # ## 9 · Break an invariance, and mend it
 #
 # The oldest crystal networks join each atom to its 12 *nearest* neighbours and stop there. In a
-# crystal many neighbours are equally near. If the twelfth and the thirteenth are, which one is kept
-# depends on the order of the atoms in the file, and equal atoms get unequal surroundings.
+# crystal many neighbours are equally near: they stand in *shells*. If the twelfth and the thirteenth are
+# of one shell, which one is kept depends on the order of the atoms in the file, and equal atoms get
+# unequal surroundings.
 #
 # Below, an ideal sheet of MoS$_2$, its atoms listed in random order. The Mo atoms are *copies* of one
-# another, one lattice vector apart: whatever is computed from their neighbours must agree. We take
-# the length of the sum of the edge vectors, and count how many different values come out. *Guess
-# first:* for which $k$ will it be one?
+# another, one lattice vector apart: all of them must get the same neighbours, in the same directions. We
+# count how many different sets of edge vectors they get. *Guess first:* for which $k$ will it be one?
 
 # %%
 sheet = HOSTS["MoS2"].unit_cell().repeat((4, 4, 1))
 sheet = sheet[rng.permutation(len(sheet))]
 copies = np.flatnonzero(sheet.symbols == "Mo")
 index, shift = periodic.neighbour_edges(sheet.positions, sheet.cell.array, sheet.pbc, 8.0)
-length = periodic.distances(sheet.positions, sheet.cell.array, index, shift)
+length = periodic.distances(sheet.positions, sheet.cell.array, index, shift).round(3)
 arrow = sheet.positions[index[0]] + shift @ sheet.cell.array - sheet.positions[index[1]]
+arrow = arrow.round(1)  # a tenth of an Å tells neighbours apart
 ks = np.arange(2, 19)
 
 
-def different_values(choose):
-    """For every k: how many values the copies have, with the edges that `choose` keeps."""
+def different_sets(choose):
+    """For every k: how many sets of edge vectors the copies have, of the edges that `choose` keeps."""
     mine = [index[1] == atom for atom in copies]
-    sums = [[arrow[m][choose(length[m], k)].sum(axis=0) for m in mine] for k in ks]
-    return [len(np.unique(np.linalg.norm(s, axis=1).round(3))) for s in sums]
+    kept = [[arrow[m][choose(length[m], k)] for m in mine] for k in ks]
+    return np.array([len({frozenset(map(tuple, vectors)) for vectors in each}) for each in kept])
 
 
 def drop_ties(distances, k):
-    return np.argsort(distances)[:k]
+    return np.argsort(distances, kind="stable")[:k]  # of equal ones, the first in the file
 
 
+ties_dropped = different_sets(drop_ties)
+ends = np.unique(length[index[1] == copies[0]], return_counts=True)[1].cumsum()
 plt.figure(figsize=(8, 3))
-plt.bar(ks, different_values(drop_ties), color="#dd8452")
+plt.bar(ks, ties_dropped, color=np.where(np.isin(ks, ends), "#55a868", "#dd8452"))
 plt.axhline(1, color="black", lw=1)
-plt.xlabel("neighbours k, ties dropped")
-plt.ylabel(f"values of {len(copies)} equal atoms")
-plt.xticks(ks);
+plt.xlabel("neighbours k, ties dropped (green: k ends a shell)")
+plt.ylabel(f"sets of {len(copies)} equal atoms")
+plt.xticks(ks)
+print("all copies agree for k =", *ks[ties_dropped == 1])
+
+# %% [markdown]
+# Only where $k$ ends a shell. Everywhere else a shell is cut, and each atom keeps a piece of its own.
+# Mind the measure: compare only the *length* of the sum of the vectors, and some more $k$ seem to pass,
+# because different pieces of a symmetric shell can have sums of one length.
 
 # %% [markdown]
 # **Exercise 02-5.** Write `keep_ties(distances, k)`: a boolean mask of the k nearest neighbours
@@ -369,7 +390,7 @@ check("02-5", keep_ties)
 
 # %%
 if keep_ties is not ...:
-    print("values of equal atoms, ties kept:", different_values(keep_ties))
+    print("sets of equal atoms, ties kept:", *different_sets(keep_ties))
 
 # %% [markdown]
 # ## 10 · Augmentation
@@ -377,24 +398,46 @@ if keep_ties is not ...:
 # More training structures from the ones at hand: after the split, on training rows only, and only
 # where the label survives. Turning and mirroring keep the energy exactly. Noise, strain and elastic
 # fields keep it approximately, within bounds that each transform states, and refuses to exceed.
+# A larger cell keeps it only if the atoms far from the defect stand on the host's sites already: we look
+# for a row of which this is true, and read what is said of the others.
+
+# %%
+padding = augment.PadSupercell(data.hosts, extra=(1, 1))
+substitutions = frame[frame.defecttype == "substitution"]
+candidates = substitutions if len(substitutions) else frame
+candidates = candidates.sort_values("natoms", kind="stable").head(400)
+candidates = candidates.sample(min(20, len(candidates)), random_state=seed)
+padded, refusals = [], []
+for uid in candidates.index:
+    try:
+        padding(data[uid], rng)
+        padded.append(uid)
+    except DefectkitError as refusal:
+        refusals.append(str(refusal))
+print(f"{len(padded)} of {len(candidates)} rows may stand in a larger cell", *refusals[:2], sep="\n")
+
+# %% [markdown]
 # Grey discs and dotted cells are before, coloured ones after; where the atoms move little, arrows
 # show the displacements enlarged.
 
 # %%
-substitutions = frame[(frame.defecttype == "substitution") & (frame.natoms < 40)]
-example = data[substitutions.sample(1, random_state=seed).index[0]] if len(substitutions) else record
+example = data[(padded or candidates.index)[0]]
 transforms = {
     "rotation": augment.Rotation(),
     "reflection": augment.Reflection("x", probability=1.0),
     "noise, σ = 0.02 Å": augment.CoordinateNoise(0.02, max_energy=1.0),
     "strain, up to 1 %": augment.AffineStrain(0.01),
+    "back to unrelaxed": augment.PartlyRelaxed(t=(0.0, 0.0)),
+    "elastic field, A = 0.4 Å²": augment.ElasticField((0.4, 0.4), max_energy=2.0),
+    "larger cell": padding,
 }
-if example.unrelaxed is not None:
-    transforms["back to unrelaxed"] = augment.PartlyRelaxed(t=(0.0, 0.0))
-if example.defect_positions is not None:
-    transforms["elastic field, A = 0.4 Å²"] = augment.ElasticField((0.4, 0.4), max_energy=2.0)
-transforms["larger cell"] = augment.OrUnchanged(augment.PadSupercell(data.hosts, (1, 1), tolerance=0.3))
-graph_plots.moved_atoms({n: (example, t(example, rng)) for n, t in transforms.items()});
+changed = {}
+for name, transform in transforms.items():
+    try:
+        changed[name] = example, transform(example, rng)
+    except DefectkitError as refusal:
+        print(f"{name}: {refusal}")
+graph_plots.moved_atoms(changed);
 
 # %% [markdown]
 # **Exercise 02-6.** Which of these change *no* distance between atoms at all? Answer with a set of
