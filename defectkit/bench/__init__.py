@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from defectkit import DefectkitError
-from defectkit.data.sources import SOURCES
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer", "learning")
@@ -65,6 +64,8 @@ def run(
     if name not in BENCHES:
         raise DefectkitError(f"No benchmark is called '{name}'; choose from {', '.join(BENCHES)}.")
     import pandas as pd  # not above: it would count in the memory of what is measured
+
+    from defectkit.data.sources import SOURCES
 
     own = _own_data(name)
     _check_use(name, own, data, path, changes)
