@@ -234,13 +234,14 @@ def _check(runs: Sequence[Run]) -> None:
 
 
 def _by_model(judged: Iterable[Judged]) -> list[list[Judged]]:
-    """Runs that differ by their seed alone."""
+    """Runs that differ by their seed alone; a run and its copy are no ensemble."""
     models: list[list[Judged]] = []
     for one in judged:
-        same = (m for m in models if m[0].run.config == one.run.config and m[0].model == one.model)
-        found = next(same, None)
-        if found:
-            found.append(one)
+        for seeds in models:
+            alike = seeds[0].run.config == one.run.config and seeds[0].model == one.model
+            if alike and all(s.run.summary["seed"] != one.run.summary["seed"] for s in seeds):
+                seeds.append(one)
+                break
         else:
             models.append([one])
     return models

@@ -235,6 +235,12 @@ def test_few_rows_have_a_page_that_says_what_is_left_out(run, tmp_path, n):
     assert ("Left out: errors over the spread" in text) == (n == 1)
 
 
+def test_a_run_given_twice_is_no_ensemble(run):
+    one, other = (run("ridge", seed, 0.3) for seed in (0, 1))
+    judged = report.judge([one, one, other])
+    assert [len(seeds) for seeds in report._by_model(judged)] == [2, 1]
+
+
 def test_costs_are_shown_beside_runs_on_the_same_data_only(run, monkeypatch):
     one = run("ridge", 0, 0.3)
     costs = pd.DataFrame({"data_fingerprint": ["d", "d"], "model": ["a", "b"]})

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from defectkit import DefectkitError
-from defectkit.data.sources import SOURCES
 from defectkit.processes import process_pool
 
 OUTPUT = Path("data/benchmarks")
@@ -64,6 +63,8 @@ def run(
     if name not in BENCHES:
         raise DefectkitError(f"No benchmark is called '{name}'; choose from {', '.join(BENCHES)}.")
     import pandas as pd  # not above: it would count in the memory of what is measured
+
+    from defectkit.data.sources import SOURCES
 
     own = _own_data(name)
     _check_use(name, own, data, path, changes)
