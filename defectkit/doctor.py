@@ -71,7 +71,17 @@ def _versions() -> list[Finding]:
         Finding("defectkit", __version__),
         python,
         Finding("packages", shown, not different, advice if different else ""),
+        _torch_build(),
     ]
+
+
+def _torch_build() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("PyTorch build", f"cannot be loaded ({error})", False, "Install it again.")
+    cuda = torch.version.cuda
+    return Finding("PyTorch build", f"CUDA {cuda}" if cuda else "CPU")
 
 
 def _different_versions(requirements: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import mx2
 from typer.testing import CliRunner
 
@@ -248,6 +249,13 @@ def test_doctor_finds_other_versions_and_missing_packages(monkeypatch):
     assert not packages.ok
     assert f"numpy is {np.__version__}, tested with 1.0" in packages.advice
     assert "no-such is missing" in packages.advice
+
+
+@pytest.mark.parametrize(("cuda", "said"), [(None, "CPU"), ("13.0", "CUDA 13.0")])
+def test_doctor_says_which_pytorch_is_there(monkeypatch, cuda, said):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    (build,) = (f for f in doctor.report().findings if f.what == "PyTorch build")
+    assert (build.value, build.ok) == (said, True)
 
 
 def test_doctor_finds_views_whose_javascript_differs(monkeypatch):

@@ -1,10 +1,16 @@
 """Set-up says in one sentence why it cannot go on, and does nothing the second time."""
 
 import importlib.util
+import io
+import os
 import subprocess
 import sys
+import time
+import zipfile
 from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -27,6 +33,8 @@ def setup(tmp_path, monkeypatch):
         (tmp_path / name).write_text("")
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv(module.CHOICE, raising=False)
+    monkeypatch.setattr(module, "CPU_INDEX", "http://127.0.0.1:9")  # nobody answers
     return module
 
 
@@ -133,3 +141,132 @@ def test_second_call_does_nothing_until_the_pins_change(setup, monkeypatch, caps
 def test_old_pythons_can_read_the_script():
     check = f"import ast; ast.parse(open({str(SCRIPT)!r}).read(), feature_version=(3, 7))"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+class Index(ThreadingHTTPServer):
+    """Two package indices: /pip offers torch 1.0 as pip's own does, /cpu offers 1.0+cpu."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Pages)
+        self.delay = 0.0
+
+    def address(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Pages(BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(self.server.delay)
+        index, *rest = self.path.strip("/").split("/")
+        version = {"pip": "1.0", "cpu": "1.0+cpu"}.get(index)
+        if version is None or rest[:1] != ["torch"]:
+            self.send_error(404)
+            return
+        body = (
+            b"<a href='torch-%s-py3-none-any.whl'>torch-</a>" % version.replace("+", "%2B").encode()
+        )
+        if len(rest) > 1:
+            body = wheel(version)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html" if len(rest) == 1 else "application/zip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def wheel(version: str) -> bytes:
+    """A package named torch that holds nothing."""
+    info = f"torch-{version}.dist-info"
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: torch\nVersion: {version}",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any",
+        "RECORD": "",
+    }
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name, text in files.items():
+            file.writestr(f"{info}/{name}", text)
+    return content.getvalue()
+
+
+@pytest.fixture
+def index(setup, monkeypatch):
+    server = Index()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(setup, "CPU_INDEX", server.address("cpu"))
+    monkeypatch.setattr(setup, "has_gpu", lambda: False)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_cpu_build_where_there_is_no_gpu_and_the_index_answers(setup, index):
+    assert setup.torch_index() == index.address("cpu")
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32", "darwin"])
+def test_pip_alone_where_its_build_is_the_right_one(setup, index, monkeypatch, platform):
+    monkeypatch.setattr(setup.sys, "platform", platform)
+    assert bool(setup.torch_index()) == (platform != "darwin")
+    monkeypatch.setattr(setup, "has_gpu", lambda: True)
+    assert setup.torch_index() == ""
+
+
+def test_an_index_that_answers_late_is_not_waited_for(setup, index, monkeypatch):
+    index.delay = 3.0
+    monkeypatch.setattr(setup, "PATIENCE", 0.3)
+    start = time.monotonic()
+    assert setup.torch_index() == ""
+    assert time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize("place", ["nowhere", ":9", "no address"])
+def test_an_index_that_does_not_offer_it_is_passed_over(setup, index, monkeypatch, place):
+    address = {"nowhere": index.address("nowhere"), ":9": "http://127.0.0.1:9"}.get(place, place)
+    monkeypatch.setattr(setup, "CPU_INDEX", address)
+    assert setup.torch_index() == ""
+
+
+def test_a_variable_overrides_the_choice(setup, index, monkeypatch):
+    monkeypatch.setenv(setup.CHOICE, "pip")
+    assert setup.torch_index() == ""
+    monkeypatch.setattr(setup, "has_gpu", lambda: True)
+    monkeypatch.setenv(setup.CHOICE, "http://mirror.example/cuda")
+    assert setup.torch_index() == "http://mirror.example/cuda"
+    readme = (SCRIPT.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"`{setup.CHOICE}=pip`" in readme
+
+
+def test_a_gpu_is_found_by_its_driver(setup):
+    assert not setup.has_gpu() or Path("/proc/driver/nvidia/gpus").is_dir()
+    smi = setup.ROOT / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\n")
+    smi.chmod(0o755)
+    assert setup.has_gpu()
+    smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert not setup.has_gpu() or Path("/proc/driver/nvidia/gpus").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answering", "expected"), [(True, "1.0+cpu"), (False, "1.0")])
+def test_pip_takes_the_build_that_was_chosen(setup, index, monkeypatch, answering, expected):
+    """Set-up's own command for PyTorch, with a real pip."""
+    if not answering:
+        monkeypatch.setattr(setup, "CPU_INDEX", index.address("nowhere"))
+    commands = []
+    setup.KERNEL.parent.mkdir(parents=True)
+    setup.KERNEL.touch()
+    monkeypatch.setattr(setup, "works", lambda python: True)
+    monkeypatch.setattr(setup, "step", lambda what, command: commands.append(command))
+    (setup.ROOT / "constraints.txt").write_text("torch==1.0\n")
+    assert setup.main() == 0
+    command = [sys.executable, *commands[0][1:], "--target", str(setup.ROOT / "packages")]
+    pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.address("pip")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    subprocess.run(command, env=kept | pip, check=True, capture_output=True)
+    (installed,) = (setup.ROOT / "packages").glob("torch-*.dist-info")
+    assert installed.name == f"torch-{expected}.dist-info"

@@ -8,6 +8,7 @@ from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imp2d_fixture import TWINS
+from processors import other_processors, run_on
 
 from defectkit import DefectkitError
 from defectkit.data import Dataset, load, splits
@@ -341,3 +342,32 @@ def test_twins_of_imp2d_stay_together(trap_database):
 
 def test_real_2dmd_structures_are_all_different(pilot):
     assert structure_groups(pilot).nunique() == 200
+
+
+DRAW = """
+import sys
+from defectkit.data import load
+from defectkit.data.splits import FOLDS, make_split, structure_groups
+
+data = load("demo")
+few = data.frame.dopant.isin(["", "H", "O", "Li", "Fe", "Au"])
+data = data.subset(data.frame.index[few & (data.frame.natoms < 50)])
+groups = structure_groups(data)
+print(data.fingerprint, *groups.items())
+kinds = [("random", None)] + [(k, f) for k in ("host", "dopant", "pair") for f in range(FOLDS)]
+for kind, fold in kinds:
+    for seed in range(3):
+        print(make_split(data, kind, seed, fold, calibration=0.05, groups=groups))
+"""
+
+
+@pytest.mark.slow
+@other_processors
+def test_groups_and_splits_are_the_same_on_every_processor(processor, drawn_here):
+    assert len(drawn_here.splitlines()) == 1 + 16 * 3
+    assert run_on(processor, DRAW) == drawn_here
+
+
+@pytest.fixture(scope="module")
+def drawn_here() -> str:
+    return run_on("here", DRAW)

@@ -6,11 +6,14 @@ library is used. A second call does nothing unless the pins, or the place of the
 
 import errno
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +38,10 @@ NETWORK_SIGNS = re.compile(
     "|Network is unreachable|connection broken|Failed to establish a new connection",
     re.IGNORECASE,
 )
+# PyTorch's own index of builds without CUDA, which are several GB smaller.
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PATIENCE = 2.0  # s, for that index to answer
+CHOICE = "DEFECTKIT_TORCH"  # "pip" for what pip offers, or the address of an index to take
 
 
 class SetupError(Exception):
@@ -55,13 +62,64 @@ def set_up() -> None:
         step(f"making .venv with {python}", [python, "-m", "venv", "--clear", str(VENV)])
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     pip += ["-c", str(ROOT / "constraints.txt")]
-    # PyTorch first and alone: where pip is offered a build without CUDA, it takes that one.
-    step("installing PyTorch", [*pip, "torch"])
+    index = torch_index()
+    # PyTorch first and alone; of two builds of one version pip takes that with a label, "+cpu".
+    where = ["--extra-index-url", index] if index else []
+    step(f"installing PyTorch{f' from {index}' if index else ''}", [*pip, *where, "torch"])
     step("installing everything else", [*pip, "-e", ".[test]"])
     if not KERNEL.exists():
         raise SetupError(f"the Jupyter kernel is missing; remove {VENV} and run the command again.")
     STAMP.write_text(key)
     print(f"Set-up done in {time.monotonic() - start:.0f} s, with Jupyter kernel python3.")
+
+
+def torch_index() -> str:
+    """Address of the index that PyTorch comes from; empty for what pip offers.
+
+    Where pip would bring CUDA (Linux and Windows) and no NVIDIA GPU is found, that of the CPU
+    builds if it answers in time.
+    """
+    chosen = os.environ.get(CHOICE, "")
+    if chosen:
+        return "" if chosen == "pip" else chosen
+    with_cuda = sys.platform.startswith(("linux", "win"))
+    return CPU_INDEX if with_cuda and not has_gpu() and answers(CPU_INDEX) else ""
+
+
+def has_gpu() -> bool:
+    """Whether the driver of an NVIDIA GPU is at work here."""
+    devices = Path("/proc/driver/nvidia/gpus")
+    if devices.is_dir() and any(devices.iterdir()):
+        return True
+    command = shutil.which("nvidia-smi")
+    try:
+        return (
+            bool(command)
+            and b"GPU 0"
+            in subprocess.run(
+                [command, "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20
+            ).stdout
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def answers(index: str) -> bool:
+    """Whether an index offers PyTorch, and says so within `PATIENCE`."""
+    found = []
+
+    def ask():
+        try:
+            with urllib.request.urlopen(f"{index}/torch/", timeout=PATIENCE) as page:
+                found.append(b"torch-" in page.read(1 << 16))
+        except (OSError, ValueError):
+            found.append(False)
+
+    # A thread, because a name that does not resolve may take longer than any timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return found == [True]
 
 
 def fingerprint() -> str:
