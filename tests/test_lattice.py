@@ -1,4 +1,4 @@
-"""One crystal, however it is written: turned, flipped, in another supercell, strained, reordered."""
+"""One crystal, however written: turned, flipped, in other supercells, strained, reordered."""
 
 import numpy as np
 import pytest
