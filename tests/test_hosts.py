@@ -91,3 +91,16 @@ def test_lattice_constants_agree_with_dft_hosts(real_data):
         assert a == pytest.approx(unit.cell.lengths()[0], rel=0.03), path.stem
         compared.append(path.stem)
     assert len(compared) >= 12
+
+
+def test_shortest_translation_is_exact_in_very_skewed_cells():
+    skewed = np.array([[3.0, 0, 0], [10.0, 0.5, 0], [0, 0, 20.0]])
+    assert shortest_translation(skewed) == pytest.approx(np.hypot(1.0, 0.5))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        cell = np.eye(3)
+        cell[:2, :2] = rng.normal(size=(2, 2)) + 2 * np.eye(2)
+        mixed = cell.copy()
+        for one, other in ((0, 1), (1, 0), (0, 1)):
+            mixed[one] += rng.integers(-4, 5) * mixed[other]
+        assert shortest_translation(mixed) == pytest.approx(shortest_translation(cell))

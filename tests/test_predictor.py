@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from ase import Atoms
 from run_cases import CGCNN
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from defectkit.cli import app
 from defectkit.config import save_config, with_values
 from defectkit.data import load
 from defectkit.domain import VERDICTS
-from defectkit.predictor import VALID, Predictor
+from defectkit.predictor import COLUMNS, NUMBERS, UNREAD, VALID, Predictor
 from defectkit.shipped import CHECKPOINTS
 from defectkit.training import runs as training
 from defectkit.training.runs import Run, train
@@ -257,3 +258,84 @@ def test_join_writes_the_file_beside_the_runs(runs):
     path = runs[0].folder.parent / "cgcnn.safetensors"
     assert str(path) in result.output.replace("\n", "")
     assert len(Predictor.load(path).members) == 3
+
+
+@pytest.fixture(scope="module")
+def sheet(rows, split):
+    """A row that can be predicted, and the same with one atom far above the layer."""
+    record = rows[split.test[0]]
+    atoms = record.atoms.copy()
+    atoms += Atoms("Li", [[0.0, 0.0, atoms.positions[:, 2].max() + 8.0]])
+    return record, replace(record, uid="far", atoms=atoms, unrelaxed=None, site_magmoms=None)
+
+
+def test_a_detached_atom_is_never_inside(fitted, rows, sheet):
+    table = fitted(sheet, rows.hosts)
+    assert table.verdict["far"] in ("unlike", "both")
+    assert "without a bond" in table.reading["far"]
+    assert table.reading["far"] in table.sentence["far"]
+
+
+def test_a_poor_reading_is_never_inside(fitted, rows, sheet):
+    record = sheet[0]
+    atoms = record.atoms.copy()
+    atoms.positions += np.random.default_rng(1).normal(0, 0.35, (len(atoms), 3))
+    table = fitted([replace(record, atoms=atoms, unrelaxed=None)], rows.hosts)
+    assert table.fit.iloc[0] > 0.4
+    assert table.reading.iloc[0]
+    assert table.verdict.iloc[0] in ("unlike", "both")
+
+
+def test_one_structure_that_cannot_be_read_does_not_end_the_others(fitted, rows, split):
+    good = [rows[uid] for uid in split.test[:5]]
+    close = good[0].atoms.copy()
+    close.positions[1] = close.positions[0] + [0.3, 0, 0]
+    bad = [
+        replace(good[0], uid="close", atoms=close),
+        replace(good[1], uid="homeless", host="Unobtainium"),
+        replace(good[2], uid="stretched", atoms=Atoms(
+            good[2].atoms.numbers, positions=good[2].atoms.positions,
+            cell=good[2].atoms.cell.array * [[1.31], [1.0], [1.0]], pbc=(1, 1, 0))),
+        replace(good[3], uid="odd", dopant="Qq"),
+    ]  # fmt: skip
+    mixed = [good[0], bad[0], bad[1], good[1], bad[2], good[2], bad[3], *good[3:]]
+    table = fitted(mixed, rows.hosts)
+    assert list(table.index) == [record.uid for record in mixed]
+    assert list(table) == list(COLUMNS)
+    alone = fitted(good, rows.hosts)
+    pd.testing.assert_frame_equal(table.loc[alone.index], alone, atol=1e-5, rtol=0)
+    unread = table[table.verdict == UNREAD]
+    assert list(unread.index) == ["close", "homeless", "stretched", "odd"]
+    assert unread[list(NUMBERS)].isna().all(axis=None)
+    for uid, word in zip(unread.index, ("apart", "Unobtainium", "supercell", "Qq"), strict=True):
+        assert word in unread.reading[uid]
+        assert unread.sentence[uid] == unread.reading[uid]
+    only = fitted(bad, rows.hosts)
+    assert (only.verdict == UNREAD).all()
+
+
+def test_chunks_do_not_change_predictions(fitted, rows, split, monkeypatch):
+    records = [rows[uid] for uid in split.test]
+    whole = fitted(records, rows.hosts)
+    monkeypatch.setattr(predictor, "CHUNK", 3)
+    pd.testing.assert_frame_equal(fitted(records, rows.hosts), whole, atol=1e-5, rtol=0)
+
+
+def test_what_a_predictor_is_asked_must_make_sense(fitted, rows, split):
+    empty = fitted([], rows.hosts)
+    assert (len(empty), list(empty), empty.index.name) == (0, list(COLUMNS), "uid")
+    record = rows[split.test[0]]
+    with pytest.raises(DefectkitError, match=f"{record.uid} stands twice"):
+        fitted([record, record], rows.hosts)
+    for confidence in (0, 1, 2, -0.5, float("nan")):
+        with pytest.raises(DefectkitError, match="confidence"):
+            fitted([record], rows.hosts, confidence)
+
+
+def test_hosts_may_have_any_name_and_defects_may_be_unsaid(fitted, rows, split):
+    record = next(rows[uid] for uid in split.test if rows[uid].dopant and rows[uid].removed)
+    want = fitted([record], rows.hosts)
+    unsaid = replace(record, host="1T", dopant="", removed=(), defecttype="")
+    table = fitted([unsaid], {"1T": rows.hosts[record.host]})
+    assert table.composition.iloc[0] == pytest.approx(want.composition.iloc[0], abs=1e-6)
+    assert table.eform.iloc[0] == pytest.approx(want.eform.iloc[0], abs=1e-6)
