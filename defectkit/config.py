@@ -138,7 +138,7 @@ class RunConfig:
             for the weights themselves.
         patience: epochs without a better validation error before training stops; None: never.
         precision: Lightning's name of it; what is kept and predicted with has 32 bits.
-        devices: how many processors of one kind; Lightning spreads the batches over them.
+        devices: 1; a run trains on one processor, and several runs may go on side by side.
     """
 
     model: ModelConfig
@@ -158,10 +158,15 @@ class RunConfig:
     ema: float | None = Field(default=0.99, gt=0, lt=1, allow_inf_nan=False)
     patience: int | None = Field(default=None, gt=0, le=MAX_EPOCHS)
     precision: Precision = "32-true"
-    devices: int = Field(default=1, gt=0, le=1024)
+    devices: int = Field(default=1, gt=0)
 
     def __post_init__(self) -> None:
         _check_reach(self.graph)
+        if self.devices > 1:
+            raise DefectkitError(
+                f"devices is {self.devices}; a run trains on one. Start several runs instead, such "
+                "as one a seed."
+            )
         unrelaxed = self.graph.positions == "unrelaxed"
         if self.also_unrelaxed and unrelaxed:
             raise DefectkitError(

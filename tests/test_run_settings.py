@@ -63,6 +63,7 @@ WRONG = [
     ("ema=1", "ema is 1"),
     ("patience=0", "patience is 0"),
     ("devices=0", "devices is 0"),
+    ("devices=2", "devices is 2; a run trains on one"),
 ]
 
 

@@ -466,7 +466,7 @@ def _read_predictions(path: Path) -> pd.DataFrame:
         fault = f"has no column {', '.join(missing)}" if missing else "is cut in its last line"
         raise DefectkitError(f"{path} {fault}; {ANEW}.")
     for name in LABELS + PREDICTED:
-        numbers = pd.to_numeric(table[name].replace("", np.nan), errors="coerce")
+        numbers = pd.to_numeric(table[name], errors="coerce")
         unknown = table[name].isna() | table[name].str.strip().str.lower().isin(["", "nan"])
         # A label may be unknown; a prediction may where a target had no label to learn from.
         may_lack = name in LABELS or (name == "spin_pred" and unknown.all())

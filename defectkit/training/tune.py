@@ -6,6 +6,8 @@ are behind the median of earlier ones are pruned.
 """
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from math import ceil, floor, pi, prod
 from pathlib import Path
@@ -68,8 +70,6 @@ def tune(
     Raises DefectkitError for a folder that holds another search or is in use, a value that the
     run does not have, or where no trial could be trained.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
     folder = Path(folder)
     check_config(config.run, seed)
     what = to_dict(config)
@@ -83,14 +83,8 @@ def tune(
     objective = _Objective(config.run, dataset, replace(split, test=()), folder, seed)
     with held(folder):
         claim(folder, None, identity, (STUDY, BEST, TRIALS))
-        try:
-            study = _search(config, objective)
-        except SQLAlchemyError as error:
-            text = " ".join(str(error).split())
-            raise DefectkitError(
-                f"{folder / STUDY} cannot be read or written ({text}); name another folder or "
-                "remove this one."
-            ) from error
+        _check_study(folder / STUDY)
+        study = _search(config, objective)
         wanted = ("number", "state", "value", "params", "user_attrs", "duration")
         trials = study.trials_dataframe(wanted)
         faults = trials.get(f"user_attrs_{FAULT}", pd.Series(dtype=str)).dropna()
@@ -103,6 +97,21 @@ def tune(
         with atomic(folder / TRIALS) as part:
             trials.to_csv(part, index=False)
     return trials
+
+
+def _check_study(path: Path) -> None:
+    """DefectkitError for a database that is damaged; one that is not there yet is a good one."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            fault = database.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.Error as error:
+        fault = str(error)
+    if fault != "ok":
+        raise DefectkitError(
+            f"{path} cannot be read or written ({fault}); name another folder or remove this one."
+        )
 
 
 class _Objective:
