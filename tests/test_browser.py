@@ -414,7 +414,7 @@ def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
     formulas = next(source for source in notebooks.sources(["04"]))
     (folder / f"{formulas.stem}.ipynb").write_text(notebooks.as_text(notebooks.solved(formulas)))
     both = [pages.Page(name, name) for name in (notebook.stem, formulas.stem)]
-    asked = []
+    asked, page = [], page.context.new_page()  # JupyterLab's own goes on asking
     page.on("request", lambda request: asked.append(request.url))
     page.context.set_offline(True)
     try:
@@ -434,6 +434,7 @@ def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
         assert min(heights) > 2, "a formula is not drawn"
     finally:
         page.context.set_offline(False)
+        page.close()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
