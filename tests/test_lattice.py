@@ -297,6 +297,19 @@ def test_structures_may_be_turned_and_flipped_as_well(hybrid):
         assert (table.eform - want.eform).abs().max() < 1e-4, how
 
 
+@pytest.mark.parametrize("name", PROTOTYPES)
+def test_every_origin_of_the_host_is_found(name):
+    """Half of a lattice vector brings most atoms of a puckered layer near others of its own."""
+    unit = PROTOTYPES[name]()
+    pristine = unit.repeat((3, 3, 1))
+    for a in (0.0, 0.25, 0.5, 0.8):
+        for b in (0.0, 0.3, 0.5):
+            atoms = pristine.copy()
+            atoms.positions += a * unit.cell[0] + b * unit.cell[1] + [0, 0, 1.0]
+            atoms.rattle(0.03, seed=1)
+            assert recognise(atoms, unit).rms < 0.1, (a, b)
+
+
 def test_fill_keeps_the_number_of_atoms():
     unit = HOSTS["P4"].unit_cell()
     atoms = unit.repeat((3, 2, 1))

@@ -295,7 +295,7 @@ def test_one_structure_that_cannot_be_read_does_not_end_the_others(fitted, rows,
         replace(good[1], uid="homeless", host="Unobtainium"),
         replace(good[2], uid="stretched", atoms=Atoms(
             good[2].atoms.numbers, positions=good[2].atoms.positions,
-            cell=good[2].atoms.cell.array * [[1.31], [1.0], [1.0]], pbc=(1, 1, 0))),
+            cell=good[2].atoms.cell.array * [[1.17], [1.0], [1.0]], pbc=(1, 1, 0))),
         replace(good[3], uid="odd", dopant="Qq"),
     ]  # fmt: skip
     mixed = [good[0], bad[0], bad[1], good[1], bad[2], good[2], bad[3], *good[3:]]

@@ -43,10 +43,11 @@ class FoldedHost:
 
     @cached_property
     def room(self) -> float:
-        """How far apart (Å, root mean square over atoms) two settings of the host are at least.
+        """How far apart (Å, root mean square over atoms) two ways to lay the host are at least.
 
-        The host is laid over itself in every way that its lattice allows; ways that are its
-        symmetries do not count. Infinite where all are.
+        It is laid over itself in every setting that its lattice allows and at every origin that
+        brings an atom of the rarest element onto another; ways that are its symmetries do not
+        count. Infinite where all are.
         """
         atoms = self.pristine
         arrays = (atoms.numbers.tobytes(), atoms.positions.tobytes(), atoms.cell.array.tobytes())
@@ -149,5 +150,5 @@ def _room(numbers: bytes, positions: bytes, cell: bytes, most: float, other: flo
     lost = []
     for setting in every_setting(host, host):
         fits = (folded.fit(host, setting, origin)[0] for origin in folded.origins(host, setting))
-        lost.append(most - max(fits) / len(host))
+        lost += [most - gain / len(host) for gain in fits]
     return min((loss for loss in lost if loss > SYMMETRIC), default=np.inf) ** 0.5

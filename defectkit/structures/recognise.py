@@ -209,7 +209,7 @@ class _Reading:
     def leaves_doubt(self, atoms: Atoms, room: float) -> bool:
         """Whether another setting may fit better, with `room` (Å) between those of the host."""
         good = self.match.is_good and not _more_than_needed(atoms, self.sites, self.match)
-        return not good or self.match.rms > room / 2
+        return not good or self.match.rms > min(room / 2, LARGE_RMS)
 
 
 def _best_reading(atoms: Atoms, pristine: Atoms) -> _Reading:
