@@ -282,7 +282,7 @@ def test_file_that_may_not_be_read(tmp_path):
 
 
 def test_sizes_that_would_take_for_ever_are_refused_at_once(tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()
     for factor in (1e6, 0.005):
         atoms = mx2("MoS2", vacuum=8.0)
         atoms.set_cell(atoms.cell.array * [[factor], [factor], [1]], scale_atoms=True)
@@ -303,7 +303,7 @@ def test_sizes_that_would_take_for_ever_are_refused_at_once(tmp_path):
     with pytest.raises(DefectkitError, match=r"2,028 atoms; 2,000 is the most.*POSCAR"):
         read_structure(tmp_path / "large.cif")
     assert len(read_structure(write_structure(large, tmp_path / "large.vasp"))) == 2028
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("name", ["a.cif", "a.vasp", "a.xyz"])

@@ -26,7 +26,7 @@ from defectkit import DefectkitError
 from defectkit.data import load
 from defectkit.structures.files import read_structure
 
-PATIENCE = 5.0  # s
+PATIENCE = 5.0  # s of the processor, which others may keep busy
 TABLE = (
     b"file,host,eform,spin,dopant,removed,converged,supercell,unrelaxed\n"
     b'one.xyz,MoS2,1.5,0.0,,S,yes,2x2x1,no\ntwo.vasp,MoS2,-0.25,1.0,,"S",no,221,yes\n'
@@ -89,7 +89,7 @@ def outcome(name: str, seed: int, right: bytes, folder: Path) -> str:
     """What came of one broken file: "read" or "refused"; AssertionError for anything else."""
     text = fuzz.broken(right, seed)
     (folder / name).write_bytes(text)
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,7 +100,7 @@ def outcome(name: str, seed: int, right: bytes, folder: Path) -> str:
         assert name in said, f"{said!r} does not name the file"
         assert "\n" not in said, f"{said!r} is more than a line"
         assert len(said) < 1000, f"{said!r} is long"
-    assert time.perf_counter() - begin < PATIENCE
+    assert time.process_time() - begin < PATIENCE
     if result == "read":
         for atoms in found:
             assert len(atoms)
@@ -153,13 +153,13 @@ def main(seed: int, files: int) -> None:
     for name in KINDS:
         one, counts, slowest = tried(name), Counter(), 0.0
         for number in range(seed, seed + files):
-            begin = time.perf_counter()
+            begin = time.process_time()
             try:
                 counts[one(number)] += 1
             except Exception as error:
                 counts[f"WRONG: {type(error).__name__}"] += 1
                 print(f"{name}, seed {number}: {type(error).__name__}: {str(error)[:300]}")
-            slowest = max(slowest, time.perf_counter() - begin)
+            slowest = max(slowest, time.process_time() - begin)
         print(f"{name}: {dict(sorted(counts.items()))}, slowest {slowest:.2f} s", flush=True)
 
 

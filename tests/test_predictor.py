@@ -18,6 +18,7 @@ from defectkit.config import save_config, with_values
 from defectkit.data import load
 from defectkit.domain import VERDICTS
 from defectkit.predictor import COLUMNS, NUMBERS, UNREAD, VALID, Predictor
+from defectkit.records import to_frame
 from defectkit.shipped import CHECKPOINTS
 from defectkit.training import runs as training
 from defectkit.training.runs import Run, train
@@ -69,10 +70,7 @@ def test_a_training_row_is_nearer_than_an_unheard_of_one(fitted, rows, split):
     strange = [r for r in load("demo").records if r.host not in {o.host for o in rows.records}]
     hosts = load("demo").hosts
     assert strange
-    frame = pd.DataFrame(
-        [{"host": r.host, "dopant": r.dopant, "removed": ",".join(r.removed)}
-         for r in (known, strange[0])], ["known", "strange"],
-    )  # fmt: skip
+    frame = to_frame([known, strange[0]], hosts).set_axis(["known", "strange"])
     near = fitted._nearness["composition"](predictor.composition_vectors(frame))
     assert near["known"] < near["strange"]
     assert fitted(strange[:1], hosts).verdict.iloc[0] in ("unlike", "both")
