@@ -41,6 +41,7 @@ from defectkit import DefectkitError, lesson, plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import EFORM_BOUND, clean
 from defectkit.data.splits import make_split, structure_groups
+from defectkit.names import in_figure
 from defectkit.records import COLUMNS
 from defectkit.teach import check
 from defectkit.widgets import view_defect
@@ -135,7 +136,7 @@ impurities = frame[(frame.dopant != "") & frame.converged & (frame.eform.abs() <
 means = plots.each_dopant(impurities).groupby("dopant").eform.mean()
 if lesson.has(means, "mean energies of dopants", least=3):
     plots.periodic_table(means, f"mean {plots.EFORM}")
-    plt.title(f"Dopants, mean over hosts and sites. Labels: {data.label_source}")
+    plt.title(f"Dopants, mean over hosts and sites. Labels: {in_figure(data.label_source)}")
     column = means.index.map(lambda symbol: Element(symbol).group)
     inside = means - means.groupby(column).transform("mean")
     print(f"Columns explain {1 - inside.var() / means.var():.0%} of the variance between dopants;\n"
@@ -240,7 +241,7 @@ check("01-4", answer)
 # %% [markdown]
 # ## 5 · One structure
 #
-# Turn it, zoom, look along the sheet. The red sphere marks the defect. On a page without a running
+# Turn it, zoom, look along the sheet. A red rim marks the defect. On a page without a running
 # kernel the flat picture below shows the same row.
 
 # %%

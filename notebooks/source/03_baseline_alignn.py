@@ -50,6 +50,7 @@ from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import load_graphs
 from defectkit.models import build_model
 from defectkit.models.alignn import EdgeGatedConv
+from defectkit.names import in_figure
 from defectkit.predict import predict
 from defectkit.shipped import about, benchmark, data_of, shipped_run
 from defectkit.structures.defects import find_site, make_defect
@@ -176,7 +177,7 @@ plt.figure(figsize=(7, 3.4), layout="constrained")
 plt.semilogy(reaches, sizes, "o-", label=["bonds E: nodes of the line graph", "angles T: its edges"])
 plt.xlabel("longest bond that forms angles (Å)")
 plt.ylabel("number in the graph")
-plt.title(record.name)
+plt.title(in_figure(record.name))
 plt.legend(frameon=False);
 
 # %% [markdown]

@@ -38,6 +38,7 @@ from defectkit.checkpoint import load_model
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.graphs.build import build_graph
+from defectkit.names import in_figure
 from defectkit.shipped import about, benchmark, data_of, shipped_run
 from defectkit.teach import check
 from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
@@ -172,7 +173,7 @@ else:
     own = build_graph(record, card.graph, data.hosts[record.host])
     given = explain.seen_by(explain.combine(explain.attention_maps(model, own)), np.flatnonzero(own.is_defect.numpy()))
     ax = explain_plots.lattice_map(own, given * own.num_nodes)
-    ax.set_title(f"{record.uid}, a row of '{data.name}';\nthe model learned from {card.label_source} labels", fontsize=10)
+    ax.set_title(f"{in_figure(record.uid)}, a row of '{in_figure(data.name)}';\nthe model learned from {card.label_source} labels", fontsize=10)
 
 # %% [markdown]
 # It is easy to find a story in such pictures. A bright atom beside the defect: "the model has found the
