@@ -156,8 +156,8 @@ def load_graphs(
         cache: a folder; nothing is written where it is not given.
         skip: whether a structure that is no good is left out, with a line that says so.
 
-    Raises DefectkitError, naming the record, for a structure that is no good (`build_graph`)
-    where it is not to be skipped, or whose host is missing.
+    Raises DefectkitError, naming the record, for a structure that is no good (`build_graph`) or
+    whose host is missing, where it is not to be skipped; with `skip` where none is left.
     """
     config = config or GraphConfig()
     for record in () if skip else records:
@@ -202,6 +202,8 @@ def _build(
                 faults.append(str(error))
 
     dataset = GraphDataset.from_graphs(graphs())
+    if faults and not len(dataset):
+        raise DefectkitError(f"None of {len(records):,} structures has a graph. {faults[0]}")
     if faults:
         tqdm.write(f"{len(faults)} of {len(records):,} structures are left out. {faults[0]}")
     return dataset

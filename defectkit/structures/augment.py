@@ -446,7 +446,7 @@ def _padded(
     larger = size + [extra, extra, 0]
     new = _new_atoms(old, found, size, larger)
     if len(new) != (larger.prod() - size.prod()) * len(pristine):
-        raise DefectkitError(
+        raise LabelNotKept(
             f"{record.uid}: its cell is not {size[0]} x {size[1]} times that of the host."
         )
 

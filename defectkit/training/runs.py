@@ -37,7 +37,7 @@ from defectkit.data.dataset import Dataset
 from defectkit.data.fetch import data_folder
 from defectkit.data.splits import Split, make_split, structure_groups
 from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.graphs.dataset import GraphDataset, load_graphs
+from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
 from defectkit.predict import check_labels, predict
@@ -213,15 +213,15 @@ def _rows(dataset: Dataset, uids: Sequence[str]) -> pd.DataFrame:
 def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
     """The graphs of all rows, kept in the user's cache folder, and for the next run in memory.
 
-    Starting structures in which atoms lie in each other are left out: placed by a recipe, some
-    dopants are too large for their site.
+    Structures of which no graph can be made are left out, with a line that says so (`left_out`):
+    placed by a recipe, some dopants are too large for their site.
     """
     return load_graphs(
         dataset.records,
         dataset.hosts,
         config,
         cache=data_folder() / "graphs",
-        skip=config.positions == "unrelaxed",
+        skip=True,
     )
 
 
@@ -231,7 +231,7 @@ def left_out(dataset: Dataset, graphs: GraphDataset, config: GraphConfig) -> dic
     for uid in sorted(set(dataset.frame.index) - set(graphs.uids)):
         record = dataset[uid]
         try:
-            build_graph(record, config, dataset.hosts[record.host])
+            build_graph(record, config, host_of(record, dataset.hosts))
         except DefectkitError as error:
             found[uid] = str(error)
     return found
