@@ -194,7 +194,7 @@ def build(
         # Another round for those that could not be computed, until none is missing.
         while tasks := [(c, hosts[c.host], mu) for c in islice(todo, max(rows - done, 0))]:
             results = _ahead(executor, _try_row, iter(tasks))
-            for batch in iter(lambda: list(islice(results, 10)), []):  # noqa: B023
+            while batch := list(islice(results, 10)):
                 done += _store(database, metadata, batch)
                 run["rows"] += len(batch)
                 run["seconds"] = round(time.perf_counter() - start, 1)
@@ -230,18 +230,19 @@ def _opened(path: Path) -> Iterator[SQLite3Database]:
 def check_demo_database(path: Path) -> None:
     """DefectkitError where there is a file at `path` that is no demo database, nor an empty one.
 
-    Opened for reading only: ASE would write its tables into any SQLite file.
+    Looked at without ASE, which would write its tables into any SQLite file.
     """
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return
     try:
-        address = f"{path.resolve().as_uri()}?mode=ro"
+        address = f"{path.resolve().as_uri()}?mode=rw"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             rows = connection.execute("SELECT COUNT(*) FROM systems").fetchone()[0]
         metadata = connect(path, type="db", use_lock_file=False).metadata
     except (sqlite3.Error, ValueError) as error:
         raise DefectkitError(
-            f"{path} is not an ASE database ({error}); check the path, or give another file."
+            f"{path} cannot be read as an ASE database ({error}); check the path, or give "
+            "another file."
         ) from error
     missing = METADATA - metadata.keys()
     if missing and (metadata or rows):

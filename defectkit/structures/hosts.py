@@ -66,7 +66,8 @@ def supercell_size(unit: Atoms) -> tuple[int, int, int]:
         if abs(a - b) < 1e-3 and n != m:  # keep a hexagonal supercell hexagonal
             continue
         repeated = unit.cell.array * np.array([[n], [m], [1]])
-        if shortest_translation(repeated) >= MIN_IMAGE_DISTANCE and n * m * len(unit) >= MIN_ATOMS:
+        apart = shortest_translation(repeated) > MIN_IMAGE_DISTANCE - 1e-6  # rounding errors
+        if apart and n * m * len(unit) >= MIN_ATOMS:
             sizes.append((n * m, (n, m, 1)))
     return min(sizes)[1]
 
