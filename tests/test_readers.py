@@ -542,6 +542,15 @@ def test_damaged_databases_are_named_for_what_they_are(demo_database, statement,
     with pytest.raises(DefectkitError, match=message) as caught:
         load("demo", demo_database)
     assert str(caught.value).startswith(str(demo_database))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_sqlite_says_of_a_schema_is_one_line(demo_database):
+    whole = demo_database.read_bytes()
+    demo_database.write_bytes(whole.replace(b"free_energy REAL", b"free_energy`REAL"))
+    with pytest.raises(DefectkitError, match="is damaged or cut short") as caught:
+        load("demo", demo_database)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
