@@ -293,6 +293,9 @@ def test_sizes_that_would_take_for_ever_are_refused_at_once(tmp_path):
     assert "1000000000 atoms and 12 lines" in broken(
         tmp_path, "a.xyz", "\n".join(["1000000000", *xyz[1:]])
     )
+    for vector in ("-1e308 0 0", "3.0 1e308 0", "inf 0 0"):
+        poscar = lines_of(tmp_path, "a.vasp")
+        assert "cell" in broken(tmp_path, "b.vasp", "\n".join([*poscar[:2], vector, *poscar[3:]]))
     atoms = layer()
     atoms.positions[4, 1] += 1e7
     atoms.write(tmp_path / "b.xyz")

@@ -98,9 +98,9 @@ def test_loading_is_fast_enough_for_8000_rows(demo_database, tmp_path):
         for number in range(400):
             pairs = row.key_value_pairs | {"name": f"MoS2_Li_copy{number}"}
             database.write(row.toatoms(), key_value_pairs=pairs, data=row.data)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(load("demo", demo_database).frame) == 402
-    assert (time.perf_counter() - start) / 402 < 3e-3  # several times what it takes
+    assert (time.process_time() - start) / 402 < 3e-3  # several times what it takes
 
 
 def test_imp2d_rows_become_records(imp2d):
@@ -542,6 +542,15 @@ def test_damaged_databases_are_named_for_what_they_are(demo_database, statement,
     with pytest.raises(DefectkitError, match=message) as caught:
         load("demo", demo_database)
     assert str(caught.value).startswith(str(demo_database))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_sqlite_says_of_a_schema_is_one_line(demo_database):
+    whole = demo_database.read_bytes()
+    demo_database.write_bytes(whole.replace(b"free_energy REAL", b"free_energy`REAL"))
+    with pytest.raises(DefectkitError, match="is damaged or cut short") as caught:
+        load("demo", demo_database)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from defectkit.data.values import number, text
 from defectkit.records import DefectRecord
 from defectkit.structures.files import as_layer, check_layer, read_structure
 from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.text import in_a_line
 
 
 def read_2dmd(folder: Path) -> Dataset:
@@ -162,7 +163,8 @@ def _p1_layer(text: str, where: str) -> Atoms:
         atoms = Atoms(symbols, scaled_positions=scaled, cell=cell, pbc=True)
     except Exception as error:  # the parser raises anything on a broken text
         raise DefectkitError(
-            f"{where}: its structure is no readable CIF ({type(error).__name__}: {error})."
+            f"{where}: its structure is no readable CIF ({type(error).__name__}: "
+            f"{in_a_line(error)})."
         ) from error
     if operations != ["x, y, z"]:
         raise DefectkitError(f"{where}: the CIF has symmetry operations; expand it to P 1.")

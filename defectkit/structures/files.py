@@ -11,7 +11,7 @@ from ase.neighborlist import neighbor_list
 from defectkit import DefectkitError
 from defectkit.structures.formats import check_size, parse
 from defectkit.structures.hosts import VACUUM
-from defectkit.structures.text import read_text
+from defectkit.structures.text import in_a_line, read_text
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 MIN_VACUUM = 5.0  # Å of empty space along the third cell vector that make a cell a layer
@@ -44,7 +44,7 @@ def read_structure(path: str | Path) -> Atoms:
     except DefectkitError:
         raise
     except Exception as error:  # parsers raise anything on a broken file
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = f"{type(error).__name__}: {in_a_line(error)}"
         name = {"vasp": "POSCAR", "extxyz": "xyz"}.get(kind, kind)
         advice = "export it again from the program that made it"
         if "chemical symbols" in reason:  # an old POSCAR
@@ -206,7 +206,7 @@ def _check_cell(cell: np.ndarray, where: str | Path) -> None:
             f"{where} has no cell with a volume: its {' and '.join(zero)} vector is zero; give it "
             "a length, the third one that of the layer and its vacuum."
         )
-    if abs(np.linalg.det(cell)) < 1.0:
+    if not abs(np.linalg.det(cell)) >= 1.0:
         raise DefectkitError(
             f"{where} has no cell with a volume: its vectors lie in a plane, or are shorter than "
             "bonds; mend the cell."
@@ -220,16 +220,8 @@ def check_layer(atoms: Atoms, where: str | Path) -> None:
     longer than `LONGEST` that span an area not narrower than `NARROWEST`.
     """
     check_size(len(atoms), where)
-    lengths = atoms.cell.lengths()
-    if lengths.all() and np.isfinite(lengths).all():
-        widths = np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])) / lengths[:2]
-        if lengths.max() > LONGEST or widths.min() < NARROWEST:
-            sizes = " x ".join(f"{length:.3g}" for length in lengths)
-            raise DefectkitError(
-                f"{where}: its cell measures {sizes} Å, {widths.min():.3g} Å at its narrowest; "
-                f"vectors are at most {LONGEST:.0f} Å long and span at least {NARROWEST:.0f} Å: "
-                "mend the cell."
-            )
+    if np.isfinite(atoms.cell.array).all() and atoms.cell.array.any(axis=1).all():
+        _check_lengths(atoms.cell.array, where)
     check_atoms(atoms, where)
     far = np.flatnonzero(np.abs(atoms.positions).max(axis=1) > FARTHEST)
     if len(far):
@@ -245,6 +237,19 @@ def list_atoms(atoms: Atoms, indices) -> str:
     named = [f"{names.get(z := atoms.numbers[i], f'Z = {z}')} (number {i})" for i in indices[:3]]
     more = f" and {len(indices) - 3} more" if len(indices) > 3 else ""
     return f"atom{'s' * (len(indices) > 1)} " + ", ".join(named) + more
+
+
+def _check_lengths(cell: np.ndarray, where: str | Path) -> None:
+    # Clipped, so that no square is more than a number holds.
+    vectors = np.clip(cell, -1e9, 1e9)
+    lengths = np.linalg.norm(vectors, axis=1)
+    width = np.linalg.norm(np.cross(*vectors[:2])) / lengths[:2].max()
+    if lengths.max() > LONGEST or width < NARROWEST:
+        sizes = " x ".join(f"{length:.3g}" for length in lengths)
+        raise DefectkitError(
+            f"{where}: its cell measures {sizes} Å, {width:.3g} Å at its narrowest; vectors are at "
+            f"most {LONGEST:.0f} Å long and span at least {NARROWEST:.0f} Å: mend the cell."
+        )
 
 
 def _check(atoms: Atoms, path: Path) -> None:
