@@ -8,7 +8,7 @@ import pytest
 from notebook_data import bare, first_only, write_folder
 
 from defectkit import teach
-from defectkit.data.tables import read_folder
+from defectkit.data.folder import read_folder
 from defectkit.teach import check
 
 TERMS = {"en2": -90.0, "hostenergy": -95.0, "dopant_chemical_potential": -2.0,

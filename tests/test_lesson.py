@@ -9,7 +9,7 @@ from notebook_data import hostless, without_energies, write_folder
 
 from defectkit import lesson
 from defectkit.data import load
-from defectkit.data.tables import read_folder
+from defectkit.data.folder import read_folder
 
 
 @pytest.fixture(scope="module")
