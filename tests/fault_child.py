@@ -30,7 +30,6 @@ from defectkit.predictor import Predictor  # noqa: F401 - heavy too
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.training import runs  # noqa: F401
-from defectkit.widgets import Structure3D  # noqa: F401
 
 LIMIT = 300  # bytes that a file may have where the disk is full
 CAPABILITIES = 0x20080522  # version 3 of Linux's header

@@ -131,7 +131,9 @@ def _begin(environment, *arguments):
 def server() -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server.server_port
+    with pytest.MonkeyPatch.context() as patch:  # the fork server looks for its imports there
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        yield server.server_port
     server.shutdown()
     server.server_close()
     _print_table()
