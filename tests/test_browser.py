@@ -243,6 +243,8 @@ def _run_all(page) -> None:
             ended, deadline = state["ended"], time.monotonic() + CELL_SECONDS
         assert time.monotonic() < deadline, f"this cell does not come to an end: {state}"
         if state["at_work"] is None:
+            if (told := page.locator(".jp-Dialog button")).count():  # it was asked too soon
+                told.last.click()
             page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
             page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
         page.wait_for_timeout(2000)

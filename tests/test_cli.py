@@ -279,3 +279,43 @@ def test_the_bundled_demo_says_that_it_is_not_dft():
     assert result.exit_code == 0, result.exception
     assert table(result.stdout)["labels"] == ["CHGNet-0.3.0"]
     assert int(table(result.stdout)["rows"][0].replace(",", "")) >= 5000
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        *(
+            (f"{command} --seed {seed}", "--seed")
+            for command in (
+                "train tiny.yaml",
+                "tune tiny.yaml",
+                "bench graphs",
+                "data split",
+                "demo build",
+            )
+            for seed in ("-1", "4294967296", "nan")
+        ),
+        ("data split --fold -1", "--fold"),
+        ("data split --calibration -0.1", "--calibration"),
+        ("data split --calibration 1.5", "--calibration"),
+        ("demo build --rows 0", "--rows"),
+        ("demo build --rows -5", "--rows"),
+        ("demo build --workers 0", "--workers"),
+        ("present --port 99999", "--port"),
+        ("present --port 0", "--port"),
+    ],
+)
+def test_a_number_out_of_its_range_is_said_at_once_with_its_option(line, option, tmp_path):
+    before = set(sys.modules)
+    result = CliRunner().invoke(cli.app, line.split(), env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert not {name for name in set(sys.modules) - before if name.startswith("defectkit.")}
+
+
+def test_a_table_or_split_that_cannot_be_written_is_one_sentence(run, tmp_path):
+    for words in (("clean", "--output"), ("split", "--output")):
+        result = run("data", words[0], words[1], str(tmp_path / "no" / "file"))
+        assert isinstance(result.exception, DefectkitError)
+        assert "its folder does not exist" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from defectkit import DefectkitError
-from defectkit.writing import atomic, make_folder, write_text
+from defectkit.writing import atomic, keep, make_folder, write_text
 
 FULL = Path("/dev/full")
 
@@ -147,3 +147,37 @@ def test_a_killed_writer_leaves_the_older_file(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert path.read_text() == "old"
+
+
+def test_a_part_of_a_killed_writer_is_removed_by_the_next_one(tmp_path):
+    """And nobody else's: not one that is being written, not one of another file."""
+    path = tmp_path / "table [1].csv"
+    for name in (".table [1]-0.part.csv", ".table [1]-1.part.csv", ".table-0.part.csv"):
+        (tmp_path / name).touch()
+    for name in (".table [1]-0.part.csv", ".table-0.part.csv"):
+        os.utime(tmp_path / name, (0, 0))
+    write_text(path, "a")
+    assert names(tmp_path) == [".table [1]-1.part.csv", ".table-0.part.csv", "table [1].csv"]
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    worked = []
+    with pytest.raises(DefectkitError), atomic(tmp_path / "no" / "table.csv"):
+        worked.append(1)
+    assert not worked
+
+
+def test_a_fault_of_no_file_is_no_fault_of_writing(tmp_path):
+    with pytest.raises(ConnectionRefusedError), atomic(tmp_path / "a.txt"):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+
+def test_what_cannot_be_kept_is_said_once_a_folder(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name in ("a", "b"):
+        keep(tmp_path / "file" / "cache" / name, lambda part: part.write_text("a"))
+    said = capsys.readouterr().err
+    assert said.count("Nothing is kept") == said.count("\n") == 1
+    keep(tmp_path / "cache" / "a", lambda part: part.write_text("a"))
+    assert names(tmp_path / "cache") == ["a"]
+    assert capsys.readouterr().err == ""
