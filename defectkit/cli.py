@@ -11,6 +11,7 @@ import typer
 
 from defectkit import DefectkitError
 from defectkit.names import in_terminal
+from defectkit.writing import atomic
 
 app = typer.Typer(
     help="Learn and use machine learning for point defects in two-dimensional materials.",
@@ -28,6 +29,9 @@ SHOWN_ROWS = 50  # of a benchmark, in the terminal
 DataName = Annotated[str, typer.Argument(help="demo, imp2d, 2dmd, or a folder of structures.")]
 DataPath = Annotated[Path | None, typer.Option("--path", help="Where the data lie, if elsewhere.")]
 Rules = Annotated[str, typer.Option(help="Cleaning rules: strict or proposal.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything that is drawn at random.")
+]
 
 
 @app.command()
@@ -161,7 +165,7 @@ def solutions(
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists all.")],
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
+    seed: Seed = 0,
     data: Annotated[str | None, typer.Option(help="Data set, for models.")] = None,
     path: DataPath = None,
     output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("data/benchmarks"),
@@ -189,7 +193,7 @@ Changes = Annotated[
 def train(
     config: ConfigFile,
     changes: Changes = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
+    seed: Seed = 0,
     output: Annotated[
         Path | None, typer.Option(help="Run folder; build/runs/NAME-SEED by default.")
     ] = None,
@@ -276,7 +280,7 @@ def join(
 def tune(
     config: ConfigFile,
     changes: Changes = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sampler and of every trial.")] = 0,
+    seed: Seed = 0,
     output: Annotated[Path | None, typer.Option(help="Folder; build/tune/NAME by default.")] = None,
 ) -> None:
     """Search for settings on validation rows, or go on with a search."""
@@ -353,7 +357,8 @@ def clean(
         ],
     )
     if output:
-        cleaned.dataset.frame.to_csv(output)
+        with atomic(output) as file:
+            cleaned.dataset.frame.to_csv(file)
         print(f"{len(cleaned.dataset.frame):,} rows written to {output}")
 
 
@@ -368,12 +373,14 @@ def split(
             help="random, host, dopant, pair, leave-one-host-out, leave-one-dopant-out or block."
         ),
     ] = "random",
-    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
-    fold: Annotated[int | None, typer.Option(help="Which fold is the test part.")] = None,
+    seed: Seed = 0,
+    fold: Annotated[int | None, typer.Option(min=0, help="Which fold is the test part.")] = None,
     held_out: Annotated[
         list[str] | None, typer.Option(help="Host or dopant; for block, host family and block.")
     ] = None,
-    calibration: Annotated[float, typer.Option(help="Share kept apart for calibration.")] = 0.0,
+    calibration: Annotated[
+        float, typer.Option(min=0, max=1, help="Share kept apart for calibration.")
+    ] = 0.0,
     output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
 ) -> None:
     """Split the cleaned data set into train, valid and test, and save the split."""
@@ -407,7 +414,7 @@ def build(
     rows: Annotated[
         int, typer.Option(min=1, help="Rows wanted in all; those that are there stay.")
     ] = 8000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the order of the rows.")] = 0,
+    seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one per core by default.")
     ] = None,

@@ -14,10 +14,10 @@ from defectkit.checkpoint import load_model
 from defectkit.explain_plots import lattice_map, weight_by_distance
 from defectkit.graphs.build import CrystalGraph, build_graph
 from defectkit.graphs.geometry import edge_vectors
-from defectkit.notebooks import made_folder
 from defectkit.result_plots import BLUE, GREY, parity
 from defectkit.shipped import ROOT, benchmark, shipped_run
 from defectkit.training.runs import load_data
+from defectkit.writing import atomic, make_folder
 
 FOLDER = ROOT / "docs" / "figures"
 NAMES = ("route", "parity", "attention_on_a_vacancy", "decay")
@@ -27,7 +27,7 @@ DPI = 100
 
 def write(folder: Path = FOLDER) -> list[Path]:
     """Write all figures as PNG into a folder, and return their paths, in the order of `NAMES`."""
-    made_folder(folder)
+    make_folder(folder)
     run = shipped_run(MODEL)
     model, card = load_model(run.folder)
     dataset = load_data(run.config)[0]
@@ -51,7 +51,8 @@ def write(folder: Path = FOLDER) -> list[Path]:
     )
     paths = [folder / f"{name}.png" for name in NAMES]
     for figure, path in zip(figures, paths):
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})  # its version is no news
+        with atomic(path) as part:
+            figure.savefig(part, dpi=DPI, metadata={"Software": None})  # its version is no news
         plt.close(figure)
     return paths
 

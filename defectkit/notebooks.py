@@ -7,7 +7,6 @@ the student's notebook, which has dots in place of the answers, and the solved o
 import ast
 import hashlib
 import re
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from defectkit import DefectkitError
+from defectkit.writing import make_folder, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -133,21 +133,9 @@ def write_solutions(output: Path, folder: Path | None = None) -> list[Path]:
 
 
 def _write(notebook: NotebookNode, path: Path) -> Path:
-    made_folder(path.parent)
-    path.write_text(as_text(notebook), encoding="utf-8", newline="\n")
+    make_folder(path.parent)
+    write_text(path, as_text(notebook))
     return path
-
-
-def made_folder(folder: Path) -> Path:
-    """The folder, made where it is missing; DefectkitError where nothing can be written to it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise DefectkitError(
-            f"Nothing can be written to a folder {folder} ({error.strerror}); choose another one."
-        ) from error
 
 
 def outdated(folder: Path | None = None) -> list[str]:

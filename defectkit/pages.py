@@ -18,6 +18,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from defectkit import __version__
+from defectkit.writing import write_text
 
 INDEX = "index.html"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -49,7 +50,7 @@ def write(path: Path, pages: Sequence[Page]) -> Path:
     notebook.metadata.title = own.title
     page, _ = exporter.from_notebook_node(notebook, {"way": _way(own, pages)})
     path = path.with_suffix(".html")
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
@@ -63,7 +64,7 @@ def write_index(rows: Sequence[tuple[Page, float, float, bool]], folder: Path) -
     )
     path = folder / INDEX
     text = _INDEX.format(rows=lines, version=__version__, day=date.today())
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -21,6 +21,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 from defectkit import alt, names
 from defectkit.data.cleaning import EFORM_BOUND, EXTENSION_BOUND, SETTLED
 from defectkit.names import in_figure
+from defectkit.writing import atomic, make_folder
 
 # Notebooks import figures: theirs get words for readers who do not see them, their tables show
 # names as text.
@@ -47,11 +48,12 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     The folder is made where it is missing. Returns both paths.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     files = [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
     with plt.rc_context({"svg.fonttype": "none"}):
         for file in files:
-            figure.savefig(file, dpi=300, bbox_inches="tight")
+            with atomic(file) as part:
+                figure.savefig(part, dpi=300, bbox_inches="tight")
     return files
 
 

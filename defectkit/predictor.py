@@ -6,7 +6,6 @@ from is stored in one file beside their folders, so that a prediction needs no d
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ import pandas as pd
 from ase import Atoms
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import nn
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from defectkit.structures.recognise import Recognition
 from defectkit.tabular.models import TABULAR
 from defectkit.training.runs import Run, graphs_of, learned_from
 from defectkit.uncertainty import Conformal, ensemble, mean_and_sigma
+from defectkit.writing import atomic
 
 MEMBERS = "members"  # in the file's own header: SHA-256 of the weights by name of the run folder
 CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`
@@ -122,14 +122,8 @@ class Predictor:
         # The format knows rows that follow each other only, and tables keep columns.
         arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
         hashes = {folder.name: _weights_hash(folder) for folder in self.members}
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            save_file(arrays, part, {MEMBERS: json.dumps(hashes)})
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise DefectkitError(f"{path} cannot be written: {error}.") from error
-        finally:
-            part.unlink(missing_ok=True)
+        with atomic(path) as part:
+            part.write_bytes(save(arrays, {MEMBERS: json.dumps(hashes)}))
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictor":

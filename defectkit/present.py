@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 
 from defectkit import notebooks
+from defectkit.writing import make_folder, write_text
 
 FOLDER = Path("build/present")
 TITLE = """# Whom does a defect listen to?
@@ -39,8 +40,8 @@ def write(folder: Path = FOLDER) -> Path:
     cells = [nbformat.v4.new_markdown_cell(TITLE, id="title"),
              nbformat.v4.new_code_cell(PAGE, id="page")]  # fmt: skip
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
-    path = notebooks.made_folder(folder) / "attention.ipynb"
-    path.write_text(notebooks.as_text(notebook), encoding="utf-8")
+    path = make_folder(folder) / "attention.ipynb"
+    write_text(path, notebooks.as_text(notebook))
     return path
 
 

@@ -33,6 +33,7 @@ from defectkit.shipped import benchmark
 from defectkit.structures.recognise import recognise
 from defectkit.training.runs import Run, learned_from
 from defectkit.uncertainty import coverage, ensemble, reliability
+from defectkit.writing import atomic, make_folder, write_text
 
 PAGE, TABLE = "report.html", "report.csv"
 # What the test rows of a split have in common: intervals draw it as one. A block is made of the
@@ -167,6 +168,7 @@ def write(runs: Sequence[Run], folder: Path, part: str = "test") -> Path:
     Raises DefectkitError as `judge` does.
     """
     judged = judge(runs, part)
+    folder = make_folder(folder)
     models = _by_model(judged)
     table = metrics(judged)
     sections = [
@@ -184,13 +186,9 @@ def write(runs: Sequence[Run], folder: Path, part: str = "test") -> Path:
         version=__version__,
         body="\n".join(sections),
     )
-    try:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PAGE).write_text(page, encoding="utf-8")
-        table.to_csv(folder / TABLE, index=False, float_format="%.5g")
-    except OSError as error:
-        raise DefectkitError(f"{folder} cannot be written: {error}.") from error
+    with atomic(folder / TABLE) as file:
+        table.to_csv(file, index=False, float_format="%.5g")
+    write_text(folder / PAGE, page)
     return folder / PAGE
 
 

@@ -14,6 +14,7 @@ from traitlets.config import Config
 
 from defectkit import notebooks, pages
 from defectkit.teach import STRICT
+from defectkit.writing import atomic, make_folder
 
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.1
@@ -62,16 +63,16 @@ def run(
     from papermill.exceptions import PapermillExecutionError
 
     _avoid_hanging_on_output_widgets()
-    path = notebooks.made_folder(output) / f"{source.stem}.ipynb"
+    path = make_folder(output) / f"{source.stem}.ipynb"
     notebook = notebooks.solved(source)
-    path.write_text(notebooks.as_text(notebook), encoding="utf-8")
     error = ""
     start = time.perf_counter()
-    with PeakMemory() as memory, _strict_checks():
+    with atomic(path) as part, PeakMemory() as memory, _strict_checks():
+        part.write_text(notebooks.as_text(notebook), encoding="utf-8")
         try:
             papermill.execute_notebook(
-                path,
-                path,
+                part,
+                part,
                 parameters={"dataset": dataset, "quick": not full, "seed": 0},
                 kernel_name=notebooks.METADATA["kernelspec"]["name"],
                 cwd=notebooks.FOLDER,

@@ -1,12 +1,17 @@
 """Files that are there whole or not at all: written beside their place, then renamed.
 
-Who is killed in between leaves the older file as it was. A writer that needs several files to
-belong together writes last the one that says that all are there.
+Who is killed in between leaves the older file as it was, and a part file that the next writer of
+that file removes. A writer that needs several files to belong together writes last the one that
+says that all are there. Files of a cache are a help that may fail: `keep`.
 """
 
 import errno
+import glob
 import os
-from collections.abc import Iterator
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -24,7 +29,11 @@ REASONS = {
     errno.EEXIST: "a file of this name is in the way; name another path",
     errno.EISDIR: "a folder of this name is in the way; name another path",
     errno.ENAMETOOLONG: "its name is too long; name a shorter one",
+    errno.EFBIG: "it is larger than files may be here; name a path on another disk",
+    errno.EIO: "its disk has a fault; name a path on another disk",
 }
+STALE = 3600.0  # s since a part file was last written: whose it was has ended
+_unkept: set[Path] = set()  # folders of caches of which it has been said that they do not work
 
 
 @contextmanager
@@ -35,13 +44,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
             table.to_csv(part)
 
     The part file lies in the same folder and ends like `path`, for writers that go by the ending.
-    When the block raises, it is removed and `path` stays what it was. The result has the
-    permissions that the umask asks for, whatever the writer chose. A link is followed.
+    It is made at once: what takes long is computed inside the block, and an output that cannot
+    be written is known before. When the block raises, the part is removed and `path` stays what
+    it was. The result has the permissions that the umask asks for, whatever the writer chose. A
+    link is followed.
 
     Raises DefectkitError that names `path` where it cannot be written: a full disk, no
     permission, a missing folder, a folder of this name.
     """
     target = Path(os.path.realpath(path))
+    _sweep(target)
     part = target.with_name(f".{target.stem}-{uuid4().hex[:8]}.part{target.suffix}")
     try:
         if target.exists() and not target.is_file():
@@ -52,8 +64,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.chmod(part, mode)
         os.replace(part, target)
     except OSError as error:
-        if error.filename not in (None, str(part), str(target), part, target):
-            raise  # another file's fault
+        nameless = error.filename is None and error.errno in REASONS  # as of `write`
+        if not nameless and error.filename not in (str(part), str(target), part, target):
+            raise  # another file's fault, or none of a file
         raise not_written(path, error) from error
     finally:
         with suppress(OSError):
@@ -61,15 +74,36 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text as UTF-8, whole or not at all; see `atomic`."""
+    """Write a text as UTF-8 with Unix line ends, whole or not at all; see `atomic`."""
     with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def keep(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file of a cache; where that fails, say so once and go on without it.
+
+    The folder is made where it is missing. Of processes that write the same file at once, the
+    last one's stays, whole.
+    """
+    try:
+        make_folder(path.parent)
+        with atomic(path) as part:
+            write(part)
+    except DefectkitError as error:
+        if path.parent not in _unkept:
+            _unkept.add(path.parent)
+            print(f"Nothing is kept for the next time: {error}", file=sys.stderr)
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder `path`, made with its parents where it is missing; DefectkitError if it cannot."""
+    """The folder `path`, made with its parents where it is missing.
+
+    DefectkitError where it cannot be made, or files cannot be made in it.
+    """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise not_written(path, error) from error
     return Path(path)
@@ -79,3 +113,12 @@ def not_written(path: str | Path, error: OSError) -> DefectkitError:
     """What to say where `path` cannot be written because of `error`."""
     reason = REASONS.get(error.errno, error.strerror or str(error))
     return DefectkitError(f"{path} cannot be written: {reason}.")
+
+
+def _sweep(target: Path) -> None:
+    """Remove parts of `target` that processes left which were killed."""
+    name = f".{glob.escape(target.stem)}-*.part{glob.escape(target.suffix)}"
+    with suppress(OSError):
+        for part in target.parent.glob(name):
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink(missing_ok=True)

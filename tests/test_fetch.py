@@ -5,25 +5,29 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from defectkit import DefectkitError
+from defectkit import DefectkitError, writing
 from defectkit.data import fetch as module
 from defectkit.data.fetch import fetch
 from defectkit.data.sources import SOURCES
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
+MOVED = {"/moved": "/ok", "/round": "/round", "/elsewhere": "file:///etc/hostname"}
+LENGTHS = {"/short": "7", "/long": str(10**12), "/strange": "soon", "/endless": "", "/open": ""}
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT at /ok and its faults at /404, /cut, /wrong, /slow, /stall, /cut-once."""
+    """Serves CONTENT at /ok, and at other paths what goes wrong."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.ended = threading.Event()
         self.requests: list[str] = []
 
     def url(self, path: str) -> str:
@@ -37,9 +41,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/404":
             self.send_error(404)
             return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
+        if self.path in MOVED:
+            self.answer(302, Location=MOVED[self.path])
+            return
+        if self.path == "/trickle-head":
+            self.send_slowly(b"HTTP/1.1 200 OK\r\nX: ", b"a", 0.05)
+            return
+        length = LENGTHS.get(self.path, str(len(CONTENT)))
+        self.answer(200, **({"Content-Length": length} if length else {}))
         if self.path == "/cut" or (self.path == "/cut-once" and not seen):
             self.wfile.write(CONTENT[: len(CONTENT) // 2])
         elif self.path == "/wrong":
@@ -53,8 +62,26 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(CONTENT[start : start + 64_000])
                 self.wfile.flush()
                 time.sleep(0.1)
+        elif self.path == "/trickle":
+            self.send_slowly(b"", b"a", 0.05)
+        elif self.path == "/endless":
+            self.send_slowly(CONTENT, CONTENT, 0.001)
         else:
             self.wfile.write(CONTENT)
+
+    def answer(self, status, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def send_slowly(self, first, piece, pause):
+        """Until the client has gone, or the test has ended."""
+        with suppress(OSError):
+            self.wfile.write(first)
+            while not self.server.ended.wait(pause):
+                self.wfile.write(piece)
+                self.wfile.flush()
 
     def log_message(self, *_):
         pass
@@ -66,6 +93,7 @@ def server():
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
+    server.ended.set()
     server.shutdown()
     server.server_close()
 
@@ -129,7 +157,7 @@ def test_wrong_bytes_are_not_kept(server, folder, monkeypatch):
 def test_wrong_size_is_said(server, folder, monkeypatch):
     point_to(monkeypatch, server.url("/ok"))
     monkeypatch.setitem(SOURCES, "imp2d", replace(SOURCES["imp2d"], n_bytes=7))
-    assert "512,000 bytes instead of 7" in failure(folder)
+    assert "sends more than 7 bytes" in failure(folder)
 
 
 def test_cut_connection_starts_anew(server, folder, monkeypatch):
@@ -165,9 +193,11 @@ def test_no_network(folder, monkeypatch):
 def test_part_file_of_a_killed_process_is_no_obstacle(server, folder, monkeypatch):
     point_to(monkeypatch, server.url("/ok"))
     folder.mkdir()
-    (folder / "imp2d.db.part").write_bytes(b"half")
+    part = folder / ".imp2d-0123abcd.part.db"
+    part.write_bytes(b"half")
+    os.utime(part, (0, 0))
     assert fetch("imp2d", progress=False).read_bytes() == CONTENT
-    assert not (folder / "imp2d.db.part").exists()
+    assert [path.name for path in folder.iterdir()] == ["imp2d.db"]
 
 
 def test_two_processes_at_once_download_once(server, folder, monkeypatch):
@@ -202,11 +232,86 @@ def test_cache_that_cannot_be_written(server, tmp_path, folder, monkeypatch):
 
 def test_read_only_folder(server, folder, monkeypatch):
     def deny(*_args, **_options):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    point_to(monkeypatch, server.url("/ok"))
+    monkeypatch.setattr(writing.tempfile, "TemporaryFile", deny)
+    assert "cannot be written: its folder may not be written to" in failure(folder)
+    assert server.requests == []
+
+
+def test_a_lock_that_cannot_be_had_is_gone_without(server, folder, monkeypatch):
+    def deny(_self):
         raise PermissionError(13, "Permission denied")
 
     point_to(monkeypatch, server.url("/ok"))
-    monkeypatch.setattr(module, "FileLock", deny)  # what a read-only folder does to its lock file
-    assert "cannot be written (Permission denied)" in failure(folder)
+    monkeypatch.setattr(module.FileLock, "_acquire", deny)  # another user's file is there
+    assert fetch("imp2d", progress=False).read_bytes() == CONTENT
+
+
+def test_the_lock_of_a_killed_process_is_no_obstacle(server, folder, monkeypatch):
+    point_to(monkeypatch, server.url("/ok"))
+    folder.mkdir()
+    code = (
+        "import os, sys\nfrom filelock import FileLock\n"
+        "FileLock(sys.argv[1]).acquire()\nos.kill(os.getpid(), 9)"
+    )
+    lock = folder / "imp2d.db.lock"
+    subprocess.run([sys.executable, "-c", code, str(lock)], check=False)
+    assert lock.exists()
+    assert fetch("imp2d", progress=False).read_bytes() == CONTENT
+    assert [path.name for path in folder.iterdir()] == ["imp2d.db"]
+
+
+@pytest.mark.parametrize("path", ["/trickle", "/trickle-head"])
+def test_a_server_that_sends_byte_by_byte_is_given_up(server, folder, monkeypatch, path):
+    monkeypatch.setattr(module, "WINDOW", 0.4)
+    point_to(monkeypatch, server.url(path))
+    begin = time.perf_counter()
+    assert "less than 10 kB a second" in failure(folder)
+    assert time.perf_counter() - begin < 5
+    assert server.requests == [path]
+
+
+def test_no_more_is_taken_than_the_file_has(server, folder, monkeypatch):
+    point_to(monkeypatch, server.url("/endless"))
+    assert "sends more than 512,000 bytes" in failure(folder)
+    assert server.requests == ["/endless"]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/short", "7 bytes instead of 512,000"),
+        ("/long", "3 attempts"),
+        ("/strange", "makes no sense"),
+        ("/round", "makes no sense (Exceeded 30 redirects.)"),
+        ("/elsewhere", "makes no sense"),
+    ],
+)
+def test_a_server_that_lies_is_one_sentence(server, folder, monkeypatch, path, reason):
+    point_to(monkeypatch, server.url(path))
+    assert reason in failure(folder)
+
+
+@pytest.mark.parametrize("path", ["/moved", "/open"])
+def test_a_file_that_has_moved_or_has_no_length_is_fetched(server, folder, monkeypatch, path):
+    point_to(monkeypatch, server.url(path))
+    assert fetch("imp2d", progress=False).read_bytes() == CONTENT
+
+
+def test_a_file_that_may_not_be_read_is_fetched_again(server, folder, monkeypatch):
+    def deny(path, alg):
+        if Path(path).name == "imp2d.db":
+            raise PermissionError(13, "Permission denied")
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    point_to(monkeypatch, server.url("/ok"))
+    folder.mkdir()
+    (folder / "imp2d.db").write_bytes(CONTENT)
+    monkeypatch.setattr(module.pooch, "file_hash", deny)
+    assert fetch("imp2d", progress=False).read_bytes() == CONTENT
+    assert server.requests == ["/ok"]
 
 
 def test_complete_file_in_a_read_only_folder_is_used(folder, monkeypatch):
@@ -217,14 +322,12 @@ def test_complete_file_in_a_read_only_folder_is_used(folder, monkeypatch):
     assert fetch("imp2d") == folder / "imp2d.db"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
 def test_full_disk_leaves_nothing(server, folder, monkeypatch):
-    def fill(_self, _url, output_file, _pooch):
-        Path(output_file).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
     point_to(monkeypatch, server.url("/ok"))
-    monkeypatch.setattr(module.pooch.HTTPDownloader, "__call__", fill)
-    assert "No space left on device" in failure(folder)
+    with open("/dev/full", "wb") as full:
+        monkeypatch.setattr(module, "open", lambda *_: full, raising=False)
+        assert "the disk is full" in failure(folder)
 
 
 def test_sets_without_download_say_where_to_put_them(folder, tmp_path, monkeypatch):

@@ -1,6 +1,10 @@
+import errno
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,17 +137,69 @@ def test_a_damaged_file_is_built_anew(tmp_path, damage, capsys):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    def interrupted(*args):
-        raise OSError("no space left")
+def test_a_cache_that_cannot_be_used_is_gone_without_and_that_is_said_once(
+    tmp_path, monkeypatch, capsys
+):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(DefectkitError, match=r"cannot be written: no space left"):
+    (tmp_path / "file").touch()
+    for cache, fault, reason in (
+        (tmp_path / "full", full, "the disk is full"),
+        (tmp_path / "file" / "folder", os.replace, "is a file and no folder"),
+    ):
+        monkeypatch.setattr(os, "replace", fault)
+        for _ in range(2):
+            dataset = load_graphs(records(), HOSTS, cache=cache)
+            assert_same(dataset[0], build_graph(records()[0], host=host()))
+        said = capsys.readouterr().err
+        assert said.count("Nothing is kept for the next time: ") == said.count("\n") == 1
+        assert reason in said
+        monkeypatch.undo()
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_two_processes_may_build_one_cache(tmp_path):
+    """Both build before either has written; what stays is whole."""
+    script = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_graph_dataset import HOSTS, records
+from defectkit.graphs import load_graphs
+from defectkit.graphs import dataset
+build = dataset._build
+def wait_for_the_other(*arguments):
+    Path(sys.argv[1], sys.argv[3]).touch()
+    while len(list(Path(sys.argv[1]).iterdir())) < 2:
+        pass
+    return build(*arguments)
+dataset._build = wait_for_the_other
+print(len(load_graphs(records(), HOSTS, cache=Path(sys.argv[1], "..", "cache"))))
+"""
+    (tmp_path / "begun").mkdir()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path / "begun", Path(__file__).parent, name],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    assert [p.communicate(timeout=100)[0] for p in processes] == ["3\n", "3\n"]
+    (file,) = (tmp_path / "cache").iterdir()
+    assert GraphDataset.load(file).uids == ["a", "pristine", "c"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of Unix")
+def test_others_may_read_the_cache(tmp_path):
+    before = os.umask(0o022)
+    try:
         load_graphs(records(), HOSTS, cache=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DefectkitError, match="cannot be written"):
-        load_graphs(records(), HOSTS, cache=tmp_path / "file" / "folder")
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
 
 
 def test_what_cannot_be_built_is_named():

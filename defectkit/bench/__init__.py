@@ -18,6 +18,7 @@ from typing import Any
 
 from defectkit import DefectkitError
 from defectkit.processes import process_pool
+from defectkit.writing import atomic, make_folder
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer", "learning")
@@ -80,13 +81,14 @@ def run(
     if file.exists() and (path is not None or data not in SOURCES):
         _check_same_data(file, _fingerprint(data, path))
     module = import_module(f"defectkit.bench.{'studies' if name in STUDIES else name}")
-    table = pd.DataFrame(module.rows(**given))
-    table["machine"] = f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
-    table["command"] = shlex.join(command)
-    if "seed" not in table:
-        table["seed"] = seed
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file, index=False)
+    make_folder(output)
+    with atomic(file) as part:
+        table = pd.DataFrame(module.rows(**given))
+        table["machine"] = f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
+        table["command"] = shlex.join(command)
+        if "seed" not in table:
+            table["seed"] = seed
+        table.to_csv(part, index=False)
     return file
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.writing import write_text
 
 README = CHECKOUT_DATA.parent / "README.md"
 
@@ -125,5 +126,5 @@ def update(readme: Path = README, check: bool = False) -> bool:
         if found != 1:
             raise DefectkitError(f"{readme} has no place for the table {name}.")
     if not check and new != old:
-        readme.write_text(new, encoding="utf-8")
+        write_text(readme, new)
     return new == old

@@ -11,6 +11,7 @@ from defectkit.data.demo import MOMENT_FLOOR, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
+from defectkit.writing import write_text
 
 QUANTILES = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
 
@@ -25,13 +26,7 @@ def write_card(database: Path, path: Path) -> None:
     metadata = connect(database, type="db", use_lock_file=False).metadata
     if not metadata["runs"]:
         raise DefectkitError(f"{database} has no rows yet; `defectkit demo build` computes them.")
-    card = _card(frame, metadata, database)
-    try:
-        path.write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise DefectkitError(
-            f"{path} cannot be written ({error.strerror or error}); give another file."
-        ) from error
+    write_text(path, _card(frame, metadata, database))
 
 
 def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:

@@ -5,7 +5,6 @@ stored with the fingerprint of its data and refuses any other data.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 from defectkit.names import one_line
+from defectkit.writing import keep, write_text
 
 # Two relaxations into one minimum stop where their forces fall below a bound, not at its bottom.
 # Generous bounds cost a test set nothing; narrow ones leave near-copies of it in the training set.
@@ -57,7 +57,7 @@ class Split:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: str | Path, dataset: Dataset) -> "Split":
@@ -155,7 +155,7 @@ def structure_groups(dataset: Dataset, cache: Path | None = None) -> pd.Series:
     Args:
         dataset: the rows.
         cache: a folder, where the groups of these very rows are read if they are there, and
-            written if not; nothing is where it is not given.
+            kept if not, as far as it can be used; nothing is where it is not given.
     """
     uids = sorted(dataset.frame.index)
     if cache is None:
@@ -165,10 +165,7 @@ def structure_groups(dataset: Dataset, cache: Path | None = None) -> pd.Series:
     groups = _read_groups(path, uids)
     if groups is None:
         groups = _find_groups(dataset, uids)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        groups.rename_axis("uid").to_csv(part)
-        part.replace(path)  # whole or not at all
+        keep(path, groups.rename_axis("uid").to_csv)
     return groups
 
 

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from ase import Atoms
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.records import DefectRecord
+from defectkit.writing import keep
 
 FORMAT = 3  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
@@ -109,18 +110,10 @@ class GraphDataset(torch.utils.data.Dataset):
         return [places[uid] for uid in uids if uid in places]
 
     def save(self, path: Path) -> None:
-        """Write the file whole or not at all; DefectkitError where that is not possible."""
+        """Write the file; OSError where that is not possible."""
         header = json.dumps({"uids": self.uids, "crc": _checksum(self.tensors)})
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file(self.tensors, part, metadata={"graphs": header})
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
-        except (OSError, SafetensorError) as error:
-            raise DefectkitError(f"{path} cannot be written: {error}.") from error
+        # Through memory: the library's own writing to files hides what the system says.
+        path.write_bytes(save(self.tensors, {"graphs": header}))
 
     @classmethod
     def load(cls, path: Path) -> "GraphDataset":
@@ -146,8 +139,8 @@ def load_graphs(
     """The graphs of `records`, read from a file in the folder `cache` where they are there.
 
     The file's name is a hash over the records, their hosts and the configuration: other
-    contents, another file. A damaged file is built anew. Building shows a progress bar after
-    two seconds.
+    contents, another file. A damaged file is built anew; where the folder cannot be used, a line
+    says so and the graphs are built. Building shows a progress bar after two seconds.
 
     Args:
         records: one graph each, in this order.
@@ -165,7 +158,7 @@ def load_graphs(
     if cache is None:
         return _build(records, hosts, config, skip)
     path = Path(cache) / f"graphs-{_content_hash(records, hosts, config)}.safetensors"
-    if path.is_file():
+    if os.path.isfile(path):  # false where it may not even be looked for
         try:
             dataset = GraphDataset.load(path)
             if skip or len(dataset) == len(records):
@@ -173,7 +166,7 @@ def load_graphs(
         except DefectkitError as error:
             tqdm.write(f"{error} The graphs are built anew.")
     dataset = _build(records, hosts, config, skip)
-    dataset.save(path)
+    keep(path, dataset.save)
     return dataset
 
 

@@ -12,6 +12,7 @@ from defectkit import DefectkitError
 from defectkit.structures.formats import check_size, parse
 from defectkit.structures.hosts import VACUUM
 from defectkit.structures.text import read_text
+from defectkit.writing import atomic
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 MIN_VACUUM = 5.0  # Å of empty space along the third cell vector that make a cell a layer
@@ -71,13 +72,11 @@ def write_structure(atoms: Atoms, path: str | Path) -> Path:
     path = Path(path)
     kind = _format(path)
     _check(atoms, path)
-    try:
+    with atomic(path) as part:
         if kind == "cif":
-            _write_cif(atoms, path)
+            _write_cif(atoms, part)
         else:
-            write(path, atoms, format=kind)
-    except OSError as error:
-        raise DefectkitError(f"{path} cannot be written: {error.strerror or error}.") from error
+            write(part, atoms, format=kind)
     return path
 
 

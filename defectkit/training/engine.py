@@ -41,7 +41,7 @@ from defectkit.config import RunConfig
 from defectkit.graphs.build import CrystalGraph
 from defectkit.training.folder import LAST
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
-from defectkit.writing import atomic
+from defectkit.writing import atomic, not_written
 
 BEST = "best.ckpt"
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
@@ -292,7 +292,7 @@ def fit(
         chosen.append(EMAWeightAveraging(decay=config.ema))
     if config.patience is not None:
         chosen.append(Patience(MONITOR, patience=config.patience, check_finite=False))
-    with _quiet(), _interruptible():
+    with _quiet(), _interruptible(), _said(folder):
         trainer = pl.Trainer(
             max_epochs=config.epochs,
             accumulate_grad_batches=config.accumulate,
@@ -342,6 +342,15 @@ def _state(path: Path) -> dict | None:
 
 def _loader(part: Part, size: int, sampler: Sampler | None = None) -> DataLoader:
     return DataLoader(range(part.n), size, sampler=sampler, collate_fn=part.collate)
+
+
+@contextlib.contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """What keeps Lightning and TensorBoard from writing their own files, in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise not_written(folder, error) from error
 
 
 @contextlib.contextmanager
