@@ -5,6 +5,7 @@ labels are tensors of the model, so that reading one needs no other data.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,10 +13,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from defectkit import DefectkitError
-from defectkit.config import ModelConfig, load_config, save_config
+from defectkit.config import ModelConfig, check_reach, load_config, save_config
 from defectkit.graphs.build import GraphConfig
 from defectkit.models import build_model
 from defectkit.models.outline import shapes
+from defectkit.names import one_line
 from defectkit.writing import atomic
 
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
@@ -48,6 +50,13 @@ class ModelCard:
     eform_range: tuple[float, float]
     spin_range: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        check_reach(self.graph)
+        for name in ("eform_range", "spin_range"):
+            low, high = getattr(self, name)
+            if not (isfinite(low) and isfinite(high) and low <= high):
+                raise DefectkitError(f"{name} is from {low} to {high}; these are no two labels.")
+
 
 def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
     """Write both files into a folder that exists, the card last; each is whole or not there."""
@@ -74,7 +83,7 @@ def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
     try:
         wanted = shapes(card.model.name, tuple(features.shape), card.graph, card.model.settings)
     except DefectkitError as error:
-        raise DefectkitError(f"{folder / CARD}: {error}") from error
+        raise DefectkitError(f"{folder / CARD}: {one_line(error, 500)}") from error
     if misfits := _misfits(wanted, {key: tuple(t.shape) for key, t in tensors.items()}):
         more = f" and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else ""
         raise DefectkitError(
@@ -94,15 +103,15 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise DefectkitError(f"{path} may not be read; change its permissions.") from error
     except (OSError, SafetensorError) as error:
         raise DefectkitError(
-            f"{path} is missing or damaged ({error}); train the model again or fetch the folder "
-            "anew."
+            f"{path} is missing or damaged ({one_line(error)}); train the model again or "
+            "fetch the folder anew."
         ) from error
     if FEATURES not in tensors or tensors[FEATURES].ndim != 2:
         raise DefectkitError(f"{path} holds no model of this kit.")
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise DefectkitError(
-                f"{path}: {key} holds numbers that are not finite; train the model again."
+                f"{path}: {one_line(key)} holds numbers that are not finite; train the model again."
             )
     return tensors
 
@@ -110,7 +119,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def _misfits(card: dict[str, tuple], weights: dict[str, tuple]) -> list[str]:
     """Tensor by tensor, where the shapes that a card asks for are not those that there are."""
     return [
-        f"{key} is {_shape(card.get(key))} by the card and {_shape(weights.get(key))} in the file"
+        f"{one_line(key)} is {_shape(card.get(key))} by the card and "
+        f"{_shape(weights.get(key))} in the file"
         for key in sorted(card.keys() | weights.keys())
         if card.get(key) != weights.get(key)
     ]

@@ -16,14 +16,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
+from defectkit.names import one_line
 from defectkit.writing import write_text
-from defectkit.yaml_text import parse
+from defectkit.yaml_text import parse, text_of
 
 STRICT = ConfigDict(extra="forbid")
 AugmentName = Literal["pad", "noise", "strain", "partly-relaxed", "elastic"]
@@ -161,7 +161,7 @@ class RunConfig:
     devices: int = Field(default=1, gt=0)
 
     def __post_init__(self) -> None:
-        _check_reach(self.graph)
+        check_reach(self.graph)
         if self.devices > 1:
             raise DefectkitError(
                 f"devices is {self.devices}; a run trains on one. Start several runs instead, such "
@@ -186,7 +186,7 @@ class RunConfig:
                 raise DefectkitError(f"{name} is {list(values)}; name each of them once.")
 
 
-def _check_reach(graph: GraphConfig) -> None:
+def check_reach(graph: GraphConfig) -> None:
     """DefectkitError for graphs that nobody could build."""
     for name in ("cutoff", "angle_cutoff", "image_radius"):
         value = getattr(graph, name)
@@ -296,7 +296,7 @@ def load_config(path: str | Path, kind: type = RunConfig) -> Any:
 
 def save_config(config: Any, path: str | Path) -> None:
     """Write a configuration as YAML, whole or not at all."""
-    write_text(path, yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))
+    write_text(path, text_of(to_dict(config)))
 
 
 def to_dict(config: Any) -> dict:
@@ -337,26 +337,29 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _checked(values: Any, kind: type, where: str) -> Any:
     for path in _flags_for_numbers(values, kind):
-        raise DefectkitError(f"{where}: {'.'.join(path)} is yes or no; it should be a number.")
+        name = one_line(".".join(path))
+        raise DefectkitError(f"{where}: {name} is yes or no; it should be a number.")
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise DefectkitError(f"{where}: {_sentence(first, kind)}{more}.") from error
+        raise DefectkitError(f"{where}: {one_line(_sentence(first, kind), 500)}{more}.") from error
     except DefectkitError as error:
-        raise DefectkitError(f"{where}: {error}") from error
+        raise DefectkitError(f"{where}: {one_line(error, 500)}") from error
 
 
 def _sentence(fault: dict, kind: type) -> str:
     """What pydantic found, without its words for programmers."""
-    path = [part for part in map(str, fault["loc"]) if part.isidentifier() or "." in part]
-    name = ".".join(path) or "the file"
+    *outer, last = map(str, fault["loc"] or ("",))
+    path = [part for part in outer if part.isidentifier() or "." in part]
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = _names(kind, path[:-1])
-        near = get_close_matches(path[-1], known, n=1)
+        known = _names(kind, path)
+        near = get_close_matches(last, known, n=1)
         advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        name = ".".join([*path, last or "''"])
         return f"{name} is no setting; {advice}".removesuffix(".")
+    name = ".".join([*path, last] if last.isidentifier() or "." in last else path) or "the file"
     if fault["type"] in ("missing", "missing_argument"):
         return f"{name} is missing"
     if fault["type"].startswith("dataclass"):

@@ -22,6 +22,14 @@ def in_terminal(text: object) -> str:
     )
 
 
+def one_line(text: object, longest: int = 200) -> str:
+    """What another library says, or a value from a file, inside a sentence of ours.
+
+    On one line of a terminal; one that is long loses its middle.
+    """
+    return _shortened(in_terminal(" ".join(str(text).split())), longest)
+
+
 def in_html(text: object) -> str:
     """A name inside an HTML page or widget, where it is neither markup nor a formula."""
     # JupyterLab sets formulas in the text of widgets too; its MathJax passes these classes by.
@@ -31,11 +39,13 @@ def in_html(text: object) -> str:
 
 def in_figure(text: object, longest: int = LONGEST) -> str:
     """A name in a figure, where dollar signs begin no formula; a long one loses its middle."""
-    words = in_terminal(text)
-    if len(words) > longest:
-        words = f"{words[: longest // 2]}…{words[-longest // 2 :]}"
+    words = _shortened(in_terminal(text), longest)
     # A legend leaves out what begins with a low line.
     return words.replace("$", r"\$").replace("_", " _", 1 if words.startswith("_") else 0)
+
+
+def _shortened(words: str, longest: int) -> str:
+    return words if len(words) <= longest else f"{words[: longest // 2]}…{words[-longest // 2 :]}"
 
 
 def attach() -> None:

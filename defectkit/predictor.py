@@ -26,6 +26,7 @@ from defectkit.data.cleaning import loose_atoms
 from defectkit.domain import Guard, Nearness, composition_vectors, predict_with_vectors
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
 from defectkit.graphs.dataset import GraphDataset, host_of
+from defectkit.names import one_line
 from defectkit.predict import MAX_PAIRS, batches, predict
 from defectkit.records import DefectRecord, reduced_formula
 from defectkit.sanity import flags
@@ -365,7 +366,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
         _check_arrays(hashes, **arrays)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise DefectkitError(
             f"{path} is missing or holds no predictor ({reason}); make it with `defectkit join`."
         ) from error

@@ -6,8 +6,10 @@ from typing import Any
 import yaml
 
 from defectkit import DefectkitError
+from defectkit.names import one_line
 
 MAX_SIZE = 200_000  # characters: two seconds
+MAX_DEPTH = 50  # groups in groups; PyYAML's time grows with the square
 
 
 class Loader(yaml.SafeLoader):
@@ -27,12 +29,37 @@ class Loader(yaml.SafeLoader):
             seen.add(name)
         return super().construct_mapping(node, deep)
 
+    def fetch_flow_collection_start(self, token: type) -> None:
+        """One more bracket is open."""
+        self._check_depth(self.flow_level)
+        super().fetch_flow_collection_start(token)
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+    def add_indent(self, column: int) -> bool:
+        """One more group is begun by its indentation."""
+        self._check_depth(len(self.indents))
+        return super().add_indent(column)
+
+    def _check_depth(self, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            problem = f"groups lie in each other more than {MAX_DEPTH} deep"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what the `Loader` would take for a number."""
+
+
+for _kind in (Loader, Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def text_of(values: Any) -> str:
+    """The YAML of plain values, from which `parse` makes the same."""
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def parse(text: str, where: str) -> Any:
@@ -43,11 +70,9 @@ def parse(text: str, where: str) -> Any:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = " ".join(str(error.problem or error.context).split())
+        problem = one_line(error.problem or error.context)
         raise DefectkitError(f"{where}{line} is no YAML that can be read: {problem}.") from error
-    except RecursionError as error:
-        raise DefectkitError(f"{where} is no YAML that can be read: too many brackets.") from error
     # What PyYAML lets through: dates and numbers that there are not, characters without a glyph.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise DefectkitError(f"{where} is no YAML that can be read: {problem}.") from error

@@ -1,15 +1,38 @@
-"""Whole input files, and ways in which files break: for the fuzz tests."""
+"""Whole input files, ways in which files break, and what must come of them: for the fuzz tests.
 
+The suite tries the same files each time. Others: `python tests/test_fuzz_reading.py SEED FILES
+[KIND...]` and likewise `test_fuzz_settings.py`, which also tell the seed of every fault.
+"""
+
+import contextlib
+import io
+import os
 import random
-from collections.abc import Callable
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from ase import Atoms
 from ase.db import connect
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import defectkit
+from defectkit import DefectkitError
+from defectkit.bench import peak_mb
 from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
+
+PATIENCE = 5.0  # s for a file
+MEMORY = 500.0  # MB that reading broken files may add to the largest size of the process
+LONGEST = 1000  # characters of a sentence
+OWN = str(Path(defectkit.__file__).parent)
 
 NUMBERS = [
     b"0", b"-1", b"1e400", b"-1e308", b"nan", b"inf", b"1000000000", b"0x10", b"1,5", b"1_0",
@@ -53,11 +76,130 @@ def database(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def broken(whole: bytes, seed: int) -> bytes:
-    """One to three faults of `FAULTS` in a file's bytes, drawn from `seed`."""
+Fault = Callable[[bytes, random.Random], bytes]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of file.
+
+    Attributes:
+        name: of the file.
+        whole: makes what belongs to the file in a folder, and returns its right bytes.
+        read: reads the file of these bytes in the folder with the kit and asserts that the
+            answer is right; it may return another word for it than "read".
+        faults: ways in which it breaks.
+        examples: that a suite has time for.
+    """
+
+    name: str
+    whole: Callable[[Path], bytes]
+    read: Callable[[Path, bytes], str | None]
+    faults: Sequence[Fault]
+    examples: int = 500
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[int], str]]:
+        """A function from seeds to what came of one broken file."""
+        with TemporaryDirectory() as place:
+            folder = Path(place)
+            right = self.whole(folder)
+            (folder / self.name).write_bytes(right)
+            self.read(folder, right)
+            yield lambda seed: self._outcome(folder, broken(right, seed, self.faults))
+
+    def outcome_of(self, text: bytes) -> str:
+        """What comes of a file with these bytes."""
+        with TemporaryDirectory() as place:
+            self.whole(Path(place))
+            return self._outcome(Path(place), text)
+
+    def _outcome(self, folder: Path, text: bytes) -> str:
+        (folder / self.name).write_bytes(text)
+        begin = time.perf_counter()
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with quiet, warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            try:
+                result = self.read(folder, text) or "read"
+            except DefectkitError as error:
+                result = "refused"
+                check_sentence(str(error), self.name)
+        assert time.perf_counter() - begin < PATIENCE, "it takes long"
+        ours = [f"{w.filename}, line {w.lineno}: {w.message}" for w in seen]
+        assert not [text for text in ours if text.startswith(OWN)], ours
+        return result
+
+
+def check_sentence(said: str, name: str = "") -> None:
+    """Whether an error is one line, of a length that can be read, and names the file."""
+    assert said.isprintable(), f"{said!r} is more than a line, or has power over a terminal"
+    assert len(said) < LONGEST, f"{said[:LONGEST]!r} is long"
+    assert name in said, f"{said!r} does not name the file"
+
+
+def try_many(kind: str, case: Case) -> None:
+    """As many broken files of a kind as the suite has time for, the same each time."""
+    counts = Counter()
+    before = _forget_peak()
+    with case.opened() as one:
+
+        @settings(
+            max_examples=case.examples,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.integers(0, 2**32 - 1))
+        def many(seed: int):
+            counts[one(seed)] += 1
+
+        many()
+    print(f"\n{kind}: " + ", ".join(f"{n} {word}" for word, n in sorted(counts.items())))
+    assert counts["refused"] > 0
+    assert counts["read"] > 0
+    assert peak_mb() - before < MEMORY
+
+
+def try_more(cases: dict[str, Case], seed: int, files: int, *names: str) -> None:
+    """So many files of every kind, or of those named, from that seed on, and what came of them."""
+    for kind in names or cases:
+        case, counts, slowest, before = cases[kind], Counter(), 0.0, _forget_peak()
+        with case.opened() as one:
+            for number in range(seed, seed + files):
+                begin = time.perf_counter()
+                try:
+                    counts[one(number)] += 1
+                except Exception as error:
+                    counts[f"WRONG: {type(error).__name__}"] += 1
+                    print(f"{kind}, {number}: {type(error).__name__}: {str(error)[:300]}")
+                slowest = max(slowest, time.perf_counter() - begin)
+        print(
+            f"{kind}: {dict(sorted(counts.items()))}, slowest {slowest:.2f} s, "
+            f"{peak_mb() - before:.0f} MB more",
+            flush=True,
+        )
+
+
+def main(cases: dict[str, Case]) -> None:
+    """For the command line: SEED FILES [KIND...]."""
+    seed, files, *names = sys.argv[1:]
+    try_more(cases, int(seed), int(files), *names)
+
+
+def _forget_peak() -> float:
+    """MB that the process has in memory; from here on its largest size counts anew (Linux)."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{os.getpid()}/clear_refs").write_text("5")
+    return peak_mb()
+
+
+def broken(whole: bytes, seed: int, faults: Sequence[Fault] = ()) -> bytes:
+    """One to three of the faults in a file's bytes, drawn from `seed`."""
     draw = random.Random(seed)
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
-        whole = draw.choice(FAULTS)(whole, draw)
+        whole = draw.choice(faults or FAULTS)(whole, draw)
     return whole
 
 
@@ -96,7 +238,7 @@ def _number(text: bytes, draw: random.Random) -> bytes:
     return b" ".join(words)
 
 
-def _of_lines(change: Callable[[list, random.Random], None]) -> Callable:
+def _of_lines(change: Callable[[list, random.Random], None]) -> Fault:
     def fault(text: bytes, draw: random.Random) -> bytes:
         lines = text.split(b"\n")
         change(lines, draw)

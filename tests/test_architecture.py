@@ -17,8 +17,8 @@ PACKAGE = ROOT / "defectkit"
 
 # A part of the package imports parts of the rows above its own, and itself.
 LAYERS = [
-    {"alt", "names", "records", "processes", "writing", "yaml_text"},
-    {"structures"},
+    {"alt", "names", "records", "processes", "writing"},
+    {"structures", "yaml_text"},
     {"data", "graphs"},
     {"models"},
     {"config", "tabular"},

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
+from defectkit.names import one_line
 from defectkit.writing import keep, write_text
 
 # Two relaxations into one minimum stop where their forces fall below a bound, not at its bottom.
@@ -72,21 +73,21 @@ class Split:
             raise DefectkitError(f"{path} is not a readable split file ({error}).") from error
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
+            place = one_line(".".join(map(str, first["loc"]))) or "the file"
             raise DefectkitError(
-                f"{path} is not a readable split file: {place}: {first['msg']}; make it with "
-                "`defectkit data split`."
+                f"{path} is not a readable split file: {place}: {one_line(first['msg'])}; make it "
+                "with `defectkit data split`."
             ) from error
         if split.fingerprint != dataset.fingerprint:
             raise DefectkitError(
-                f"{path} was made for other data ({split.fingerprint[:12]}...) than this "
+                f"{path} was made for other data ({one_line(split.fingerprint[:12])}...) than this "
                 f"{dataset.name} with {len(dataset)} rows ({dataset.fingerprint[:12]}...); clean "
                 "the data in the same way or make a new split."
             )
         try:
             _check_arguments(split.kind, split.fold, split.held_out, calibration=0.0)
         except DefectkitError as error:
-            raise DefectkitError(f"{path}: {error}") from error
+            raise DefectkitError(f"{path}: {one_line(error, 500)}") from error
         _check_parts(split, dataset, str(path))
         _check_kind(split, dataset, str(path))
         return split
@@ -231,18 +232,19 @@ def _check_parts(split: Split, dataset: Dataset, where: str) -> None:
             if uid in places:
                 both = dict.fromkeys((places[uid], part))
                 raise DefectkitError(
-                    f"{where}: the row {uid} stands twice, in {' and in '.join(both)}; each row "
-                    "belongs to one part. Make a new split."
+                    f"{where}: the row {one_line(uid)} stands twice, in {' and in '.join(both)}; "
+                    "each row belongs to one part. Make a new split."
                 )
             places[uid] = part
     if unknown := sorted(set(places) - set(dataset.frame.index)):
         raise DefectkitError(
-            f"{where}: {dataset.name} has no row {unknown[0]} ({len(unknown)} such ids); make a "
-            "new split."
+            f"{where}: {dataset.name} has no row {one_line(unknown[0])} ({len(unknown)} such ids); "
+            "make a new split."
         )
     if missing := sorted(set(dataset.frame.index) - set(places)):
         raise DefectkitError(
-            f"{where}: {len(missing)} rows, such as {missing[0]}, are in no part; make a new split."
+            f"{where}: {len(missing)} rows, such as {one_line(missing[0])}, are in no part; "
+            "make a new split."
         )
 
 

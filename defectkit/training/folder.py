@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from defectkit import DefectkitError
 from defectkit.config import load_config, save_config
+from defectkit.names import one_line
 from defectkit.writing import make_folder, not_written, write_text
 
 MARK, SETTINGS, LOCK = "run.json", "config.yaml", ".lock"
@@ -60,9 +61,10 @@ def same(folder: Path, config: Any, identity: dict) -> bool:
         found = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DefectkitError(
-            f"{folder / MARK} cannot be read ({error}); remove {folder} or name another folder."
+            f"{folder / MARK} cannot be read ({one_line(error)}); remove {folder} or name "
+            "another folder."
         ) from error
     if found != identity or config is None:
         return found == identity

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import yaml
+from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 from tqdm import tqdm
 
@@ -40,6 +40,7 @@ from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
+from defectkit.names import one_line
 from defectkit.predict import check_labels, predict
 from defectkit.tabular.models import TABULAR, TabularModel, table_for
 from defectkit.training import engine
@@ -47,7 +48,7 @@ from defectkit.training.augmented import REASON, REFUSED, Augmented
 from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
 from defectkit.training.folder import LAST, SETTINGS, SUMMARY, claim, clear, held, same
 from defectkit.writing import atomic, write_text
-from defectkit.yaml_text import parse
+from defectkit.yaml_text import parse, text_of
 
 PREDICTIONS = "predictions.csv"
 PARTS = ("valid", "test")
@@ -75,6 +76,12 @@ class Run:
         values = parse(_text(path), str(path))
         if not isinstance(values, dict):
             raise DefectkitError(f"{path} is empty or cut; {ANEW}.")
+        try:
+            _Told.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = one_line(".".join(map(str, first["loc"])))
+            raise DefectkitError(f"{path}: {name}: {one_line(first['msg'])}; {ANEW}.") from error
         return _Summary(path, values)
 
     @cached_property
@@ -92,6 +99,29 @@ class Run:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return (self.folder / SUMMARY).is_file()
+
+
+class _Rows(BaseModel, strict=True):
+    """How many rows each part has."""
+
+    train: int
+    valid: int
+    test: int
+
+
+class _Told(BaseModel, strict=True):
+    """Kinds of the values of a summary that are read again; it tells more, and may lack any."""
+
+    seed: int = 0
+    data_fingerprint: str = ""
+    split_fingerprint: str = ""
+    data: str = ""
+    label_source: str = ""
+    rows: _Rows | None = None
+    left_out: dict[str, str] = Field(default_factory=dict)
+    parameters: int = 0
+    train_s_per_epoch: float = Field(default=0.0, allow_inf_nan=False)
+    epochs: int = 0
 
 
 class _Summary(dict):
@@ -372,7 +402,7 @@ class _Job:
             "versions": {name: version(name) for name in ("torch", "torch-geometric", "lightning")},
             "threads": torch.get_num_threads(),
         }
-        write_text(self.folder / SUMMARY, yaml.safe_dump(summary, sort_keys=False))
+        write_text(self.folder / SUMMARY, text_of(summary))
 
     def _predictions(self, predicted: pd.DataFrame) -> pd.DataFrame:
         """Labels beside predictions, with the part that each row belongs to."""
@@ -458,9 +488,7 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' errors of parsing are these
-        raise DefectkitError(
-            f"{path} is no table ({' '.join(str(error).split())}); {ANEW}."
-        ) from error
+        raise DefectkitError(f"{path} is no table ({one_line(error)}); {ANEW}.") from error
     missing = [name for name in ("uid", "part", *LABELS, *PREDICTED) if name not in table]
     if missing or not text.endswith("\n"):
         fault = f"has no column {', '.join(missing)}" if missing else "is cut in its last line"
@@ -474,14 +502,19 @@ def _read_predictions(path: Path) -> pd.DataFrame:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise DefectkitError(
-                f"{path}, line {row + 2}: {name} is '{table[name][row]}' and no number; {ANEW}."
+                f"{path}, line {row + 2}: {name} is '{one_line(table[name][row])}' and no "
+                f"number; {ANEW}."
             )
         table[name] = numbers.astype(float)
     strange = sorted(set(table.part) - set(PARTS))
     twice = table.uid[table.uid.duplicated()]
     if strange or len(twice):
-        fault = f"part is '{strange[0]}'" if strange else f"{twice.iloc[0]} stands twice"
-        raise DefectkitError(f"{path}: {fault}; {ANEW}.")
+        fault = (
+            f"part is '{one_line(strange[0])}'"
+            if strange
+            else f"{one_line(twice.iloc[0])} stands twice"
+        )
+        raise DefectkitError(f"{path}: {one_line(fault)}; {ANEW}.")
     return table.set_index("uid")
 
 

@@ -165,7 +165,7 @@ def _search(config: TuneConfig, objective: _Objective):
     for trial in study.get_trials(states=(states.RUNNING,)):  # of a process that was killed
         study.tell(trial.number, state=states.FAIL)
     done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
-    whole = _whole_numbers(config, objective.seed)
+    whole = whole_numbers(config, objective.seed)
     size = prod(len(choice.choices) for choice in config.search.values())
     total = config.trials if config.sampler == "bayes" else min(config.trials, size)
     for number in tqdm(range(done, total), "trials", unit="trial", disable=done >= total):
@@ -182,7 +182,7 @@ def _search(config: TuneConfig, objective: _Objective):
     return study
 
 
-def _whole_numbers(config: TuneConfig, seed: int) -> set[str]:
+def whole_numbers(config: TuneConfig, seed: int) -> set[str]:
     """Names of ranges whose values must be whole; DefectkitError for a value that is none."""
 
     def fault(name: str, value: Any) -> DefectkitError | None:
@@ -195,9 +195,8 @@ def _whole_numbers(config: TuneConfig, seed: int) -> set[str]:
     whole = set()
     for name, choice in config.search.items():
         if choice.choices:
-            faults = [fault(name, value) for value in choice.choices]
-            if all(faults) and len(config.search) == 1:
-                raise faults[0]
+            if len(config.search) == 1 and all(fault(name, value) for value in choice.choices):
+                raise fault(name, choice.choices[0])
             continue
         between = choice.low + (choice.high - choice.low) / pi
         if wrong := fault(name, between):
