@@ -358,6 +358,7 @@ def write_table(folder: Path, text: str | bytes) -> Path:
         ("file\n../one.vasp\n", "row 2: .*one.vasp lies outside"),
         ("file\n/one.vasp\n", "row 2: /one.vasp lies outside"),
         (f"file\n{'x' * 300}.cif\n", "row 2: .*cannot be opened"),
+        (f"file\n{'x' * 3000}.cif\n", "row 2: 'x+\\.\\.\\.' has 3,004 characters"),
         ("file\nhosts\n", "row 2: .*does not say the format"),
         ("file,unrelaxed\none.vasp,two.xyz\n", "column unrelaxed: two.xyz holds"),
         ("file,label_source\none.vasp,DFT\ntwo.xyz,CHGNet\n", "by DFT and row 3 by CHGNet"),

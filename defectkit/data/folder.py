@@ -21,6 +21,7 @@ OWN_SHARE = 0.5  # of a host's sites hold their own atom in any defect
 WHOLE_SPECIES = 3  # sites of an element: more than a point defect replaces all of
 SAME_ORDER = 1.0  # Å: median displacement in a relaxation that leaves atoms in their order
 SAME_CELL = 0.05  # Å
+LONGEST_NAME = 400  # characters, folders included
 
 
 def read_folder(folder: Path) -> Dataset:
@@ -157,6 +158,10 @@ def _record(
 
 def _read(folder: Path, row: Row, name: str) -> Atoms:
     """The structure that a cell of the row names, which lies in the folder."""
+    if len(name) > LONGEST_NAME:
+        raise DefectkitError(
+            f"{row.where}: '{name[:40]}...' has {len(name):,} characters; name a file."
+        )
     file = Path(name.replace("\\", "/"))
     if file.is_absolute() or ".." in file.parts:
         raise DefectkitError(
