@@ -33,7 +33,7 @@ REASONS = {
     errno.EIO: "its disk has a fault; name a path on another disk",
 }
 STALE = 3600.0  # s since a part file was last written: whose it was has ended
-_unkept: set[Path] = set()  # folders of caches of which it has been said that they do not work
+_unkept: set[Path] = set()  # folders of which it has been said that nothing is kept there
 
 
 @contextmanager
@@ -82,7 +82,8 @@ def write_text(path: str | Path, text: str) -> None:
 def keep(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file of a cache; where that fails, say so once and go on without it.
 
-    The folder is made where it is missing. Of processes that write the same file at once, the
+    The folder is made where it is missing, and the one that it lies in is what is spoken of once.
+    Of processes that write the same file at once, the
     last one's stays, whole.
     """
     try:
@@ -90,8 +91,9 @@ def keep(path: Path, write: Callable[[Path], object]) -> None:
         with atomic(path) as part:
             write(part)
     except DefectkitError as error:
-        if path.parent not in _unkept:
-            _unkept.add(path.parent)
+        place = path.parent.parent  # one folder for what is kept, with a part for every kind
+        if place not in _unkept:
+            _unkept.add(place)
             print(f"Nothing is kept for the next time: {error}", file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ from threading import Thread
 
 import pooch
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.sources import DataSource, find_source
@@ -117,9 +118,10 @@ class _Transfer(Thread):
     def __init__(self, source: DataSource, file, progress: bool):
         super().__init__(daemon=True)  # one that is given up may hang on for as long as it likes
         self.source, self.file = source, file
-        self.download = pooch.HTTPDownloader(
-            progressbar=progress, chunk_size=CHUNK, timeout=TIMEOUT
+        self.bar = tqdm(
+            total=source.n_bytes, unit="B", unit_scale=True, ncols=79, disable=not progress
         )
+        self.download = pooch.HTTPDownloader(self.bar, chunk_size=CHUNK, timeout=TIMEOUT)
         self.taken, self.error, self.given_up = 0, None, False
 
     def run(self) -> None:
@@ -157,6 +159,7 @@ class _Transfer(Thread):
                     since, before = time.monotonic(), self.taken
         finally:
             self.given_up = True
+            self.bar.close()  # what went wrong is said on a line of its own
         if self.error:
             raise self.error
 
