@@ -141,7 +141,7 @@ def check_sentence(said: str, name: str = "") -> None:
 def try_many(kind: str, case: Case) -> None:
     """As many broken files of a kind as the suite has time for, the same each time."""
     counts = Counter()
-    before = _forget_peak()
+    before = forget_peak()
     with case.opened() as one:
 
         @settings(
@@ -165,7 +165,7 @@ def try_many(kind: str, case: Case) -> None:
 def try_more(cases: dict[str, Case], seed: int, files: int, *names: str) -> None:
     """So many files of every kind, or of those named, from that seed on, and what came of them."""
     for kind in names or cases:
-        case, counts, slowest, before = cases[kind], Counter(), 0.0, _forget_peak()
+        case, counts, slowest, before = cases[kind], Counter(), 0.0, forget_peak()
         with case.opened() as one:
             for number in range(seed, seed + files):
                 begin = time.perf_counter()
@@ -188,7 +188,7 @@ def main(cases: dict[str, Case]) -> None:
     try_more(cases, int(seed), int(files), *names)
 
 
-def _forget_peak() -> float:
+def forget_peak() -> float:
     """MB that the process has in memory; from here on its largest size counts anew (Linux)."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{os.getpid()}/clear_refs").write_text("5")

@@ -335,5 +335,38 @@ def test_a_broken_file_is_read_rightly_or_refused_in_a_sentence(kind):
     fuzz.try_many(kind, CASES[kind])
 
 
+def announced(n: int) -> bytes:
+    """A file of tensors whose header tells of n numbers, and that holds none."""
+    head = json.dumps({"latent": {"dtype": "F32", "shape": [n], "data_offsets": [0, 4 * n]}})
+    return len(head).to_bytes(8, "little") + head.encode()
+
+
+ALIASES = "\n".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("weights", announced(10**12)),
+        ("weights", (10**12).to_bytes(8, "little")),
+        ("predictor", announced(10**12)),
+        ("predictor", b"\xff" * 8 + b"{}"),
+        ("run", b"a: " + b"[" * 50_000),
+        ("run", b"? " * 50_000),
+        ("run", b"a: 1\n" * 30_000),
+        ("card", f"a0: &a0 [x]\n{ALIASES}".encode()),
+        ("summary", f"a0: &a0 [x]\n{ALIASES}\nseed: x".encode()),
+        ("host split", b"[" * 100_000),
+        ("mark", b"[" * 100_000),
+        ("mark", b"9" * 100_000),
+        ("predictions", b"uid,part,eform,spin,eform_pred,spin_pred\n" + b"," * 1_000_000),
+    ],
+)
+def test_what_would_fill_the_memory_or_take_for_ever_is_refused(kind, text):
+    before = fuzz.forget_peak()
+    assert CASES[kind].outcome_of(text) == "refused"
+    assert fuzz.peak_mb() - before < fuzz.MEMORY
+
+
 if __name__ == "__main__":
     fuzz.main(CASES)

@@ -1,11 +1,8 @@
-"""A run folder under kill -9, two at once, full disks, damage and failure."""
+"""A run folder under two at once, full disks, damage and failure; kills: test_kill_points.py."""
 
 import json
 import os
-import pickle
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +21,6 @@ from defectkit.training.engine import METRICS, Diverged
 from defectkit.training.folder import LOCK, held
 from defectkit.training.runs import PREDICTIONS, SUMMARY, Run, train
 
-HERE = Path(__file__).parent
 CONFIG = replace(CGCNN, epochs=2, batch_size=8)
 
 
@@ -52,26 +48,6 @@ def copied(finished, tmp_path) -> Path:
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that fork")
-def test_killed_at_any_moment_a_run_loses_and_doubles_nothing(few, tmp_path):
-    (tmp_path / "rows.pickle").write_bytes(pickle.dumps(few))
-    command = [sys.executable, HERE / "killed_run.py", tmp_path, "8"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 3
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for name in (METRICS, PREDICTIONS, "model.safetensors", "model.yaml", "run.json"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
-    assert pd.read_csv(killed / METRICS).epoch.tolist() == list(range(16))
-    first, second = Run(whole).summary, Run(killed).summary
-    for name in set(first) - {"train_s_per_epoch"}:
-        assert first[name] == second[name], name
-    assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
 def test_a_finished_folder_holds_what_it_should_and_no_more(finished):
