@@ -231,7 +231,7 @@ def _fold_units(units: pd.Series, fold: int, rng: np.random.Generator) -> list:
     counts = units.value_counts().sort_index()
     if len(counts) < FOLDS:
         raise DefectkitError(
-            f"{FOLDS} folds need at least {FOLDS} different {units.name or 'pairs'}s; there are "
+            f"{FOLDS} folds need at least {FOLDS} different {units.name or 'pair'}s; there are "
             f"{len(counts)}."
         )
     counts = counts.iloc[rng.permutation(len(counts))].sort_values(ascending=False, kind="stable")
