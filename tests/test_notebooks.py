@@ -17,8 +17,8 @@ from notebook_data import (
 from page_rules import assert_page_stands_alone
 
 from defectkit import DefectkitError, data, notebooks, tour
-from defectkit.data.readers import read_imp2d
 from defectkit.data.folder import read_folder
+from defectkit.data.readers import read_imp2d
 from defectkit.teach import STRICT
 
 SOURCES = notebooks.sources()
