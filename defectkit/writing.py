@@ -82,9 +82,8 @@ def write_text(path: str | Path, text: str) -> None:
 def keep(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file of a cache; where that fails, say so once and go on without it.
 
-    The folder is made where it is missing, and the one that it lies in is what is spoken of once.
-    Of processes that write the same file at once, the
-    last one's stays, whole.
+    The folder is made where it is missing, and the one that it lies in is spoken of once. Of
+    processes that write the same file at once, the last one's stays, whole.
     """
     try:
         make_folder(path.parent)

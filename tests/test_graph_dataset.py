@@ -163,6 +163,7 @@ def test_two_processes_may_build_one_cache(tmp_path):
     """Both build before either has written; what stays is whole."""
     script = """
 import sys
+import time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_graph_dataset import HOSTS, records
@@ -172,7 +173,7 @@ build = dataset._build
 def wait_for_the_other(*arguments):
     Path(sys.argv[1], sys.argv[3]).touch()
     while len(list(Path(sys.argv[1]).iterdir())) < 2:
-        pass
+        time.sleep(0.01)
     return build(*arguments)
 dataset._build = wait_for_the_other
 print(len(load_graphs(records(), HOSTS, cache=Path(sys.argv[1], "..", "cache"))))
