@@ -18,7 +18,6 @@ EXTENSION_BOUND = 2.0  # thickness of the layer over that of the pristine one
 IDENTITY_TOLERANCE = 1e-3  # eV
 DETACHED_RATIO = 1.5  # distance over the sum of covalent radii
 FORCE_BOUND = 0.1  # eV/Å
-MISSING = "missing_eform"  # the rule without which labels need not be there
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,9 @@ def clean(dataset: Dataset, rules: str | tuple[str, ...] = "strict") -> Cleaned:
         dataset: what to clean; it stays as it is.
         rules: a name in `RULE_SETS`, or names in `RULES` in the order in which to count.
 
-    Raises DefectkitError for an unknown rule, and where rows without a formation energy are to go
-    and none has one.
+    Raises DefectkitError for an unknown rule.
     """
     names = _rule_names(rules)
-    if MISSING in names and len(dataset):
-        dataset.need_labels("cleaning")
     hits = pd.DataFrame({name: RULES[name].hits(dataset) for name in names})
     hits = hits.reindex(dataset.frame.index)  # keeps the index where there are no rules
     removed_by = hits.cumsum(axis=1).eq(1) & hits  # the first rule that hits a row counts it
@@ -131,7 +127,7 @@ def _detached(dataset: Dataset) -> pd.Series:
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in [
-        Rule(MISSING, "no formation energy", lambda d: d.frame.eform.isna()),
+        Rule("missing_eform", "no formation energy", lambda d: d.frame.eform.isna()),
         Rule(
             "not_converged",
             f"first stage not converged: |conv1| > {SETTLED} eV",
@@ -178,10 +174,10 @@ RULES: dict[str, Rule] = {
 
 RULE_SETS: dict[str, tuple[str, ...]] = {
     # The filter of the project's proposal.
-    "proposal": (MISSING, "not_converged", "eform_outlier"),
+    "proposal": ("missing_eform", "not_converged", "eform_outlier"),
     # A wrong host reference comes first, so that it is not counted row by row as outliers.
     "strict": (
-        MISSING,
+        "missing_eform",
         "wrong_host_reference",
         "not_converged",
         "not_settled",

@@ -149,7 +149,9 @@ def load_data(config: RunConfig) -> tuple[Dataset, Split]:
 @lru_cache(maxsize=2)
 def _cleaned(name: str, path: str | None, rules: str) -> tuple[Dataset, pd.Series]:
     """The data and their structure groups."""
-    dataset = clean(load(name, Path(path) if path else None), rules).dataset
+    whole = load(name, Path(path) if path else None)
+    whole.need_labels("training")
+    dataset = clean(whole, rules).dataset
     return dataset, structure_groups(dataset, data_folder() / "groups")
 
 
