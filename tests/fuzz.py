@@ -29,7 +29,7 @@ from defectkit.bench import peak_mb
 from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 
-PATIENCE = 5.0  # s of the processor for a file, others may keep it busy
+PATIENCE = 5.0  # s of one processor for a file, however busy the machine is
 MEMORY = 500.0  # MB that reading broken files may add to the largest size of the process
 LONGEST = 1000  # characters of a sentence
 OWN = str(Path(defectkit.__file__).parent)
@@ -168,13 +168,13 @@ def try_more(cases: dict[str, Case], seed: int, files: int, *names: str) -> None
         case, counts, slowest, before = cases[kind], Counter(), 0.0, forget_peak()
         with case.opened() as one:
             for number in range(seed, seed + files):
-                begin = time.perf_counter()
+                begin = time.process_time()
                 try:
                     counts[one(number)] += 1
                 except Exception as error:
                     counts[f"WRONG: {type(error).__name__}"] += 1
                     print(f"{kind}, {number}: {type(error).__name__}: {str(error)[:300]}")
-                slowest = max(slowest, time.perf_counter() - begin)
+                slowest = max(slowest, time.process_time() - begin)
         print(
             f"{kind}: {dict(sorted(counts.items()))}, slowest {slowest:.2f} s, "
             f"{peak_mb() - before:.0f} MB more",

@@ -10,6 +10,7 @@ summary.yaml        seed, fingerprints, versions, sizes, seconds; written last: 
 Every file is there whole or not at all, and a folder belongs to one process at a time.
 """
 
+import csv
 import hashlib
 import json
 import time
@@ -488,9 +489,14 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     """The table of a run; DefectkitError that names the file and what is wrong with it."""
     text = _text(path)
     try:
-        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' errors of parsing are these
-        raise DefectkitError(f"{path} is no table ({one_line(error)}); {ANEW}.") from error
+        # Not with pandas, which takes the first cells of a row with too many for an index.
+        heading, *rows = filter(None, csv.reader(StringIO(text), strict=True))
+        if len(set(heading)) < len(heading):
+            raise ValueError("a column stands twice")
+        table = pd.DataFrame(rows, columns=heading, dtype=object)
+    except (ValueError, csv.Error) as error:
+        reason = one_line(error) if text.strip() else "it is empty"
+        raise DefectkitError(f"{path} is no table ({reason}); {ANEW}.") from error
     missing = [name for name in ("uid", "part", *LABELS, *PREDICTED) if name not in table]
     if missing or not text.endswith("\n"):
         fault = f"has no column {', '.join(missing)}" if missing else "is cut in its last line"
