@@ -133,7 +133,11 @@ def run_of(folder, name, uids, **summary) -> Run:
     folder.mkdir()
     save_config(RunConfig(ModelConfig(name)), folder / "config.yaml")
     values = {"seed": 0, "data": "made", "label_source": "made up", "data_fingerprint": "d"}
-    values |= {"split_fingerprint": "s", "rows": {"train": 9}, "parameters": 0}
+    values |= {
+        "split_fingerprint": "s",
+        "rows": {"train": 9, "valid": 0, "test": len(uids)},
+        "parameters": 0,
+    }
     values |= {"train_s_per_epoch": 1.0, **summary}
     (folder / "summary.yaml").write_text(yaml.safe_dump(values))
     labels = np.array([float(uid[1:]) for uid in uids])

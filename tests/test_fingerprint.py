@@ -17,8 +17,8 @@ HOST = Atoms("H", positions=[[0.1, 0, 0]], cell=[3, 3, 20], pbc=(1, 1, 0))
 def dataset(hosts=None, families=None, **fields) -> Dataset:
     values = {"uid": "a", "atoms": HOST, "host": "H", "label_source": "test", "eform": 1.0}
     values |= {"dopant": "Li", "unrelaxed": HOST.positions}
-    return Dataset("test", "test", [DefectRecord(**values | fields)], hosts or {"H": HOST},
-                   families or {})  # fmt: skip
+    record = DefectRecord(**values | fields)
+    return Dataset("test", record.label_source, [record], hosts or {"H": HOST}, families or {})
 
 
 def changed(**values) -> Atoms:
