@@ -466,7 +466,7 @@ def test_hosts_that_are_not_the_rows_are_refused(tmp_path):
         unit = HOSTS[name].unit_cell()
         unit.set_cell(HOSTS["MoS2"].unit_cell().cell, scale_atoms=True)
         write_structure(unit, other)
-        with pytest.raises(DefectkitError, match=r"row 2 \(one\.vasp\): .* it is another host"):
+        with pytest.raises(DefectkitError, match=r"row 2 \(one\.vasp\): .*host"):
             load(folder)
     write_structure(HOSTS["Si2"].unit_cell(), other)
     with pytest.raises(DefectkitError, match=r"row 2 \(one\.vasp\): "):
