@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -417,8 +418,8 @@ def test_folder_without_energies_loads_and_says_so_where_they_are_needed(tmp_pat
 def test_label_source_of_the_rows_is_that_of_the_data_set(tmp_path):
     folder = write_table(write_folder(tmp_path / "mine"), "file,label_source\none.vasp,DFT-PBE\n")
     assert load(folder).label_source == load(folder).records[0].label_source == "DFT-PBE"
-    with pytest.raises(DefectkitError, match="a carries labels of test among labels of other"):
-        Dataset("x", "other", [record("a")])
+    with pytest.raises(DefectkitError, match="b carries labels of other among labels of test"):
+        Dataset("x", "test", [record("a"), replace(record("b"), label_source="other")])
 
 
 def test_dopant_is_what_the_host_lacks(tmp_path):

@@ -41,11 +41,12 @@ class Dataset:
             twice = next(r.uid for r in self.records if r.uid in seen or seen.add(r.uid))
             raise DefectkitError(f"{self.name}: the id {twice} stands twice; make ids unique.")
         for record in self.records:
-            if record.label_source != self.label_source:
+            source = self.records[0].label_source
+            if record.label_source != source:
                 raise DefectkitError(
                     f"{self.name}: {record.uid} carries labels of {record.label_source} among "
-                    f"labels of {self.label_source}, whose zero and accuracy differ; keep one data "
-                    "set for each."
+                    f"labels of {source}, whose zero and accuracy differ; keep one data set for "
+                    "each."
                 )
 
     def __len__(self) -> int:
