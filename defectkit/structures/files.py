@@ -15,6 +15,7 @@ from defectkit.structures.text import read_text
 from defectkit.writing import atomic
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
+NO_LENGTH = 1e9  # Å, a tenth of a metre
 MIN_VACUUM = 5.0  # Å of empty space along the third cell vector that make a cell a layer
 NARROWEST, LONGEST = 1.0, 1000.0  # Å: width of a cell in the plane, length of its vectors
 FARTHEST = 1e4  # Å from the origin, where a position begins to lose digits
@@ -193,8 +194,8 @@ def check_atoms(atoms: Atoms, where: str | Path) -> None:
 
 def _check_cell(cell: np.ndarray, where: str | Path) -> None:
     """DefectkitError unless the (3, 3) vectors (Å) span a volume."""
-    if not np.isfinite(cell).all():
-        raise DefectkitError(f"{where}: a number of its cell is none; mend the cell.")
+    if not np.abs(cell).max() < NO_LENGTH:  # nor is NaN
+        raise DefectkitError(f"{where}: a number of its cell is no length; mend the cell.")
     zero = [name for name, vector in zip(("first", "second", "third"), cell) if not vector.any()]
     if len(zero) == 3:
         raise DefectkitError(
