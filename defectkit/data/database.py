@@ -9,6 +9,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import VERSION
 
 from defectkit import DefectkitError
+from defectkit.names import one_line
 
 HEADER = b"SQLite format 3\0"
 OLDEST = 5  # version of ASE's tables that it still reads
@@ -40,8 +41,8 @@ def _read(path: Path, ids: list[int]) -> tuple[list[AtomsRow], dict]:
                 raise TypeError("they are no dictionary")
         except (ValueError, TypeError, AttributeError) as error:
             raise DefectkitError(
-                f"{path}: its metadata cannot be read ({error}); copy the file again, or write "
-                "them anew."
+                f"{path}: its metadata cannot be read ({one_line(error)}); copy the file "
+                "again, or write them anew."
             ) from error
         try:
             rows.extend(database.select())
@@ -113,11 +114,14 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
 def _sqlite_fault(path: Path, error: Exception) -> DefectkitError:
     if "locked" in str(error) or "busy" in str(error):
         return DefectkitError(
-            f"{path} is in use by another program ({error}); wait or close that one, or read a "
-            "copy, also where the file lies on a network drive without locks."
+            f"{path} is in use by another program ({one_line(error)}); wait or close that one, "
+            "or read a copy, also where the file lies on a network drive without locks."
         )
     if "unable to open" in str(error):
-        return DefectkitError(f"{path} cannot be opened ({error}); check its permissions.")
+        return DefectkitError(
+            f"{path} cannot be opened ({one_line(error)}); check its permissions."
+        )
     return DefectkitError(
-        f"{path} is damaged or cut short, or not an ASE database ({error}); copy or fetch it again."
+        f"{path} is damaged or cut short, or not an ASE database ({one_line(error)}); "
+        "copy or fetch it again."
     )
