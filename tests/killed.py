@@ -31,6 +31,7 @@ from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.training.runs import Run, graphs_of, train
 from defectkit.training.tune import TRIALS, tune
+from defectkit.writing import keep
 
 RUN = with_values(
     replace(CGCNN, epochs=16, batch_size=4),
@@ -42,7 +43,7 @@ SEARCH = TuneConfig(
     trials=12,
 )
 DEMO, DEMO_ROWS = "demo.db", 60
-GRAPHS, SPLIT = "graphs", "split.json"
+GRAPHS, SPLIT = "graphs.safetensors", "split.json"
 MOST = 500  # that are killed
 
 
@@ -75,14 +76,7 @@ def write_again(write: Callable[[Path], None], check: Callable[[Path], None]) ->
 
 def jobs(folder: Path) -> dict[str, Job]:
     few, split = pickle.loads((folder / "rows.pickle").read_bytes())
-    rows = few.records, few.hosts, RUN.graph
-
-    def graphs(place: Path) -> None:
-        for path in (place / GRAPHS).glob("graphs-*"):
-            GraphDataset.load(path)
-
-    def write_graphs(place: Path) -> None:
-        load_graphs(*rows).save(place / GRAPHS / "graphs-0.safetensors")
+    built = load_graphs(few.records, few.hosts, RUN.graph)
 
     return {
         "train": Job(
@@ -100,7 +94,10 @@ def jobs(folder: Path) -> dict[str, Job]:
             lambda place: demo_rows(place) == DEMO_ROWS,
             0.6,
         ),
-        "graphs": write_again(write_graphs, graphs),
+        "graphs": write_again(
+            lambda place: keep(place / GRAPHS, built.save),  # as for the cache
+            lambda place: GraphDataset.load(place / GRAPHS),
+        ),
         "split": write_again(
             lambda place: split.save(place / SPLIT), lambda place: Split.load(place / SPLIT, few)
         ),

@@ -12,6 +12,7 @@ from defectkit import DefectkitError
 from defectkit.graphs import CrystalGraph, GraphConfig, build_graph
 from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.records import DefectRecord, SiteKind
+from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise
 
 
@@ -257,3 +258,14 @@ def test_all_pairs_have_a_limit_and_the_local_graph_has_none():
 def test_configurations_that_make_no_sense(values, message):
     with pytest.raises(DefectkitError, match=message):
         GraphConfig(**values)
+
+
+def test_a_cell_beyond_the_limit_is_refused_before_its_defect_is_looked_for(monkeypatch):
+    from defectkit.graphs import build
+
+    monkeypatch.setattr(build, "recognise", None)
+    unit = HOSTS["MoS2"].unit_cell()
+    large = unit.repeat((30, 30, 1))
+    for look in (build.read_defect, lambda atoms, host, config: build_graph(atoms, config, host)):
+        with pytest.raises(DefectkitError, match=r"2,700 nodes .*limit 2,000"):
+            look(large, unit, GraphConfig())

@@ -9,7 +9,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import VERSION
 
 from defectkit import DefectkitError
-from defectkit.structures.text import in_a_line
+from defectkit.names import one_line
 
 HEADER = b"SQLite format 3\0"
 OLDEST = 5  # version of ASE's tables that it still reads
@@ -41,8 +41,8 @@ def _read(path: Path, ids: list[int]) -> tuple[list[AtomsRow], dict]:
                 raise TypeError("they are no dictionary")
         except (ValueError, TypeError, AttributeError) as error:
             raise DefectkitError(
-                f"{path}: its metadata cannot be read ({in_a_line(error)}); copy the file again, "
-                "or write them anew."
+                f"{path}: its metadata cannot be read ({one_line(error)}); copy the file "
+                "again, or write them anew."
             ) from error
         try:
             rows.extend(database.select())
@@ -51,7 +51,7 @@ def _read(path: Path, ids: list[int]) -> tuple[list[AtomsRow], dict]:
         except Exception as error:  # ASE raises anything on damaged rows
             place = f"row {ids[len(rows)]}" if len(rows) < len(ids) else "a row"
             raise DefectkitError(
-                f"{path}, {place} is damaged ({type(error).__name__}: {in_a_line(error)}); "
+                f"{path}, {place} is damaged ({type(error).__name__}: {one_line(error)}); "
                 "copy the file again, or remove the row."
             ) from error
     return rows, metadata
@@ -112,7 +112,7 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _sqlite_fault(path: Path, error: Exception) -> DefectkitError:
-    reason = in_a_line(error)
+    reason = one_line(error)
     if "locked" in reason or "busy" in reason:
         return DefectkitError(
             f"{path} is in use by another program ({reason}); wait or close that one, or read a "

@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from defectkit import DefectkitError
 from defectkit.data import potential
 from defectkit.data.candidates import DOPANTS, Candidate, HostReference, candidates, read_hosts
+from defectkit.names import one_line
 from defectkit.processes import process_pool
 from defectkit.structures.defects import Defect, make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
@@ -223,7 +224,7 @@ def _opened(path: Path) -> Iterator[SQLite3Database]:
             yield connect(path, type="db", use_lock_file=False)
         except sqlite3.Error as error:
             raise DefectkitError(
-                f"{path} cannot be written ({error}); the rows that it holds stay."
+                f"{path} cannot be written ({one_line(error)}); the rows that it holds stay."
             ) from error
 
 
@@ -241,7 +242,7 @@ def check_demo_database(path: Path) -> None:
         metadata = connect(path, type="db", use_lock_file=False).metadata
     except (sqlite3.Error, ValueError) as error:
         raise DefectkitError(
-            f"{path} cannot be read as an ASE database ({error}); check the path, or give "
+            f"{path} cannot be read as an ASE database ({one_line(error)}); check the path, or give "
             "another file."
         ) from error
     missing = METADATA - metadata.keys()

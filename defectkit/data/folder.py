@@ -13,6 +13,7 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.table import Row, read_table
 from defectkit.data.values import NO, YES, fields, text, whole
+from defectkit.names import one_line
 from defectkit.records import DefectRecord, SiteKind
 from defectkit.structures.files import is_structure, plain_name, read_structure
 from defectkit.structures.recognise import Recognition, recognise
@@ -170,7 +171,7 @@ def _read(folder: Path, row: Row, name: str) -> Atoms:
     try:
         return read_structure(folder / file)
     except DefectkitError as error:
-        raise DefectkitError(f"{row.where}: {error}") from error
+        raise DefectkitError(f"{row.where}: {one_line(error, 500)}") from error
 
 
 def _unrelaxed(folder: Path, row: Row, name: str, atoms: Atoms) -> np.ndarray | None:

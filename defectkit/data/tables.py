@@ -14,10 +14,10 @@ from defectkit.data.folder import spacegroup_of
 from defectkit.data.sources import SOURCES
 from defectkit.data.table import Row, read_table
 from defectkit.data.values import number, text
+from defectkit.names import one_line
 from defectkit.records import DefectRecord
 from defectkit.structures.files import as_layer, check_layer, read_structure
 from defectkit.structures.recognise import Recognition, recognise
-from defectkit.structures.text import in_a_line
 
 
 def read_2dmd(folder: Path) -> Dataset:
@@ -164,7 +164,7 @@ def _p1_layer(text: str, where: str) -> Atoms:
     except Exception as error:  # the parser raises anything on a broken text
         raise DefectkitError(
             f"{where}: its structure is no readable CIF ({type(error).__name__}: "
-            f"{in_a_line(error)})."
+            f"{one_line(error)})."
         ) from error
     if operations != ["x, y, z"]:
         raise DefectkitError(f"{where}: the CIF has symmetry operations; expand it to P 1.")

@@ -135,6 +135,7 @@ def build_graph(
     atoms = _chosen_atoms(structure, config)
     where = record.uid if record else "The structure"
     _check(atoms, where)
+    _check_size(len(atoms), config, where)  # before the defect is found, which takes memory too
     if recognition is None and host is not None:
         recognition = read_defect(structure, host, config)
     nodes = _nodes(atoms, recognition, config.virtual_nodes)
@@ -183,6 +184,8 @@ def read_defect(
     record = structure if isinstance(structure, DefectRecord) else None
     where = record.uid if record else "The structure"
     _check(atoms, where)
+    if config is not None:
+        _check_size(len(atoms), config, where)
     try:
         found = recognise(atoms, host)
         if not found.ambiguous or record is None or record.unrelaxed is None:
@@ -227,16 +230,21 @@ def _pairs(pos, cell, pbc, config: GraphConfig, where: str) -> dict[str, np.ndar
     if not config.all_pairs:
         return {}
     n = len(pos)
-    if n > MAX_ALL_PAIRS:
+    _check_size(n, config, where)
+    shift, _ = periodic.minimum_image(pos, cell, pbc)
+    nodes = np.arange(n)
+    index = np.stack([np.tile(nodes, n), np.repeat(nodes, n)])
+    return {"pair_index": index, "pair_shift": shift.reshape(-1, 3)}
+
+
+def _check_size(n: int, config: GraphConfig, where: str) -> None:
+    """DefectkitError for more nodes than all pairs are listed of."""
+    if config.all_pairs and config.image_radius is None and n > MAX_ALL_PAIRS:
         raise DefectkitError(
             f"{where}: {n:,} nodes are too many for all pairs (limit {MAX_ALL_PAIRS:,}). For a "
             "trained model cut a smaller supercell around the defect; a model of your own may do "
             "without pairs, GraphConfig(all_pairs=False), and then has no limit."
         )
-    shift, _ = periodic.minimum_image(pos, cell, pbc)
-    nodes = np.arange(n)
-    index = np.stack([np.tile(nodes, n), np.repeat(nodes, n)])
-    return {"pair_index": index, "pair_shift": shift.reshape(-1, 3)}
 
 
 def _check(atoms: Atoms, where: str) -> None:

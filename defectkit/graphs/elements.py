@@ -18,6 +18,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from defectkit import DefectkitError
+from defectkit.names import one_line
 
 N_ELEMENTS = 118
 ELEMENTS = np.arange(1, N_ELEMENTS + 1)
@@ -119,7 +120,7 @@ def feature_table(features: Sequence[str]) -> FeatureTable:
     unknown = set(features) - set(GROUPS)
     if unknown or not features:
         raise DefectkitError(
-            f"No features are called {', '.join(sorted(unknown)) or '(nothing)'}; "
+            f"No features are called {one_line(', '.join(sorted(unknown))) or '(nothing)'}; "
             f"choose from {', '.join(GROUPS)}."
         )
     parts = [_group(name) for name in features]

@@ -15,6 +15,7 @@ import torch
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
 from defectkit.models import MODELS
+from defectkit.names import one_line
 
 MAX_LAYERS = 100
 MAX_SIZE = 10_000  # of any other whole number, such as a width
@@ -41,7 +42,9 @@ def shapes(
     settings that do not fit each other or the graph, or more than `MAX_WEIGHTS` numbers.
     """
     if name not in MODELS:
-        raise DefectkitError(f"No model is called '{name}'; choose from {', '.join(MODELS)}.")
+        raise DefectkitError(
+            f"No model is called '{one_line(name)}'; choose from {', '.join(MODELS)}."
+        )
     check_settings(name, MODELS[name], settings)
     try:
         with torch.device("meta"):
@@ -67,7 +70,7 @@ def check_settings(name: str, make: Callable, settings: Mapping[str, Any]) -> No
     """DefectkitError where `make`, which makes the model `name`, would not take the settings."""
     known = _parameters(make)
     for key, value in settings.items():
-        where = f"model.settings.{key}"
+        where = f"model.settings.{one_line(key)}"
         if key not in known:
             near = get_close_matches(key, known, n=1)
             advice = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}."
@@ -77,7 +80,7 @@ def check_settings(name: str, make: Callable, settings: Mapping[str, Any]) -> No
         fits = type(value) in kinds or (type(value) is int and float in kinds)
         if not fits:
             wanted = " or ".join("none" if k is type(None) else WORDS[k] for k in kinds)
-            raise DefectkitError(f"{where} is {value!r}; it should be {wanted}.")
+            raise DefectkitError(f"{where} is {one_line(repr(value))}; it should be {wanted}.")
         if float in kinds and not (isfinite(value) and value >= 0):
             raise DefectkitError(f"{where} is {value}; it should be finite and not below zero.")
         if float in kinds and key in LENGTHS and not value:

@@ -9,12 +9,14 @@ from ase.io import write
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
+from defectkit.names import one_line
 from defectkit.structures.formats import check_size, parse
 from defectkit.structures.hosts import VACUUM
-from defectkit.structures.text import in_a_line, read_text
+from defectkit.structures.text import read_text
 from defectkit.writing import atomic
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
+NO_LENGTH = 1e9  # Å, a tenth of a metre
 MIN_VACUUM = 5.0  # Å of empty space along the third cell vector that make a cell a layer
 NARROWEST, LONGEST = 1.0, 1000.0  # Å: width of a cell in the plane, length of its vectors
 FARTHEST = 1e4  # Å from the origin, where a position begins to lose digits
@@ -45,7 +47,7 @@ def read_structure(path: str | Path) -> Atoms:
     except DefectkitError:
         raise
     except Exception as error:  # parsers raise anything on a broken file
-        reason = f"{type(error).__name__}: {in_a_line(error)}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         name = {"vasp": "POSCAR", "extxyz": "xyz"}.get(kind, kind)
         advice = "export it again from the program that made it"
         if "chemical symbols" in reason:  # an old POSCAR
@@ -193,8 +195,8 @@ def check_atoms(atoms: Atoms, where: str | Path) -> None:
 
 def _check_cell(cell: np.ndarray, where: str | Path) -> None:
     """DefectkitError unless the (3, 3) vectors (Å) span a volume."""
-    if not np.isfinite(cell).all():
-        raise DefectkitError(f"{where}: a number of its cell is none; mend the cell.")
+    if not np.abs(cell).max() < NO_LENGTH:  # nor is NaN
+        raise DefectkitError(f"{where}: a number of its cell is no length; mend the cell.")
     zero = [name for name, vector in zip(("first", "second", "third"), cell) if not vector.any()]
     if len(zero) == 3:
         raise DefectkitError(

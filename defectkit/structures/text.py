@@ -39,11 +39,6 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def in_a_line(error: Exception, most: int = 200) -> str:
-    """What another library says, without line ends, cut to `most` characters."""
-    return " ".join(str(error).split())[:most]
-
-
 def _bytes(path: Path, most: int) -> bytes:
     try:
         if path.is_dir():

@@ -13,6 +13,7 @@ from defectkit.data.dataset import Dataset
 from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
 from defectkit.models.outline import MISFIT, all_settings, check_settings, shapes
+from defectkit.names import one_line
 from defectkit.predict import check_labels
 from defectkit.tabular.features import COMPOSITION
 from defectkit.tabular.models import TABULAR, TabularModel
@@ -37,7 +38,7 @@ def check_config(config: RunConfig, seed: int = 0) -> None:
         shapes(name, width, config.graph, config.model.settings)
     else:
         raise DefectkitError(
-            f"No model is called '{name}'; choose from {', '.join([*MODELS, *TABULAR])}."
+            f"No model is called '{one_line(name)}'; choose from {', '.join([*MODELS, *TABULAR])}."
         )
 
 
