@@ -242,8 +242,8 @@ def check_demo_database(path: Path) -> None:
         metadata = connect(path, type="db", use_lock_file=False).metadata
     except (sqlite3.Error, ValueError) as error:
         raise DefectkitError(
-            f"{path} cannot be read as an ASE database ({one_line(error)}); check the path, or give "
-            "another file."
+            f"{path} cannot be read as an ASE database ({one_line(error)}); check the path, or "
+            "give another file."
         ) from error
     missing = METADATA - metadata.keys()
     if missing and (metadata or rows):

@@ -18,9 +18,9 @@ from defectkit.data.folder import read_folder
 from defectkit.data.sources import SOURCES, find_source
 from defectkit.data.tables import read_2dmd
 from defectkit.data.values import fields
+from defectkit.names import one_line
 from defectkit.records import DefectRecord
 from defectkit.structures.files import check_layer, with_height
-from defectkit.structures.text import in_a_line
 
 ADDED = ("adsorbate", "interstitial")  # defects that leave every atom of the host
 
@@ -65,7 +65,7 @@ def _host(described: Mapping, where: str) -> Atoms:
     except Exception as error:  # ASE raises anything on other shapes and types
         raise DefectkitError(
             f"{where} does not give symbols, positions and cell of its atoms "
-            f"({type(error).__name__}: {in_a_line(error)})."
+            f"({type(error).__name__}: {one_line(error)})."
         ) from error
     check_layer(atoms, where)
     return atoms
@@ -146,7 +146,7 @@ def _records(rows: list[AtomsRow], label_source: str, path: Path) -> list[Defect
             raise
         except Exception as error:  # ASE raises anything on a damaged blob
             raise DefectkitError(
-                f"{where} is damaged ({type(error).__name__}: {in_a_line(error)}); copy the "
+                f"{where} is damaged ({type(error).__name__}: {one_line(error)}); copy the "
                 "file again, or remove the row."
             ) from error
     return records
