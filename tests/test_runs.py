@@ -169,6 +169,7 @@ def test_another_label_source_is_refused_unless_told(finished, rows, split, tmp_
         check_labels(card, "DFT-PBE (Imp2d)")
     records = [replace(record, label_source="DFT-PBE (Imp2d)") for record in rows.records]
     dft = replace(rows, label_source="DFT-PBE (Imp2d)", records=records)
+    split = replace(split, fingerprint=dft.fingerprint)
     config = replace(CONFIG, start=str(finished.folder), epochs=1)
     with pytest.raises(DefectkitError, match="--other-labels"):
         train(config, dft, split, tmp_path / "run", progress=False)
