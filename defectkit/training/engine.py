@@ -350,6 +350,8 @@ def _said(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # raised by a callback, not by the system
+            raise
         raise not_written(folder, error) from error
 
 
