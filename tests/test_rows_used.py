@@ -73,7 +73,7 @@ def test_a_run_on_other_rows_or_with_another_count_is_refused(some, parts, tmp_p
     for change, words in (
         ({"data_fingerprint": "x"}, "trained on other rows"),
         ({"split_fingerprint": "x"}, "trained on other rows"),
-        ({"rows": {"train": 3}}, "tells of 3 training rows"),
+        ({"rows": values["rows"] | {"train": 3}}, "tells of 3 training rows"),
     ):
         path.write_text(yaml.safe_dump(values | change))
         with pytest.raises(DefectkitError, match=words):
