@@ -66,17 +66,16 @@ def composition_vectors(frame: pd.DataFrame) -> pd.DataFrame:
 
     Raises DefectkitError for a host whose cell is not known and whose name is no formula.
     """
-    rows = [
-        np.concatenate(
-            [
-                _host_vector(row.formula),
-                *(_mean_element(symbols) for symbols in (row.dopant, row.removed)),
-                [len(_symbols(row.dopant)), len(_symbols(row.removed))],
-            ]
-        )
-        for row in frame[["formula", "dopant", "removed"]].itertuples()
-    ]
+    columns = frame[["formula", "dopant", "removed"]]
+    rows = [composition_vector(*row) for row in columns.itertuples(index=False)]
     return pd.DataFrame(rows, frame.index)
+
+
+def composition_vector(formula: str, dopant: str, removed: str) -> np.ndarray:
+    """(4 F + 2,), a row of `composition_vectors`."""
+    changes = (dopant, removed)
+    counts = [len(_symbols(symbols)) for symbols in changes]
+    return np.concatenate([_host_vector(formula), *map(_mean_element, changes), counts])
 
 
 @cache

@@ -23,7 +23,13 @@ from tqdm import tqdm
 from defectkit import DefectkitError
 from defectkit.checkpoint import CARD, WEIGHTS, ModelCard, load_model
 from defectkit.data.cleaning import loose_atoms
-from defectkit.domain import Guard, Nearness, composition_vectors, predict_with_vectors
+from defectkit.domain import (
+    Guard,
+    Nearness,
+    composition_vector,
+    composition_vectors,
+    predict_with_vectors,
+)
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
 from defectkit.graphs.dataset import GraphDataset, host_of
 from defectkit.names import one_line
@@ -87,7 +93,8 @@ class Predictor:
         composition = composition_vectors(dataset.frame.loc[latent.index])
         nearness = _nearness(latent.to_numpy(np.float16), composition.to_numpy(np.float16))
         _, vectors = predict_with_vectors(model, graphs, graphs.select(valid.index))
-        valid = valid.join(_distances(nearness, vectors, dataset.frame))
+        known = composition_vectors(dataset.frame.loc[vectors.index])
+        valid = valid.join(_distances(nearness, vectors, known))
         return cls(
             tuple(run.folder for run in runs),
             latent.to_numpy(np.float16),
@@ -214,8 +221,8 @@ class Predictor:
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        contents = pd.DataFrame([one.contents for one in read], table.index)
-        signs = _distances(self._nearness, vectors, contents)
+        composition = pd.DataFrame([one.composition for one in read], table.index)
+        signs = _distances(self._nearness, vectors, composition)
         signs["spread"] = table.eform_sigma
         signs["reading"] = [one.doubt for one in read]
         atoms = {record.uid: record.atoms for record in records}
@@ -269,14 +276,14 @@ class _Structure:
     Attributes:
         found: its defect.
         graph: with that defect.
-        contents: `formula`, `dopant` and `removed` for `domain.composition_vectors`: what the
-            record says, and where it says nothing of its defect, what was found. An element that
-            is not the host's is a dopant in any case.
+        composition: `domain.composition_vector` of what the record says, and where it says
+            nothing of its defect, of what was found. An element that is not the host's is a dopant
+            in any case.
     """
 
     found: Recognition
     graph: CrystalGraph
-    contents: dict[str, str]
+    composition: np.ndarray
 
     @classmethod
     def of(
@@ -288,13 +295,9 @@ class _Structure:
         removed, added = record.removed, set(record.atoms.symbols) - set(host.symbols)
         if not (record.dopant or record.removed or record.defecttype):
             removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
-        contents = {
-            "formula": reduced_formula(host),
-            "dopant": record.dopant or ",".join(sorted(added)),
-            "removed": ",".join(removed),
-        }
-        composition_vectors(pd.DataFrame([contents], [record.uid]))  # refuses unknown elements
-        return cls(found, build_graph(record, config, recognition=found), contents)
+        dopant = record.dopant or ",".join(sorted(added))
+        composition = composition_vector(reduced_formula(host), dopant, ",".join(removed))
+        return cls(found, build_graph(record, config, recognition=found), composition)
 
     @property
     def doubt(self) -> str:
@@ -394,9 +397,8 @@ def _nearness(latent: np.ndarray, composition: np.ndarray) -> dict[str, Nearness
 
 
 def _distances(
-    nearness: dict[str, Nearness], latent: pd.DataFrame, frame: pd.DataFrame
+    nearness: dict[str, Nearness], latent: pd.DataFrame, composition: pd.DataFrame
 ) -> pd.DataFrame:
-    """Of rows with these latent vectors, by uid; `frame` says what they are made of."""
-    composition = composition_vectors(frame.loc[latent.index])
+    """Of rows with these latent vectors and `composition_vectors`, by uid."""
     rows = {"latent": latent, "composition": composition}
     return pd.DataFrame({name: measure(rows[name]) for name, measure in nearness.items()})
