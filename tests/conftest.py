@@ -47,6 +47,21 @@ def split(rows) -> Split:
     return make_split(rows)
 
 
+@pytest.fixture(scope="session")
+def few(rows) -> tuple[Dataset, Split]:
+    """Sixteen of those rows, and a split of them."""
+    chosen = rows.subset(rows.frame.index[:16])
+    return chosen, make_split(chosen)
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """A module's tests find no graphs of others and leave none behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture
 def double_precision():
     """Float64 on one thread, for the test that uses it."""

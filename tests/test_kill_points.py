@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from ase.db import connect
 
-from defectkit.data.splits import make_split
 from defectkit.training.engine import METRICS
 from defectkit.training.runs import PREDICTIONS, Run
 from defectkit.training.tune import TRIALS
@@ -22,12 +21,6 @@ SECONDS = {"train": 8, "tune": 6, "demo build": 5, "graphs": 3, "split": 2}
 PATIENCE = 240  # s for a job, on a machine that has much else to do
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that fork")
-
-
-@pytest.fixture(scope="module")
-def few(rows):
-    chosen = rows.subset(rows.frame.index[:16])
-    return chosen, make_split(chosen)
 
 
 @pytest.fixture

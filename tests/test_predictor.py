@@ -192,7 +192,7 @@ def test_a_predictor_file_is_tied_to_the_weights_of_its_members(fitted, runs, tm
     ("members", "words"),
     [
         ({"../cgcnn-0": "a", "cgcnn-1": "b"}, "plain names"),
-        ({"/tmp/cgcnn-0": "a", "cgcnn-1": "b"}, "plain names"),
+        ({"/cgcnn-0": "a", "cgcnn-1": "b"}, "plain names"),
         ({"..": "a", "cgcnn-1": "b"}, "plain names"),
         ({"cgcnn-0": "a", "cgcnn-1": "a"}, "two different runs"),
         ({"cgcnn-0": "a"}, "two different runs"),

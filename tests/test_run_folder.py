@@ -14,7 +14,6 @@ from run_cases import CGCNN
 from defectkit import DefectkitError
 from defectkit.checkpoint import load_model
 from defectkit.config import with_values
-from defectkit.data.splits import make_split
 from defectkit.evaluate import scores
 from defectkit.training import engine, runs
 from defectkit.training.engine import METRICS, Diverged
@@ -23,18 +22,7 @@ from defectkit.training.runs import PREDICTIONS, SUMMARY, Run, train
 
 CONFIG = replace(CGCNN, epochs=2, batch_size=8)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def few(rows):
-    chosen = rows.subset(rows.frame.index[:16])
-    return chosen, make_split(chosen)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

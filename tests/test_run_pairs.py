@@ -14,11 +14,10 @@ from run_cases import CGCNN
 from defectkit import DefectkitError
 from defectkit.checkpoint import load_model
 from defectkit.config import RunConfig, with_values
-from defectkit.data.splits import make_split
 from defectkit.predict import predict
-from defectkit.tabular.models import TABULAR
+from defectkit.tabular.models import TABULAR, table_for
 from defectkit.training import runs
-from defectkit.training.runs import Run, fit_table, graphs_of, train
+from defectkit.training.runs import Run, fit_table, graphs_of, train, training_rows
 
 NETWORKS = {
     "cgcnn": {"hidden": 8, "layers": 1, "radial": 8, "readout": 8},
@@ -85,21 +84,16 @@ REFUSED = [dict(pair) for pair in every_pair(FACTORS) if not fits(dict(pair))]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
-        runs.graphs_of.cache_clear()
-        yield
-        runs.graphs_of.cache_clear()
+def _graphs_anew(own_cache):
+    runs.graphs_of.cache_clear()
+    yield
+    runs.graphs_of.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def few(rows):
-    """Sixteen rows, and a split of them."""
-    chosen = rows.subset(rows.frame.index[:16])
-    split = make_split(chosen)
-    assert len(split.train) > 9
-    return chosen, split
+def few(few):
+    assert len(few[1].train) > 9
+    return few
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +132,10 @@ def test_what_should_train_keeps_its_word(few, starts, tmp_path):
         kept = run.predictions
         if run.config.model.name in TABULAR:
             graphs = graphs_of(dataset, run.config.graph)
-            parts = [graphs.uids[k] for k in graphs.select(split.train)]
-            if run.config.data.train_rows:
-                parts = [u for u in parts if u in trained_on(run, graphs, split)]
-            model = fit_table(run.config, dataset, graphs, parts, 0)
-            again = model.predict(runs._table(graphs).loc[kept.index])
+            learned = training_rows(run.config, split, run.summary["left_out"])
+            model = fit_table(run.config, dataset, graphs, learned, 0)
+            table = table_for(run.config.model.name, graphs, dataset.frame)
+            again = model.predict(table.loc[kept.index])
         else:
             model, card = load_model(folder)
             graphs = graphs_of(dataset, card.graph)
@@ -150,12 +143,6 @@ def test_what_should_train_keeps_its_word(few, starts, tmp_path):
         for name in ("eform", "spin"):
             error = np.abs(again[name] - kept[f"{name}_pred"]).max()
             assert error < 1e-5, (row, name, error)
-
-
-def trained_on(run: Run, graphs, split) -> set[str]:
-    """The rows that a smaller training set was drawn to hold."""
-    numbers = graphs.select(split.train)
-    return {graphs.uids[k] for k in runs._some(numbers, run.config.data.train_rows, split.seed)}
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=str)

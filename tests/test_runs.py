@@ -23,6 +23,8 @@ from defectkit.training.runs import Run, _cleaned, graphs_of, train
 
 CONFIG = replace(CGCNN, epochs=3, batch_size=16)
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 class Stopped(Exception):  # noqa: N818
     pass
@@ -35,13 +37,6 @@ class StopAfter(Callback):
     def on_train_epoch_start(self, trainer, pl_module) -> None:
         if trainer.current_epoch == self.epochs:
             raise Stopped
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,7 @@ RUN = replace(CGCNN, epochs=1)
 FOREST = RunConfig({"name": "lightgbm", "settings": {"n_estimators": 3}})
 RATES = {"model.settings.learning_rate": Choice(low=0.01, high=0.5, log=True)}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
