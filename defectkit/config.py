@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
 from defectkit.names import one_line
-from defectkit.writing import write_text
+from defectkit.writing import own_text, write_text
 from defectkit.yaml_text import parse, text_of
 
 STRICT = ConfigDict(extra="forbid")
@@ -277,15 +277,7 @@ def load_config(path: str | Path, kind: type = RunConfig) -> Any:
 
     Raises DefectkitError that names the file and the value that is wrong.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DefectkitError(f"{path} does not exist.") from error
-    except OSError as error:
-        raise DefectkitError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise DefectkitError(f"{path} is no text in UTF-8; save it as such.") from error
-    values = parse(text, str(path))
+    values = parse(own_text(path, "does not exist", "save it as such"), str(path))
     if not isinstance(values, dict):
         raise DefectkitError(
             f"{path} holds {'nothing' if values is None else 'no names with values'}; it should "

@@ -319,8 +319,7 @@ def _check_runs(runs: Sequence[Run]) -> None:
     """DefectkitError where runs are not the seeds of one network."""
     first = runs[0]
     for run in runs:
-        if not run.finished:
-            raise DefectkitError(f"{run.folder} is no finished run; train it to its end.")
+        run.check_finished()
     if any(run.config != first.config for run in runs):
         raise DefectkitError(
             "The runs differ by more than their seed; give runs of one configuration."

@@ -221,8 +221,7 @@ def metrics(judged: Sequence[Judged]) -> pd.DataFrame:
 
 def _check(runs: Sequence[Run]) -> None:
     for run in runs:
-        if not run.finished:
-            raise DefectkitError(f"{run.folder} is no finished run; train it to its end.")
+        run.check_finished()
     sources = {run.summary["label_source"] for run in runs}
     if len(sources) > 1:
         raise DefectkitError(

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock
+
 from defectkit import DefectkitError
 
 REASONS = {
@@ -79,6 +81,26 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
+def own_text(path: str | Path, missing: str, garbled: str) -> str:
+    """The text of a file as `write_text` writes it.
+
+    Args:
+        path: of the file.
+        missing: what to say of it where there is none.
+        garbled: what to do where it is no UTF-8.
+
+    Raises DefectkitError that names the file where it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DefectkitError(f"{path} {missing}.") from error
+    except OSError as error:
+        raise DefectkitError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DefectkitError(f"{path} is no text in UTF-8; {garbled}.") from error
+
+
 def keep(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file of a cache; where that fails, say so once and go on without it.
 
@@ -94,6 +116,21 @@ def keep(path: Path, write: Callable[[Path], object]) -> None:
         if place not in _unkept:
             _unkept.add(place)
             print(f"Nothing is kept for the next time: {error}", file=sys.stderr)
+
+
+@contextmanager
+def locked(path: str | Path, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` until the block is done, when it is removed.
+
+    Raises filelock.Timeout where another process has it for `timeout` seconds (-1: waits for it),
+    and OSError where there can be no lock.
+    """
+    with FileLock(path, timeout=timeout):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # before the release: who comes next makes a lock of its own
+                Path(path).unlink()
 
 
 def make_folder(path: str | Path) -> Path:

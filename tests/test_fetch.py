@@ -245,7 +245,7 @@ def test_a_lock_that_cannot_be_had_is_gone_without(server, folder, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     point_to(monkeypatch, server.url("/ok"))
-    monkeypatch.setattr(module.FileLock, "_acquire", deny)  # another user's file is there
+    monkeypatch.setattr(writing.FileLock, "_acquire", deny)  # another user's file is there
     assert fetch("imp2d", progress=False).read_bytes() == CONTENT
 
 
@@ -318,7 +318,7 @@ def test_complete_file_in_a_read_only_folder_is_used(folder, monkeypatch):
     point_to(monkeypatch, "http://127.0.0.1:9/imp2d.db")
     folder.mkdir()
     (folder / "imp2d.db").write_bytes(CONTENT)
-    monkeypatch.setattr(module, "FileLock", None)  # must not be asked for
+    monkeypatch.setattr(module, "locked", None)  # must not be asked for
     assert fetch("imp2d") == folder / "imp2d.db"
 
 

@@ -24,7 +24,7 @@ from ase import Atoms
 from ase.db import connect
 from ase.db.sqlite import SQLite3Database
 from ase.geometry import find_mic
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from threadpoolctl import threadpool_limits
 
 from defectkit import DefectkitError
@@ -34,6 +34,7 @@ from defectkit.names import one_line
 from defectkit.processes import process_pool
 from defectkit.structures.defects import Defect, make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
+from defectkit.writing import locked
 
 MOMENT_FLOOR = 0.1  # μB: site moments below it are noise of the unsigned prediction
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
@@ -207,19 +208,19 @@ def build(
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[SQLite3Database]:
     """The demo database at `path`, new or begun, for this process alone."""
-    try:
-        check_demo_database(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{path.resolve()}.lock").acquire(timeout=0)
-    except Timeout as error:
-        raise DefectkitError(
-            f"{path} is being built by another process; wait until that has finished."
-        ) from error
-    except OSError as error:
-        raise DefectkitError(
-            f"{path} cannot be written ({error.strerror or error}); give another file."
-        ) from error
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            check_demo_database(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(f"{path.resolve()}.lock"))
+        except Timeout as error:
+            raise DefectkitError(
+                f"{path} is being built by another process; wait until that has finished."
+            ) from error
+        except OSError as error:
+            raise DefectkitError(
+                f"{path} cannot be written ({error.strerror or error}); give another file."
+            ) from error
         try:
             yield connect(path, type="db", use_lock_file=False)
         except sqlite3.Error as error:

@@ -4,17 +4,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
 import pooch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.sources import DataSource, find_source
-from defectkit.writing import atomic, make_folder
+from defectkit.writing import atomic, locked, make_folder
 
 TIMEOUT = 20.0  # s without a byte from the server
 SLOWEST = 10_000  # bytes a second, the mean over `WINDOW`, below which a server is given up
@@ -63,20 +63,15 @@ def _in_turn(target: Path) -> Iterator[None]:
     This spares a second download and keeps nothing safe, which `atomic` does: where there can be
     no lock, as beside one that another user left, it is gone without.
     """
-    lock = FileLock(f"{target}.lock")
-    with suppress(OSError):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"Another process downloads {target.name}; waiting for it.", file=sys.stderr)
-            lock.acquire()
-    try:
+    lock = f"{target}.lock"
+    with ExitStack() as stack:
+        with suppress(OSError):
+            try:
+                stack.enter_context(locked(lock))
+            except Timeout:
+                print(f"Another process downloads {target.name}; waiting for it.", file=sys.stderr)
+                stack.enter_context(locked(lock, timeout=-1))
         yield
-    finally:
-        if lock.is_locked:
-            with suppress(OSError):  # before the release: who comes next makes a lock of its own
-                Path(lock.lock_file).unlink()
-        lock.release()
 
 
 def _find_by_hand(source: DataSource, target: Path) -> Path:

@@ -58,13 +58,17 @@ def whole(value: object) -> int:
     return round(found)
 
 
+def _whole_or_none(value: object) -> int | None:
+    try:
+        return whole(value)
+    except ValueError:
+        return None
+
+
 def spacegroup(value: object) -> int:
     """The number of a space group, 0 where it is not known."""
-    try:
-        found = whole(value)
-    except ValueError:
-        found = -1
-    if not 0 <= found <= SPACEGROUPS:
+    found = _whole_or_none(value)
+    if found is None or not 0 <= found <= SPACEGROUPS:
         raise ValueError("is no number of a space group; write one from 1 to 230, such as 187")
     return found
 
@@ -75,11 +79,8 @@ def supercell(value: object) -> int:
         repeat := re.fullmatch(r"\(?(\d+)\s*[x×,*]\s*(\d+)\s*[x×,*]\s*(\d+)\)?", value.strip())
     ):
         return int("".join(repeat.groups()))
-    try:
-        found = whole(value)
-    except ValueError:
-        found = -1
-    if found < 0:
+    found = _whole_or_none(value)
+    if found is None or found < 0:
         raise ValueError("is no repetition of the unit cell; write 331 or 3x3x1")
     return found
 

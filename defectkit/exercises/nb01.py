@@ -6,6 +6,7 @@ import pandas as pd
 from defectkit.data.cleaning import RULES, clean
 from defectkit.data.splits import structure_groups
 from defectkit.lesson import clean_rows
+from defectkit.tabular.features import defect_names
 from defectkit.teach import exercise, result_of, same_number, same_text
 
 
@@ -95,12 +96,8 @@ def names_of_rows(data, answer):
         return f"return a table with {len(frame):,} rows and 3 columns, as pd.DataFrame({{...}})."
     if not found.index.equals(frame.index):
         return "keep the rows in their order, with their ids: add up columns of frame."
-    wanted = {
-        "host and site": frame.host + " " + frame.site,
-        "dopant": frame.dopant,
-        "host and removed": frame.host + " " + frame.removed,
-    }
-    for name, column in wanted.items():
+    words = ("host and site", "dopant", "host and removed")
+    for name, column in zip(words, defect_names(frame).values(), strict=True):
         if not any(_same_parts(column, found[other]) for other in found):
             return f"no column tells rows apart by {name} alone; join texts by `+`."
     return None

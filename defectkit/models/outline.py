@@ -50,7 +50,7 @@ def shapes(
         with torch.device("meta"):
             model = MODELS[name](torch.empty(features), graph, **settings)
     except MISFIT as error:
-        raise DefectkitError(f"The settings of {name} do not fit: {_line(error)}.") from error
+        raise DefectkitError(f"The settings of {name} do not fit: {said(error)}.") from error
     found = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     weights = sum(map(prod, found.values()))
     if weights > MAX_WEIGHTS:
@@ -97,5 +97,6 @@ def _parameters(make: Callable) -> dict[str, inspect.Parameter]:
     return {key: p for key, p in parameters.items() if key not in NOT_PASSED}
 
 
-def _line(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What another library says, as part of a sentence of ours."""
     return " ".join(str(error).split()).removesuffix(".")

@@ -41,6 +41,19 @@ def tabulate(graphs: GraphDataset) -> pd.DataFrame:
     return pd.concat([composition_features(graphs), surroundings_features(graphs)], axis=1)
 
 
+def defect_names(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Texts of what a defect is called, by row: host and site, dopant, host and what is removed.
+
+    Args:
+        frame: columns host, site, dopant and removed of `Dataset.frame`.
+    """
+    return {
+        "site": frame.host + " " + frame.site,
+        "dopant": frame.dopant,
+        "removed": frame.host + " without " + frame.removed,
+    }
+
+
 def name_features(frame: pd.DataFrame) -> pd.DataFrame:
     """What a defect is called, as zeros and ones: (rows, columns), indexed by uid.
 
@@ -51,16 +64,11 @@ def name_features(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: columns host, site, dopant and removed of `Dataset.frame`.
     """
-    names = {
-        "site": frame.host + " " + frame.site,
-        "dopant": frame.dopant,
-        "removed": frame.host + " without " + frame.removed,
-    }
     tables = [
         texts.str.get_dummies(",").add_prefix(f"{NAMES}{about} ")
         if about == "dopant"
         else pd.get_dummies(texts, prefix=f"{NAMES}{about}", prefix_sep=" ")
-        for about, texts in names.items()
+        for about, texts in defect_names(frame).items()
     ]
     return pd.concat(tables, axis=1).astype(float)
 

@@ -12,7 +12,7 @@ from defectkit.config import MAX_SEED, RunConfig
 from defectkit.data.dataset import Dataset
 from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
-from defectkit.models.outline import MISFIT, all_settings, check_settings, shapes
+from defectkit.models.outline import MISFIT, all_settings, check_settings, said, shapes
 from defectkit.names import one_line
 from defectkit.predict import check_labels
 from defectkit.tabular.features import COMPOSITION
@@ -114,8 +114,7 @@ def _check_table_model(config: RunConfig) -> None:
     try:
         TabularModel(name, **{**settings, **few}).fit(table, table.c, table.c)
     except TABLE_FAULTS as error:
-        text = " ".join(str(error).split()).removesuffix(".")
-        raise DefectkitError(f"The settings of {name} do not fit: {text}.") from error
+        raise DefectkitError(f"The settings of {name} do not fit: {said(error)}.") from error
 
 
 def _check_start(config: RunConfig, card: ModelCard) -> None:

@@ -7,16 +7,16 @@ never came to anything is taken over; what is worth going on with blocks another
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from defectkit import DefectkitError
 from defectkit.config import load_config, save_config
 from defectkit.names import one_line
-from defectkit.writing import make_folder, not_written, write_text
+from defectkit.writing import locked, make_folder, not_written, write_text
 
 MARK, SETTINGS, LOCK = "run.json", "config.yaml", ".lock"
 SUMMARY, LAST, STUDY = "summary.yaml", "last.ckpt", "study.db"
@@ -32,24 +32,21 @@ def held(folder: Path) -> Iterator[None]:
     """
     made = not folder.exists()
     make_folder(folder)
-    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise DefectkitError(
-            f"{folder} is in use: another process is at work there; wait until it is done, or "
-            "name another folder."
-        ) from error
-    except OSError as error:
-        raise not_written(folder / LOCK, error) from error
-    try:
-        for part in folder.glob(".*.part*"):  # of a process that was killed while it wrote
-            part.unlink()
-        yield
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder / LOCK))
+            except Timeout as error:
+                raise DefectkitError(
+                    f"{folder} is in use: another process is at work there; wait until it is "
+                    "done, or name another folder."
+                ) from error
+            except OSError as error:
+                raise not_written(folder / LOCK, error) from error
+            for part in folder.glob(".*.part*"):  # of a process that was killed while it wrote
+                part.unlink()
+            yield
     finally:
-        with suppress(OSError):  # before the release: who comes next makes a lock of its own
-            (folder / LOCK).unlink()
-        lock.release()
         if made:
             with suppress(OSError):  # not empty: then it stays
                 folder.rmdir()

@@ -41,6 +41,7 @@ from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
+from defectkit.models.outline import said
 from defectkit.names import one_line
 from defectkit.predict import check_labels, predict
 from defectkit.tabular.models import TABULAR, TabularModel, table_for
@@ -48,7 +49,7 @@ from defectkit.training import engine
 from defectkit.training.augmented import REASON, REFUSED, Augmented
 from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
 from defectkit.training.folder import LAST, SETTINGS, SUMMARY, claim, clear, held, same
-from defectkit.writing import atomic, write_text
+from defectkit.writing import atomic, own_text, write_text
 from defectkit.yaml_text import parse, text_of
 
 PREDICTIONS = "predictions.csv"
@@ -100,6 +101,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return (self.folder / SUMMARY).is_file()
+
+    def check_finished(self) -> None:
+        """DefectkitError unless it did."""
+        if not self.finished:
+            raise DefectkitError(f"{self.folder} is no finished run; train it to its end.")
 
 
 class _Rows(BaseModel, strict=True):
@@ -186,11 +192,7 @@ def train(
     is in use; later for a training that diverges, which leaves no folder behind.
     """
     folder = Path(folder)
-    identity = {
-        "seed": seed,
-        "data_fingerprint": dataset.fingerprint,
-        "split_fingerprint": split_fingerprint(split),
-    }
+    identity = identity_of(dataset, split, seed)
     if split.fingerprint != dataset.fingerprint:
         raise DefectkitError("The split was made for other data; make one for these.")
     dataset.need_labels("training")
@@ -306,6 +308,15 @@ def learned_from(run: Run) -> tuple[Dataset, list[str]]:
     return dataset, uids
 
 
+def identity_of(dataset: Dataset, split: Split, seed: int) -> dict[str, int | str]:
+    """What a run or a search was made of, beside its configuration."""
+    return {
+        "seed": seed,
+        "data_fingerprint": dataset.fingerprint,
+        "split_fingerprint": split_fingerprint(split),
+    }
+
+
 def split_fingerprint(split: Split) -> str:
     """SHA-256 over the ids of every part."""
     parts = [split.train, split.valid, split.test, split.calibration]
@@ -385,8 +396,8 @@ class _Job:
         try:
             model = fit_table(self.config, self.dataset, self.graphs, self.uids("train"), self.seed)
         except TABLE_FAULTS as error:
-            text = " ".join(str(error).split()).removesuffix(".")
-            raise DefectkitError(f"{self.config.model.name} cannot learn: {text}.") from error
+            name = self.config.model.name
+            raise DefectkitError(f"{name} cannot learn: {said(error)}.") from error
         seconds = time.perf_counter() - begin
         predicted = model.predict(table.loc[self.uids(*PARTS)])
         return predicted, {"train_s_per_epoch": seconds, "parameters": 0}
@@ -527,11 +538,4 @@ def _read_predictions(path: Path) -> pd.DataFrame:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DefectkitError(f"{path} is missing; {path.parent} is no finished run.") from error
-    except OSError as error:
-        raise DefectkitError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise DefectkitError(f"{path} is no text in UTF-8; {ANEW}.") from error
+    return own_text(path, f"is missing; {path.parent} is no finished run", ANEW)

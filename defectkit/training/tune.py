@@ -26,7 +26,7 @@ from defectkit.tabular.models import TABULAR
 from defectkit.training.checks import check_config
 from defectkit.training.engine import MONITOR, Diverged
 from defectkit.training.folder import STUDY, claim, held
-from defectkit.training.runs import split_fingerprint, train
+from defectkit.training.runs import identity_of, train
 from defectkit.writing import atomic
 
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
@@ -74,12 +74,7 @@ def tune(
     check_config(config.run, seed)
     what = to_dict(config)
     del what["trials"]  # a search may be made longer
-    identity = {
-        "seed": seed,
-        "data_fingerprint": dataset.fingerprint,
-        "split_fingerprint": split_fingerprint(split),
-        "search": what,
-    }
+    identity = identity_of(dataset, split, seed) | {"search": what}
     objective = _Objective(config.run, dataset, replace(split, test=()), folder, seed)
     with held(folder):
         claim(folder, None, identity, (STUDY, BEST, TRIALS))

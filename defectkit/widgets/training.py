@@ -39,6 +39,18 @@ class LiveCurve(Callback):
         if _in_notebook():
             self._draw(trainer.max_epochs)
 
+    def in_words(self) -> str:
+        """Where the validation error falls below the baseline, its best and its last epoch."""
+        error = self.metrics.valid_eform_mae
+        below = error.index[error < self.baseline]
+        where = "never below the dashed line"
+        if len(below):
+            where = f"below the dashed line from epoch {below[0]} on"
+        return (
+            f"{where} · best in epoch {error.idxmin()}, {error.min():.2f} eV, at the end "
+            f"{error.iloc[-1]:.2f} eV"
+        )
+
     def _draw(self, epochs: int) -> None:
         axes = learning_curve(self.metrics, epochs, self.baseline)
         figure = axes[0].figure

@@ -314,10 +314,7 @@ curve = LiveCurve(baseline=guess)
 run = train(config, few, split, Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
 
 # %%
-error = curve.metrics.valid_eform_mae  # by epoch
-below = error.index[error < guess]
-print(f"below the dashed line from epoch {below[0]} on" if len(below) else "never below the dashed line",
-      f"· best in epoch {error.idxmin()}, {error.min():.2f} eV, at the end {error.iloc[-1]:.2f} eV")
+print(curve.in_words())
 
 # %% [markdown]
 # If the last number is above the best one, the error rose again: by luck from step to step, or because the
