@@ -1,6 +1,7 @@
 """Whole input files, ways in which files break, and what must come of them: for the fuzz tests.
 
-The suite tries the same files each time. Others: `python tests/test_fuzz_reading.py SEED FILES
+The suite tries nearly the same files each time (hypothesis takes some numbers from the modules
+that happen to be loaded). Others: `python tests/test_fuzz_reading.py SEED FILES
 [KIND...]` and likewise `test_fuzz_settings.py`, which also tell the seed of every fault.
 """
 
@@ -139,7 +140,7 @@ def check_sentence(said: str, name: str = "") -> None:
 
 
 def try_many(kind: str, case: Case) -> None:
-    """As many broken files of a kind as the suite has time for, the same each time."""
+    """As many broken files of a kind as the suite has time for."""
     counts = Counter()
     before = forget_peak()
     with case.opened() as one:

@@ -45,6 +45,7 @@ SEARCH = TuneConfig(
 DEMO, DEMO_ROWS = "demo.db", 60
 GRAPHS, SPLIT = "graphs.safetensors", "split.json"
 MOST = 500  # that are killed
+LONGEST = 0.15  # of the time that the whole work takes, until a child is killed: at least six are
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,10 @@ class Job:
     Attributes:
         work: takes a folder and does all, or what is left to do, in it.
         done: whether it is; what can only be written anew is never done.
-        slowest: s until a child is killed, at most.
     """
 
     work: Callable[[Path], None]
     done: Callable[[Path], bool]
-    slowest: float
 
 
 def write_again(write: Callable[[Path], None], check: Callable[[Path], None]) -> Job:
@@ -71,7 +70,7 @@ def write_again(write: Callable[[Path], None], check: Callable[[Path], None]) ->
                 check(folder)
             write(folder)
 
-    return Job(work, lambda folder: False, 0.3)
+    return Job(work, lambda folder: False)
 
 
 def jobs(folder: Path) -> dict[str, Job]:
@@ -82,17 +81,14 @@ def jobs(folder: Path) -> dict[str, Job]:
         "train": Job(
             lambda place: train(RUN, few, split, place, progress=False),
             lambda place: Run(place).finished,
-            1.2,
         ),
         "tune": Job(
             lambda place: tune(SEARCH, few, split, place),
             lambda place: (place / TRIALS).is_file(),
-            0.6,
         ),
         "demo build": Job(
             lambda place: demo.build(place / DEMO, DEMO_ROWS, workers=1),
             lambda place: demo_rows(place) == DEMO_ROWS,
-            0.6,
         ),
         "graphs": write_again(
             lambda place: keep(place / GRAPHS, built.save),  # as for the cache
@@ -151,11 +147,13 @@ def main(name: str, folder: Path, seconds: float) -> None:
     whole, place = folder / "whole", folder / "killed"
     for made in (whole, place):
         made.mkdir()
+    begin = time.monotonic()
     assert os.waitpid(child(job.work, whole), 0)[1] == 0
+    longest = LONGEST * (time.monotonic() - begin)
     draw, killed, end = random.Random(0), 0, time.monotonic() + seconds
     while time.monotonic() < end and not job.done(place) and killed < MOST:
         pid = child(job.work, place)
-        time.sleep(draw.uniform(0.01, job.slowest))
+        time.sleep(draw.uniform(0.01, longest))
         os.kill(pid, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
         killed += status == signal.SIGKILL

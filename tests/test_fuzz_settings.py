@@ -60,7 +60,8 @@ def change_tree(values: Any, draw: random.Random) -> None:
     inner = [values]
     for place in inner:
         children = place.values() if isinstance(place, dict) else place
-        inner += [child for child in children if isinstance(child, dict | list) and child]
+        groups = [child for child in children if isinstance(child, dict | list) and child]
+        inner += [group for group in groups if not any(group is known for known in inner)]
     place = draw.choice(inner)
     key = draw.choice(list(place) if isinstance(place, dict) else range(len(place)))
     other = draw.choice(inner)
