@@ -430,8 +430,11 @@ def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
             assert "Error displaying widget" not in text
             wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, "the page is wider than its window"
-        boxes = "[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect())"
-        heights = page.evaluate(f"() => {boxes}.map(box => box.height)")
+        parts = "[...formula.querySelectorAll('*')]"  # an index may lie outside its formula
+        height = f"Math.max(...{parts}.map(part => part.getBoundingClientRect().height))"
+        heights = page.evaluate(
+            f"() => [...document.querySelectorAll('math')].map(formula => {height})"
+        )
         assert len(heights) > 40
         assert min(heights) > 2, "a formula is not drawn"
     finally:
