@@ -17,7 +17,6 @@ from defectkit.training.runs import PREDICTIONS, Run
 from defectkit.training.tune import TRIALS
 
 HERE = Path(__file__).parent
-SECONDS = {"train": 8, "tune": 6, "demo build": 5, "graphs": 3, "split": 2}
 PATIENCE = 240  # s for a job, on a machine that has much else to do
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that fork")
@@ -31,7 +30,7 @@ def after(few, tmp_path, monkeypatch) -> Callable[[str], tuple[Path, Path]]:
 
     def run(job: str) -> tuple[Path, Path]:
         done = subprocess.run(
-            [sys.executable, HERE / "killed.py", job, tmp_path, str(SECONDS[job])],
+            [sys.executable, HERE / "killed.py", job, tmp_path],
             env=os.environ | data | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
