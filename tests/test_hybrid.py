@@ -365,8 +365,9 @@ def test_default_size():
 
 
 THOUSAND = """
-import resource, torch
+import torch
 from crystals import host
+from defectkit.bench import peak_mb
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.models.hybrid import Hybrid
 
@@ -377,7 +378,7 @@ model = Hybrid(torch.randn(119, 40), config).eval()
 with torch.no_grad():
     out = model(graph)
 assert graph.num_nodes == 1026 and out.eform.isfinite().all()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(round(peak_mb()))
 """
 
 
