@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from defectkit import DefectkitError
-from defectkit.names import in_terminal
-from defectkit.writing import atomic
+from defectkit.structures.names import in_terminal
+from defectkit.structures.writing import atomic
 
 app = typer.Typer(
     help="Learn and use machine learning for point defects in two-dimensional materials.",
@@ -46,9 +46,9 @@ def tour(
     ] = "demo",
 ) -> None:
     """Run the notebooks from top to bottom and make pages of them."""
-    from defectkit import notebooks as books
-    from defectkit import tour as guide
     from defectkit.data.sources import SOURCES
+    from defectkit.teach import notebooks as books
+    from defectkit.teach import tour as guide
 
     dataset = data if data in SOURCES else str(Path(data).resolve())
     visits, sources = [], books.sources(notebooks)
@@ -86,7 +86,7 @@ def _show_cell(name: str, number: int, total: int, heading: str) -> None:
 @app.command()
 def doctor() -> None:
     """Say whether everything works: versions, memory, cores, data sets, widgets."""
-    from defectkit.doctor import report
+    from defectkit.teach.doctor import report
 
     findings = report()
     print(findings)
@@ -101,7 +101,7 @@ def notebooks(
     ] = False,
 ) -> None:
     """Write the students' notebooks from their sources."""
-    from defectkit import notebooks as books
+    from defectkit.teach import notebooks as books
 
     if check:
         if outdated := books.outdated():
@@ -133,7 +133,7 @@ def figures(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("docs/figures"),
 ) -> None:
     """Make the figures of README."""
-    from defectkit import gallery
+    from defectkit.bench import gallery
 
     for path in gallery.write(output):
         print(path)
@@ -146,7 +146,7 @@ def present(
     ] = 8866,
 ) -> None:
     """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
-    from defectkit.present import serve
+    from defectkit.teach.present import serve
 
     serve(port)
 
@@ -156,7 +156,7 @@ def solutions(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("build/solutions"),
 ) -> None:
     """Write the notebooks with their solutions."""
-    from defectkit import notebooks as books
+    from defectkit.teach import notebooks as books
 
     for path in books.write_solutions(output):
         print(path)
@@ -202,9 +202,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a model, or go on with a run that was interrupted."""
-    from defectkit.config import load_config, with_values
-    from defectkit.evaluate import scores
+    from defectkit.evaluation.metrics import scores
     from defectkit.training import runs
+    from defectkit.training.config import load_config, with_values
 
     chosen = with_values(load_config(config), changes or [])
     folder = output or Path("build/runs") / f"{config.stem}-{seed}"
@@ -245,7 +245,7 @@ def evaluate(
 
     In a report, the first run is the one that others are compared with.
     """
-    from defectkit.report import judge, left_out_note, metrics, write
+    from defectkit.bench.report import judge, left_out_note, metrics, write
     from defectkit.training.runs import Run
 
     runs = [Run(folder) for folder in folders]
@@ -266,7 +266,7 @@ def join(
     ] = False,
 ) -> None:
     """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
-    from defectkit.predictor import Predictor
+    from defectkit.predict.predictor import Predictor
     from defectkit.training.runs import Run
 
     first = Run(folders[0])
@@ -284,8 +284,8 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="Folder; build/tune/NAME by default.")] = None,
 ) -> None:
     """Search for settings on validation rows, or go on with a search."""
-    from defectkit.config import TuneConfig, load_config, with_values
     from defectkit.training import runs
+    from defectkit.training.config import TuneConfig, load_config, with_values
     from defectkit.training.tune import tune as search
 
     chosen = with_values(load_config(config, TuneConfig), changes or [])

@@ -22,13 +22,14 @@ import papermill  # noqa: F401
 import pymatgen.io.cif  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 
-from defectkit import cli, notebooks
+from defectkit import cli
 from defectkit.bench import graphs as measures
 from defectkit.data import demo, potential
 from defectkit.data.sources import SOURCES
-from defectkit.predictor import Predictor  # noqa: F401 - heavy too
+from defectkit.predict.predictor import Predictor  # noqa: F401 - heavy too
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
+from defectkit.teach import notebooks
 from defectkit.training import runs  # noqa: F401
 
 LIMIT = 300  # bytes that a file may have where the disk is full

@@ -1,7 +1,7 @@
 """Whole input files, ways in which files break, and what must come of them: for the fuzz tests.
 
 The suite tries nearly the same files each time (hypothesis takes some numbers from the modules
-that happen to be loaded). Others: `python tests/test_fuzz_reading.py SEED FILES
+that happen to be loaded). Others: `python tests/structures/test_fuzz_reading.py SEED FILES
 [KIND...]` and likewise `test_fuzz_settings.py`, which also tell the seed of every fault.
 """
 

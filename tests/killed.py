@@ -23,15 +23,15 @@ import optuna.storages  # noqa: F401 - heavy, for all that are forked
 import torch
 from run_cases import CGCNN
 
-from defectkit.config import Choice, RunConfig, TuneConfig, with_values
 from defectkit.data import demo, potential
 from defectkit.data.splits import Split
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
+from defectkit.structures.writing import keep
+from defectkit.training.config import Choice, RunConfig, TuneConfig, with_values
 from defectkit.training.runs import Run, graphs_of, train
 from defectkit.training.tune import TRIALS, tune
-from defectkit.writing import keep
 
 RUN = with_values(
     replace(CGCNN, epochs=16, batch_size=4),

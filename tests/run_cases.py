@@ -1,7 +1,7 @@
 """The smallest runs worth training, for the tests of all that trains."""
 
-from defectkit.config import DataConfig, ModelConfig, RunConfig
 from defectkit.graphs.build import GraphConfig
+from defectkit.training.config import DataConfig, ModelConfig, RunConfig
 
 CGCNN = RunConfig(
     ModelConfig("cgcnn", {"hidden": 8, "layers": 1, "radial": 8, "readout": 8}),

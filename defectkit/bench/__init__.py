@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from defectkit import DefectkitError
-from defectkit.processes import process_pool
-from defectkit.writing import atomic, make_folder
+from defectkit.data.processes import process_pool
+from defectkit.structures.writing import atomic, make_folder
 
 OUTPUT = Path("data/benchmarks")
 STUDIES = ("optim", "ablation", "transfer", "learning")
@@ -97,7 +97,7 @@ def _own_data(name: str) -> str:
     if name not in STUDIES:
         return "demo"
     from defectkit.bench import studies
-    from defectkit.config import StudyConfig, load_config
+    from defectkit.training.config import StudyConfig, load_config
 
     return load_config(studies.STUDIES / f"{name}.yaml", StudyConfig).run.data.name
 
@@ -122,7 +122,7 @@ def _check_use(
 
 
 def _fingerprint(data: str, path: Path | None) -> str:
-    from defectkit.config import DataConfig, ModelConfig, RunConfig
+    from defectkit.training.config import DataConfig, ModelConfig, RunConfig
     from defectkit.training.runs import load_data
 
     place = str(path) if path else None

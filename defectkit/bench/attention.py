@@ -22,9 +22,9 @@ def rows(seed: int) -> list[dict]:
     import torch
 
     from defectkit import explain
-    from defectkit.checkpoint import load_model
     from defectkit.graphs.build import build_graph
-    from defectkit.shipped import shipped_run
+    from defectkit.training.checkpoint import load_model
+    from defectkit.training.pretrained import shipped_run
     from defectkit.training.runs import load_data
 
     torch.set_num_threads(1)  # single small graphs gain nothing from a second thread

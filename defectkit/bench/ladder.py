@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from defectkit.config import RunConfig, load_config, with_values
-from defectkit.processes import process_pool
-from defectkit.shipped import CONFIGS, LADDER
+from defectkit.data.processes import process_pool
+from defectkit.training.config import RunConfig, load_config, with_values
+from defectkit.training.pretrained import CONFIGS, LADDER
 
 # Name: values of the configuration to change. Networks of the ladder learn with AdamW; Muon, with
 # which hybrid and ALIGNN are shipped, came later.
@@ -47,7 +47,7 @@ def rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap.
     """
-    from defectkit.report import judge, ladder_table
+    from defectkit.bench.report import judge, ladder_table
     from defectkit.training.runs import Run
 
     todo = list(jobs())
@@ -75,7 +75,7 @@ def train_one(folder: Path, config: RunConfig, seed: int) -> None:
     """Train one run, or finish it; its weights are not kept."""
     import torch
 
-    from defectkit.checkpoint import CARD, WEIGHTS
+    from defectkit.training.checkpoint import CARD, WEIGHTS
     from defectkit.training.runs import load_data, train
 
     torch.set_num_threads(1)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from defectkit import DefectkitError
 from defectkit.bench import in_own_process, peak_mb, shortest_ms
-from defectkit.config import RunConfig, load_config, with_values
-from defectkit.shipped import CHECKPOINTS, CONFIGS, ROOT
+from defectkit.training.config import RunConfig, load_config, with_values
+from defectkit.training.pretrained import CHECKPOINTS, CONFIGS, ROOT
 
 SEEDS = (0, 1, 2)
 SAMPLE = 64  # structures that are timed
@@ -28,8 +28,8 @@ def rows(
         path: where it lies, if elsewhere.
         changes: values of all configurations to change, such as "epochs=5".
     """
-    from defectkit.evaluate import scores
-    from defectkit.report import judge
+    from defectkit.bench.report import judge
+    from defectkit.evaluation.metrics import scores
 
     names, finished = zip(*runs(data, path, changes))
     judged = judge(finished)
@@ -106,7 +106,7 @@ def measure(folder: Path) -> dict[str, float]:
     import torch
     from threadpoolctl import threadpool_limits
 
-    from defectkit.tabular.models import TABULAR
+    from defectkit.models.tabular.models import TABULAR
     from defectkit.training.runs import Run, load_data
 
     torch.set_num_threads(1)
@@ -129,8 +129,8 @@ def measure(folder: Path) -> dict[str, float]:
 def _network(run, dataset) -> tuple[Callable, Callable]:
     from torch_geometric.data import Batch
 
-    from defectkit.checkpoint import load_model
     from defectkit.graphs.build import build_graph
+    from defectkit.training.checkpoint import load_model
 
     model, card = load_model(run.folder)
 
@@ -143,8 +143,8 @@ def _network(run, dataset) -> tuple[Callable, Callable]:
 
 def _table(run, dataset) -> tuple[Callable, Callable]:
     from defectkit.graphs.dataset import load_graphs
-    from defectkit.records import to_frame
-    from defectkit.tabular.models import table_for
+    from defectkit.models.tabular.models import table_for
+    from defectkit.structures.record import to_frame
     from defectkit.training.runs import fit_table, graphs_of, learned_from
 
     graphs, (_, training) = graphs_of(dataset, run.config.graph), learned_from(run)

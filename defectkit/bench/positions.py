@@ -17,7 +17,7 @@ def rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap.
     """
-    from defectkit.evaluate import common_rows, scores
+    from defectkit.evaluation.metrics import common_rows, scores
 
     tables = {
         (name, training_seed, place): rows
@@ -39,9 +39,9 @@ def rows(seed: int) -> list[dict]:
 
 def _predicted(name: str, training_seed: int):
     """Both inputs, each with labels and predictions of the test rows."""
-    from defectkit.checkpoint import load_model
-    from defectkit.predict import predict
-    from defectkit.shipped import shipped_run
+    from defectkit.training.checkpoint import load_model
+    from defectkit.training.inference import predict
+    from defectkit.training.pretrained import shipped_run
     from defectkit.training.runs import graphs_of, load_data
 
     run = shipped_run(name, training_seed)

@@ -26,9 +26,9 @@ def rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap.
     """
-    from defectkit.checkpoint import load_model
     from defectkit.graphs.dataset import GraphDataset
-    from defectkit.shipped import shipped_run
+    from defectkit.training.checkpoint import load_model
+    from defectkit.training.pretrained import shipped_run
     from defectkit.training.runs import graphs_of, load_data
 
     run = shipped_run("hybrid")
@@ -52,7 +52,7 @@ def compared(model, graphs, labels: pd.DataFrame, seed: int = 0) -> list[dict]:
         from FP32 with `change_lo` to `change_hi`, a paired bootstrap (95 %); and what `measure`
         finds.
     """
-    from defectkit.evaluate import compare, scores
+    from defectkit.evaluation.metrics import compare, scores
 
     table = []
     for precision in PRECISIONS:
@@ -84,7 +84,7 @@ def measure(model, graphs, precision: str) -> tuple[pd.DataFrame, dict[str, floa
     """
     import torch
 
-    from defectkit.predict import predict
+    from defectkit.training.inference import predict
 
     torch.set_num_threads(1)
     if precision == "INT8":

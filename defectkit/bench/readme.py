@@ -7,7 +7,7 @@ import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.data.fetch import CHECKOUT_DATA
-from defectkit.writing import write_text
+from defectkit.structures.writing import write_text
 
 README = CHECKOUT_DATA.parent / "README.md"
 

@@ -24,8 +24,8 @@ def rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap.
     """
-    from defectkit.config import StudyConfig, load_config
     from defectkit.graphs.dataset import load_graphs
+    from defectkit.training.config import StudyConfig, load_config
     from defectkit.training.runs import load_data
 
     study = load_config(studies.STUDIES / "ablation.yaml", StudyConfig)
@@ -48,7 +48,7 @@ def rows(seed: int) -> list[dict]:
 
 def _in_both_cells(dataset, uids) -> tuple[tuple, ...]:
     """Records as they are, and the same in larger cells, where that keeps their energy."""
-    from defectkit.structures.augment import LabelNotKept, PadSupercell
+    from defectkit.structures.transforms import LabelNotKept, PadSupercell
 
     pad, pairs = PadSupercell(dataset.hosts, (EXTRA, EXTRA)), []
     for uid in uids:
@@ -62,9 +62,9 @@ def _in_both_cells(dataset, uids) -> tuple[tuple, ...]:
 def _judged(run, dataset, cells: list, seed: int) -> dict:
     import pandas as pd
 
-    from defectkit.checkpoint import load_model
-    from defectkit.errors import size_slope
-    from defectkit.predict import predict
+    from defectkit.evaluation.breakdown import size_slope
+    from defectkit.training.checkpoint import load_model
+    from defectkit.training.inference import predict
 
     model, _ = load_model(run.folder)
     small, large = (predict(model, graphs).assign(natoms=_real_atoms(graphs)) for graphs in cells)

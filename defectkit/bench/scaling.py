@@ -6,9 +6,9 @@ cost). The memory is that of the process so far: sizes grow, and each model has 
 
 from defectkit.bench import in_own_process, peak_mb, shortest_ms
 from defectkit.bench.graphs import mos2_with_adatoms
-from defectkit.config import load_config
-from defectkit.shipped import CONFIGS
 from defectkit.structures.hosts import HOSTS
+from defectkit.training.config import load_config
+from defectkit.training.pretrained import CONFIGS
 
 SIZES = (28, 75, 200, 500, 1000)
 

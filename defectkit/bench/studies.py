@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from defectkit.config import RunConfig, StudyConfig, load_config, with_values
-from defectkit.processes import process_pool
-from defectkit.shipped import CONFIGS, ROOT
+from defectkit.data.processes import process_pool
+from defectkit.training.config import RunConfig, StudyConfig, load_config, with_values
+from defectkit.training.pretrained import CONFIGS, ROOT
 
 if TYPE_CHECKING:
-    from defectkit.report import Judged
+    from defectkit.bench.report import Judged
 
 STUDIES = CONFIGS / "studies"
 FOLDER = ROOT / "build" / "studies"
@@ -33,7 +33,7 @@ def rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
         seed: of the bootstrap.
         path: where the data set lies, if elsewhere.
     """
-    from defectkit.report import judge
+    from defectkit.bench.report import judge
     from defectkit.training.runs import Run
 
     study = load_config(STUDIES / f"{name}.yaml", StudyConfig)
@@ -88,7 +88,7 @@ def _train(folder: Path, config: RunConfig, seed: int) -> None:
 
 
 def _scored(one: "Judged", seed: int) -> dict:
-    from defectkit.evaluate import scores
+    from defectkit.evaluation.metrics import scores
 
     summary, found = one.run.summary, scores(one.rows, seed, one.groups)
     return {

@@ -5,8 +5,8 @@ pass alone without gradients; graphs are there already. Each model has a process
 """
 
 from defectkit.bench import in_own_process, shortest_ms
-from defectkit.config import RunConfig, load_config, with_values
-from defectkit.shipped import CONFIGS
+from defectkit.training.config import RunConfig, load_config, with_values
+from defectkit.training.pretrained import CONFIGS
 
 TRAIN_BATCH, INFER_BATCH, BATCHES = 16, 64, 4
 # Name: the configuration it starts from, and what differs. The hidden width is the hybrid's.

@@ -5,8 +5,8 @@ They lie in `build/tune/`; one that was interrupted goes on, one that is done is
 
 import json
 
-from defectkit.config import TuneConfig, load_config
-from defectkit.shipped import CONFIGS, ROOT
+from defectkit.training.config import TuneConfig, load_config
+from defectkit.training.pretrained import CONFIGS, ROOT
 
 SEARCHES = CONFIGS / "tune"
 FOLDER = ROOT / "build" / "tune"

@@ -9,7 +9,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import VERSION
 
 from defectkit import DefectkitError
-from defectkit.names import one_line
+from defectkit.structures.names import one_line
 
 HEADER = b"SQLite format 3\0"
 OLDEST = 5  # version of ASE's tables that it still reads

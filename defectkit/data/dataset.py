@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.formula import Formula
 
 from defectkit import DefectkitError
-from defectkit.records import DefectRecord, to_frame
+from defectkit.structures.record import DefectRecord, to_frame
 
 IDENTITY = ("uid", "host", "dopant", "defecttype", "site", "label_source")
 GRID = 2.0**-16  # Å, 0.00002; no decimal of few digits lies half-way between two steps

@@ -30,11 +30,11 @@ from threadpoolctl import threadpool_limits
 from defectkit import DefectkitError
 from defectkit.data import potential
 from defectkit.data.candidates import DOPANTS, Candidate, HostReference, candidates, read_hosts
-from defectkit.names import one_line
-from defectkit.processes import process_pool
+from defectkit.data.processes import process_pool
 from defectkit.structures.defects import Defect, make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
-from defectkit.writing import locked
+from defectkit.structures.names import one_line
+from defectkit.structures.writing import locked
 
 MOMENT_FLOOR = 0.1  # μB: site moments below it are noise of the unsigned prediction
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision

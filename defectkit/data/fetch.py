@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.sources import DataSource, find_source
-from defectkit.writing import atomic, locked, make_folder
+from defectkit.structures.writing import atomic, locked, make_folder
 
 TIMEOUT = 20.0  # s without a byte from the server
 SLOWEST = 10_000  # bytes a second, the mean over `WINDOW`, below which a server is given up

@@ -13,10 +13,10 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.table import Row, read_table
 from defectkit.data.values import NO, YES, fields, text, whole
-from defectkit.names import one_line
-from defectkit.records import DefectRecord, SiteKind
 from defectkit.structures.files import is_structure, plain_name, read_structure
+from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.record import DefectRecord, SiteKind
 
 OWN_SHARE = 0.5  # of a host's sites hold their own atom in any defect
 WHOLE_SPECIES = 3  # sites of an element: more than a point defect replaces all of

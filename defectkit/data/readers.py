@@ -18,9 +18,9 @@ from defectkit.data.folder import read_folder
 from defectkit.data.sources import SOURCES, find_source
 from defectkit.data.tables import read_2dmd
 from defectkit.data.values import fields
-from defectkit.names import one_line
-from defectkit.records import DefectRecord
 from defectkit.structures.files import check_layer, with_height
+from defectkit.structures.names import one_line
+from defectkit.structures.record import DefectRecord
 
 ADDED = ("adsorbate", "interstitial")  # defects that leave every atom of the host
 

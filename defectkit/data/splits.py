@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
-from defectkit.names import one_line
-from defectkit.writing import keep, write_text
+from defectkit.structures.names import one_line
+from defectkit.structures.writing import keep, write_text
 
 # Two relaxations into one minimum stop where their forces fall below a bound, not at its bottom.
 # Generous bounds cost a test set nothing; narrow ones leave near-copies of it in the training set.

@@ -14,10 +14,10 @@ from defectkit.data.folder import spacegroup_of
 from defectkit.data.sources import SOURCES
 from defectkit.data.table import Row, read_table
 from defectkit.data.values import number, text
-from defectkit.names import one_line
-from defectkit.records import DefectRecord
 from defectkit.structures.files import as_layer, check_layer, read_structure
+from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.record import DefectRecord
 
 
 def read_2dmd(folder: Path) -> Dataset:

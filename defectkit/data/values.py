@@ -13,7 +13,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from defectkit import DefectkitError
-from defectkit.records import SCALARS
+from defectkit.structures.record import SCALARS
 
 UNKNOWN = {"", "-", *"nan NaN NAN NA N/A n/a #N/A <NA> null NULL none None".split()}  # not Na
 YES = {"yes", "y", "true", "t", ".true.", "1", "1.0"}

@@ -12,7 +12,7 @@ from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.stats import rankdata
 
 from defectkit import DefectkitError
-from defectkit.evaluate import CONFIDENCE, interval
+from defectkit.evaluation.metrics import CONFIDENCE, interval
 
 LENGTHS = 0.05, 1000.0  # Å, between which a decay length is sought
 RING = 0.5  # Å, width of the rings inside which directions are compared

@@ -27,10 +27,10 @@ import torch
 from torch import nn
 
 from defectkit import DefectkitError
-from defectkit.checkpoint import ModelCard
 from defectkit.explain.nodes import node_table
 from defectkit.graphs.build import CrystalGraph
 from defectkit.models import build_model
+from defectkit.training.checkpoint import ModelCard
 
 HOW = ("mean", "rollout")
 PARTS = ("content", "phi", "psi")

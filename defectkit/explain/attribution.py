@@ -16,7 +16,7 @@ from defectkit import DefectkitError
 from defectkit.explain.attention import attention_maps, combine, seen_by
 from defectkit.explain.nodes import node_table
 from defectkit.graphs.build import CrystalGraph
-from defectkit.records import DefectRecord
+from defectkit.structures.record import DefectRecord
 
 BATCH = 16  # copies of a structure at a time
 SCORES = {

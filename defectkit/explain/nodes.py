@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from defectkit import DefectkitError
 from defectkit.graphs import periodic
 from defectkit.graphs.build import CrystalGraph
-from defectkit.records import SiteKind
+from defectkit.structures.record import SiteKind
 
 FIRST_SHELL = 1.25  # in units of the shortest distance from a defect's node to a host atom
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from defectkit.evaluate import interval
+from defectkit.evaluation.metrics import interval
 from defectkit.explain.agreement import element_shares, rank_correlations, shares
 
 SURVEYED = ("attention", "asked_by_all", "occlusion", "gradient", "relaxation")

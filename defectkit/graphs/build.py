@@ -16,9 +16,9 @@ from torch_geometric.data import Data
 
 from defectkit import DefectkitError
 from defectkit.graphs import periodic
-from defectkit.records import DefectRecord, SiteKind
 from defectkit.structures.files import check_atoms, list_atoms
 from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.record import DefectRecord, SiteKind
 
 MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
 POSITIONS = ("relaxed", "unrelaxed")

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
-from defectkit.records import DefectRecord
-from defectkit.writing import keep
+from defectkit.structures.record import DefectRecord
+from defectkit.structures.writing import keep
 
 FORMAT = 3  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0

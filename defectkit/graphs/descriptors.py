@@ -15,7 +15,7 @@ from torch import Tensor
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.graphs.periodic import nearest_mask
-from defectkit.structures.augment import dilation_field
+from defectkit.structures.transforms import dilation_field
 
 NEAREST = 6  # neighbours, the coordination of a metal atom in MoS2
 

@@ -18,7 +18,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from defectkit import DefectkitError
-from defectkit.names import one_line
+from defectkit.structures.names import one_line
 
 N_ELEMENTS = 118
 ELEMENTS = np.arange(1, N_ELEMENTS + 1)

@@ -23,7 +23,7 @@ from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.models.layers import GaussianBasis, envelope
 from defectkit.models.parts import node_batch
-from defectkit.records import SiteKind
+from defectkit.structures.record import SiteKind
 
 
 @dataclass(frozen=True)

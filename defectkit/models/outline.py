@@ -15,7 +15,7 @@ import torch
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
 from defectkit.models import MODELS
-from defectkit.names import one_line
+from defectkit.structures.names import one_line
 
 MAX_LAYERS = 100
 MAX_SIZE = 10_000  # of any other whole number, such as a width

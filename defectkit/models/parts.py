@@ -13,7 +13,7 @@ from torch_geometric.utils import scatter, softmax
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors, lengths
-from defectkit.records import SiteKind
+from defectkit.structures.record import SiteKind
 
 
 class Output(NamedTuple):

@@ -20,10 +20,10 @@ from matscipy.neighbours import neighbour_list
 from scipy.optimize import linear_sum_assignment
 
 from defectkit import DefectkitError
-from defectkit.records import SiteKind
 from defectkit.structures import lattice
 from defectkit.structures.folding import FoldedHost
 from defectkit.structures.lattice import Setting
+from defectkit.structures.record import SiteKind
 
 MATCH_RADIUS = 2.0  # Å: how far an atom may relax from its site
 ALONE_FEE = MATCH_RADIUS**2 / 2  # Å², for an atom without site or a site without atom

@@ -7,12 +7,12 @@ from lightning.pytorch.callbacks import Callback
 from torch_geometric.data import Batch
 
 from defectkit import DefectkitError
-from defectkit.config import RunConfig
 from defectkit.data.dataset import Dataset
 from defectkit.graphs.build import CrystalGraph, build_graph
 from defectkit.graphs.dataset import GraphDataset
-from defectkit.records import DefectRecord
-from defectkit.structures import augment
+from defectkit.structures import transforms
+from defectkit.structures.record import DefectRecord
+from defectkit.training.config import RunConfig
 
 CHANGED, REFUSED, REASON = "changed", "refused", "first_reason"
 
@@ -46,11 +46,11 @@ class Augmented(Callback):
         seed: int,
     ):
         every = {
-            "pad": augment.PadSupercell(dataset.hosts),
-            "noise": augment.CoordinateNoise(),
-            "strain": augment.AffineStrain(),
-            "partly-relaxed": augment.PartlyRelaxed(),
-            "elastic": augment.ElasticField(),
+            "pad": transforms.PadSupercell(dataset.hosts),
+            "noise": transforms.CoordinateNoise(),
+            "strain": transforms.AffineStrain(),
+            "partly-relaxed": transforms.PartlyRelaxed(),
+            "elastic": transforms.ElasticField(),
         }
         self.transforms = {name: every[name] for name in config.augment}
         self.config, self.dataset, self.training = config.graph, dataset, training

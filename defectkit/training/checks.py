@@ -7,16 +7,16 @@ import pandas as pd
 from lightgbm.basic import LightGBMError
 
 from defectkit import DefectkitError
-from defectkit.checkpoint import ModelCard, load_model
-from defectkit.config import MAX_SEED, RunConfig
 from defectkit.data.dataset import Dataset
 from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
 from defectkit.models.outline import MISFIT, all_settings, check_settings, said, shapes
-from defectkit.names import one_line
-from defectkit.predict import check_labels
-from defectkit.tabular.features import COMPOSITION
-from defectkit.tabular.models import TABULAR, TabularModel
+from defectkit.models.tabular.features import COMPOSITION
+from defectkit.models.tabular.models import TABULAR, TabularModel
+from defectkit.structures.names import one_line
+from defectkit.training.checkpoint import ModelCard, load_model
+from defectkit.training.config import MAX_SEED, RunConfig
+from defectkit.training.inference import check_labels
 
 TABLE_FAULTS = (*MISFIT, LightGBMError)
 LEAST_ROWS = 2  # one has no spread to normalise with

@@ -37,11 +37,11 @@ from torchmetrics import MeanAbsoluteError
 from tqdm.auto import tqdm
 
 from defectkit import DefectkitError
-from defectkit.config import RunConfig
 from defectkit.graphs.build import CrystalGraph
+from defectkit.structures.writing import atomic, not_written
+from defectkit.training.config import RunConfig
 from defectkit.training.folder import LAST
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
-from defectkit.writing import atomic, not_written
 
 BEST = "best.ckpt"
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"

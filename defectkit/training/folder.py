@@ -14,9 +14,9 @@ from typing import Any
 from filelock import Timeout
 
 from defectkit import DefectkitError
-from defectkit.config import load_config, save_config
-from defectkit.names import one_line
-from defectkit.writing import locked, make_folder, not_written, write_text
+from defectkit.structures.names import one_line
+from defectkit.structures.writing import locked, make_folder, not_written, write_text
+from defectkit.training.config import load_config, save_config
 
 MARK, SETTINGS, LOCK = "run.json", "config.yaml", ".lock"
 SUMMARY, LAST, STUDY = "summary.yaml", "last.ckpt", "study.db"

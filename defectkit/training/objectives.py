@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from defectkit.config import LossConfig, OptimiserConfig, ScheduleConfig
 from defectkit.models.parts import Output
+from defectkit.training.config import LossConfig, OptimiserConfig, ScheduleConfig
 
 
 def loss_terms(

@@ -30,8 +30,6 @@ from torch import nn
 from tqdm import tqdm
 
 from defectkit import DefectkitError
-from defectkit.checkpoint import CARD, WEIGHTS, ModelCard, load_model, save_model
-from defectkit.config import RunConfig, load_config
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
@@ -42,15 +40,17 @@ from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
 from defectkit.models.outline import said
-from defectkit.names import one_line
-from defectkit.predict import check_labels, predict
-from defectkit.tabular.models import TABULAR, TabularModel, table_for
+from defectkit.models.tabular.models import TABULAR, TabularModel, table_for
+from defectkit.structures.names import one_line
+from defectkit.structures.writing import atomic, own_text, write_text
 from defectkit.training import engine
 from defectkit.training.augmented import REASON, REFUSED, Augmented
+from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model, save_model
 from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
+from defectkit.training.config import RunConfig, load_config
 from defectkit.training.folder import LAST, SETTINGS, SUMMARY, claim, clear, held, same
-from defectkit.writing import atomic, own_text, write_text
-from defectkit.yaml_text import parse, text_of
+from defectkit.training.inference import check_labels, predict
+from defectkit.training.yaml_text import parse, text_of
 
 PREDICTIONS = "predictions.csv"
 PARTS = ("valid", "test")

@@ -19,15 +19,22 @@ from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from defectkit import DefectkitError
-from defectkit.config import Choice, RunConfig, TuneConfig, save_config, to_dict, with_values
 from defectkit.data.dataset import Dataset
 from defectkit.data.splits import Split
-from defectkit.tabular.models import TABULAR
+from defectkit.models.tabular.models import TABULAR
+from defectkit.structures.writing import atomic
 from defectkit.training.checks import check_config
+from defectkit.training.config import (
+    Choice,
+    RunConfig,
+    TuneConfig,
+    save_config,
+    to_dict,
+    with_values,
+)
 from defectkit.training.engine import MONITOR, Diverged
 from defectkit.training.folder import STUDY, claim, held
 from defectkit.training.runs import identity_of, train
-from defectkit.writing import atomic
 
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
 BEST, TRIALS = "best.yaml", "trials.csv"

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from defectkit.explain import attention_maps, combine, node_table, seen_by
-from defectkit.explain_plots import RELATIVE, head_maps, lattice_map, weight_by_distance
 from defectkit.graphs.build import CrystalGraph
+from defectkit.plots.explain import RELATIVE, head_maps, lattice_map, weight_by_distance
 from defectkit.widgets.picture import ROW, Pictured, Sheet
 from defectkit.widgets.structure import StructureView
 

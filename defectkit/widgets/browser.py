@@ -8,8 +8,8 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 from defectkit.explain import relaxation
 from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.names import in_html, in_terminal
-from defectkit.records import DefectRecord
+from defectkit.structures.names import in_html, in_terminal
+from defectkit.structures.record import DefectRecord
 from defectkit.widgets.picture import LINE, ROW, Pictured
 from defectkit.widgets.structure import StructureView
 

@@ -3,7 +3,7 @@
 import ipywidgets
 from matplotlib.figure import Figure
 
-from defectkit.graph_plots import MARGIN, local_edges
+from defectkit.plots.graphs import MARGIN, local_edges
 from defectkit.widgets.picture import Pictured
 
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from defectkit import alt
+from defectkit.plots import alt
 
 DPI = 80
 ROW = {"flex_flow": "row wrap"}  # controls that do not fit beside each other stand in two lines

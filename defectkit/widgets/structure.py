@@ -11,12 +11,12 @@ from ase.neighborlist import neighbor_list
 from IPython.utils.capture import capture_output
 from matplotlib.colors import to_hex
 
-from defectkit.explain_plots import colours_of, lattice_map
-from defectkit.graph_plots import GHOST
 from defectkit.graphs.build import CrystalGraph
-from defectkit.names import in_html
-from defectkit.plots import DEFECT_COLOUR, two_views
-from defectkit.records import SiteKind
+from defectkit.plots.database import DEFECT_COLOUR, two_views
+from defectkit.plots.explain import colours_of, lattice_map
+from defectkit.plots.graphs import GHOST
+from defectkit.structures.names import in_html
+from defectkit.structures.record import SiteKind
 from defectkit.widgets.picture import Pictured, Sheet
 
 BINS = 16  # colours of a scale in the 3D view

@@ -7,7 +7,7 @@ from IPython import get_ipython
 from IPython.display import display
 from lightning.pytorch.callbacks import Callback
 
-from defectkit.result_plots import learning_curve
+from defectkit.plots.results import learning_curve
 from defectkit.training.engine import History
 
 SHOWN = ("train_loss", "valid_eform_mae")

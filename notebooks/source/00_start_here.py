@@ -29,11 +29,11 @@ seed = 0
 import pandas as pd
 from IPython.display import display
 
-from defectkit import doctor, lesson, notebooks, plots, teach
+from defectkit import plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import IDENTITY_TOLERANCE, identity_error
 from defectkit.data.sources import SOURCES
-from defectkit.teach import check
+from defectkit.teach import check, doctor, lesson, notebooks
 
 # %% [markdown]
 # ## What the kit is for
@@ -49,7 +49,7 @@ from defectkit.teach import check
 # trust them. This is the way that one database row takes:
 
 # %%
-plots.route();
+plots.database.route();
 
 # %% [markdown]
 # ## Does everything work?
@@ -99,7 +99,7 @@ record = lesson.example(
 )
 row = frame.loc[record.uid]
 marked, vacant = lesson.defect_of(data, record)
-plots.two_views(record.atoms, marked, lesson.caption(record), vacant);
+plots.database.two_views(record.atoms, marked, lesson.caption(record), vacant);
 
 # %% [markdown]
 # The view from the side: what counts is how high the atom stands. The column `depth` has it as a

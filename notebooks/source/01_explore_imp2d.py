@@ -37,13 +37,13 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from defectkit import DefectkitError, lesson, plots, teach
+from defectkit import DefectkitError, plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import EFORM_BOUND, clean
 from defectkit.data.splits import make_split, structure_groups
-from defectkit.names import in_figure
-from defectkit.records import COLUMNS
-from defectkit.teach import check
+from defectkit.structures.names import in_figure
+from defectkit.structures.record import COLUMNS
+from defectkit.teach import check, lesson
 from defectkit.widgets import view_defect
 
 sns.set_theme(style="ticks", context="notebook")
@@ -51,7 +51,7 @@ data = load(dataset)
 teach.use(data)
 frame = data.frame
 print(f"{data.name}: {len(frame):,} rows, labels from {data.label_source}; "
-      f"{frame.host[frame.host != ''].nunique()} hosts, {plots.each_dopant(frame).dopant.nunique()} dopants")
+      f"{frame.host[frame.host != ''].nunique()} hosts, {plots.database.each_dopant(frame).dopant.nunique()} dopants")
 
 # %% [markdown]
 # ## 1 · A table of defects
@@ -133,9 +133,9 @@ check("01-2", answer)
 
 # %%
 impurities = frame[(frame.dopant != "") & frame.converged & (frame.eform.abs() < EFORM_BOUND)]
-means = plots.each_dopant(impurities).groupby("dopant").eform.mean()
+means = plots.database.each_dopant(impurities).groupby("dopant").eform.mean()
 if lesson.has(means, "mean energies of dopants", least=3):
-    plots.periodic_table(means, f"mean {plots.EFORM}")
+    plots.database.periodic_table(means, f"mean {plots.database.EFORM}")
     plt.title(f"Dopants, mean over hosts and sites. Labels: {in_figure(data.label_source)}")
     column = means.index.map(lambda symbol: Element(symbol).group)
     inside = means - means.groupby(column).transform("mean")
@@ -148,7 +148,7 @@ if lesson.has(means, "mean energies of dopants", least=3):
 
 # %%
 if lesson.has(impurities.eform, "energies of impurities"):
-    plots.host_dopant_map(impurities)
+    plots.database.host_dopant_map(impurities)
 
 # %% [markdown]
 # Two things are left: the *site*, which a square of the map averages over, and chemistry between the
@@ -210,7 +210,7 @@ check("01-3", answer)
 # %%
 typed = frame[frame.converged & (frame.eform.abs() < EFORM_BOUND) & (frame.defecttype != "")]
 if lesson.has(typed.defecttype, "energies of rows with a type of defect"):
-    plots.eform_by_type(typed)
+    plots.database.eform_by_type(typed)
 
 # %% [markdown]
 # Which dopants carry a magnetic moment? *Guess three before you look.* Hosts that are magnetic
@@ -223,8 +223,8 @@ host_moment = frame.groupby("host").spin.transform(lambda s: s.abs().median())
 print("magnetic hosts:", ", ".join(sorted(frame.host[host_moment > 1].unique())) or "none")
 quiet = frame[frame.converged & (host_moment <= 1) & (frame.dopant != "")]
 if lesson.has(quiet.spin, "moments of dopants in hosts without a moment"):
-    plots.spin_by_dopant(quiet)
-    top = plots.each_dopant(quiet).groupby("dopant").spin.agg(lambda s: s.abs().mean()).nlargest(3)
+    plots.database.spin_by_dopant(quiet)
+    top = plots.database.each_dopant(quiet).groupby("dopant").spin.agg(lambda s: s.abs().mean()).nlargest(3)
     print("largest on average:", ", ".join(f"{name} {size:.1f} μB" for name, size in top.items()))
 
 # %% [markdown]
@@ -251,7 +251,7 @@ marked, vacant = lesson.defect_of(data, record)
 view_defect(record.atoms, marked, vacant)
 
 # %%
-plots.two_views(record.atoms, marked, lesson.caption(record), vacant);
+plots.database.two_views(record.atoms, marked, lesson.caption(record), vacant);
 
 # %% [markdown]
 # How did the kit know which atom is the defect? Not by its place in the file: it lays the pristine
@@ -279,7 +279,7 @@ if lesson.has(frame.eform, "formation energies"):
     kin = frame[(frame.host == top.host) & (frame.removed == top.removed) & frame.eform.notna()]
     kin = kin.set_index(kin.dopant.where(kin.dopant != "", "none")).eform
     lost = f"{top.host} that lose {top.removed}" if top.removed else f"{top.host} that lose no atom"
-    plots.series(kin, f"dopants of the {len(kin)} rows of {lost}, by energy")
+    plots.database.series(kin, f"dopants of the {len(kin)} rows of {lost}, by energy")
     beyond = frame[frame.eform.abs() > EFORM_BOUND]
     steps = kin.sort_values().diff().dropna()
     print(f"{len(beyond)} rows lie beyond {EFORM_BOUND:.0f} eV, {int(beyond.converged.sum())} of them converged.")
@@ -293,7 +293,7 @@ if lesson.has(frame.eform, "formation energies"):
 # wrong reference energies, and it cuts off the dearest of the honest defects too.
 
 # %%
-plots.traps(frame);
+plots.database.traps(frame);
 
 # %% [markdown]
 # * **a** Energies far from the rest: a broken relaxation, a wrong reference energy, or a dear defect.
@@ -319,7 +319,7 @@ print(f"proposal keeps {len(loose.dataset):,} rows, strict keeps {len(strict.dat
 display(lesson.table(strict.waterfall).hide(axis="index"))
 
 # %%
-plots.waterfall(strict.waterfall, len(data));
+plots.database.waterfall(strict.waterfall, len(data));
 
 # %% [markdown]
 # **Exercise 01-5.** Which rule of the strict set removes the most rows? Answer with its name.
@@ -379,7 +379,7 @@ for kind in ("random", "host", "dopant", "pair"):
     except DefectkitError as refusal:
         print(f"{kind}: {refusal}")
 if splits:
-    plots.split_sizes(splits)
+    plots.database.split_sizes(splits)
 
 # %%
 def shared(one, other):

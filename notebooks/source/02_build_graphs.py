@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 from ase.data import chemical_symbols
 
-from defectkit import DefectkitError, graph_plots, lesson, teach
+from defectkit import DefectkitError, plots, teach
 from defectkit.data import load
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
@@ -41,10 +41,10 @@ from defectkit.graphs.descriptors import local_strain
 from defectkit.graphs.elements import ELEMENTAL, feature_table
 from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, strained
 from defectkit.models.layers import AngularBasis, GaussianBasis, envelope
-from defectkit.records import SiteKind
-from defectkit.structures import augment
+from defectkit.structures import transforms
 from defectkit.structures.hosts import HOSTS
-from defectkit.teach import check
+from defectkit.structures.record import SiteKind
+from defectkit.teach import check, lesson
 from defectkit.widgets import CutoffExplorer
 
 data = lesson.clean_rows(load(dataset))
@@ -70,7 +70,7 @@ print(f"{len(data):,} rows, labels from {data.label_source}")
 # %%
 hexagonal = np.array([[3.2, 0.0], [-1.6, 2.77]])
 i, j = np.array([[0.1, 0.5], [0.55, 0.05]]) @ hexagonal
-graph_plots.image_choice(hexagonal, i, j);
+plots.graphs.image_choice(hexagonal, i, j);
 
 # %%
 starts, ends = rng.random((2, 2000, 2)) @ hexagonal
@@ -143,7 +143,7 @@ explorer
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(15, 5.2), layout="constrained")
 for ax, cutoff in zip(axes, (3.0, 5.0, 8.0)):
-    graph_plots.local_edges(wide, middle, cutoff, ax, reach=8.5)
+    plots.graphs.local_edges(wide, middle, cutoff, ax, reach=8.5)
 
 # %%
 far = lengths(edge_vectors(wide.pos, wide.cell, wide.edge_index, wide.edge_shift))
@@ -176,7 +176,7 @@ check("02-2", answer)
 
 # %%
 points = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 1.1], [-0.8, -1.2]])
-graph_plots.line_graph(points, [(0, 1), (0, 2), (0, 3)], ["A", "B", "C", "D"]);
+plots.graphs.line_graph(points, [(0, 1), (0, 2), (0, 3)], ["A", "B", "C", "D"]);
 
 # %%
 cosines = angle_cosines(vectors, graph.angle_index)
@@ -259,7 +259,7 @@ pd.DataFrame(
 
 # %%
 last = int(marked[-1]) if len(marked) else 0  # vacancies come last
-graph_plots.local_edges(gap_graph, last, 4.0);
+plots.graphs.local_edges(gap_graph, last, 4.0);
 
 # %% [markdown]
 # ## 6 · How the surroundings give way
@@ -402,7 +402,7 @@ if keep_ties is not ...:
 # for a row of which this is true, and read what is said of the others.
 
 # %%
-padding = augment.PadSupercell(data.hosts, extra=(1, 1))
+padding = transforms.PadSupercell(data.hosts, extra=(1, 1))
 substitutions = frame[frame.defecttype == "substitution"]
 candidates = substitutions if len(substitutions) else frame
 candidates = candidates.sort_values("natoms", kind="stable").head(400)
@@ -423,12 +423,12 @@ print(f"{len(padded)} of {len(candidates)} rows may stand in a larger cell", *re
 # %%
 example = data[(padded or candidates.index)[0]]
 transforms = {
-    "rotation": augment.Rotation(),
-    "reflection": augment.Reflection("x", probability=1.0),
-    "noise, σ = 0.02 Å": augment.CoordinateNoise(0.02, max_energy=1.0),
-    "strain, up to 1 %": augment.AffineStrain(0.01),
-    "back to unrelaxed": augment.PartlyRelaxed(t=(0.0, 0.0)),
-    "elastic field, A = 0.4 Å²": augment.ElasticField((0.4, 0.4), max_energy=2.0),
+    "rotation": transforms.Rotation(),
+    "reflection": transforms.Reflection("x", probability=1.0),
+    "noise, σ = 0.02 Å": transforms.CoordinateNoise(0.02, max_energy=1.0),
+    "strain, up to 1 %": transforms.AffineStrain(0.01),
+    "back to unrelaxed": transforms.PartlyRelaxed(t=(0.0, 0.0)),
+    "elastic field, A = 0.4 Å²": transforms.ElasticField((0.4, 0.4), max_energy=2.0),
     "larger cell": padding,
 }
 changed = {}
@@ -437,7 +437,7 @@ for name, transform in transforms.items():
         changed[name] = example, transform(example, rng)
     except DefectkitError as refusal:
         print(f"{name}: {refusal}")
-graph_plots.moved_atoms(changed);
+plots.graphs.moved_atoms(changed);
 
 # %% [markdown]
 # **Exercise 02-6.** Which of these change *no* distance between atoms at all? Answer with a set of

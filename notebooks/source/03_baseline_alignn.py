@@ -37,26 +37,26 @@ import pandas as pd
 import torch
 from pymatgen.core import Element
 
-from defectkit import graph_plots, plots, result_plots, teach
-from defectkit.checkpoint import load_model
-from defectkit.config import with_values
+from defectkit import plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.fetch import data_folder
 from defectkit.data.splits import make_split
-from defectkit.evaluate import scores
+from defectkit.evaluation.metrics import scores
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import load_graphs
 from defectkit.models import build_model
 from defectkit.models.alignn import EdgeGatedConv
-from defectkit.names import in_figure
-from defectkit.predict import predict
-from defectkit.shipped import about, benchmark, data_of, shipped_run
 from defectkit.structures.defects import find_site, make_defect
 from defectkit.structures.hosts import HOSTS
+from defectkit.structures.names import in_figure
 from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
+from defectkit.training.checkpoint import load_model
+from defectkit.training.config import with_values
+from defectkit.training.inference import predict
+from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.training.runs import graphs_of, load_data, train
 from defectkit.widgets import LiveCurve
 
@@ -90,7 +90,7 @@ for _ in range(3):
     h = rounds[-1]
     message = weight * h[index[0]]  # (E,): what each sender says
     rounds.append(h + torch.zeros(4).index_add(0, index[1], message))
-result_plots.message_rounds(points, bonds, list("ABCD"), torch.stack(rounds).numpy());
+plots.results.message_rounds(points, bonds, list("ABCD"), torch.stack(rounds).numpy());
 
 # %%
 known_at = next(k for k, values in enumerate(rounds) if values[3] != 0)
@@ -124,7 +124,7 @@ check("03-1", message_round)
 # %%
 near = GraphConfig(cutoff=2.6, angle_cutoff=2.6, all_pairs=False)  # first neighbours only
 twins = {name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()}
-result_plots.surroundings(twins);
+plots.results.surroundings(twins);
 
 # %% [markdown]
 # Every atom has the same neighbours at the same distances in both twins of a pair. We show them to
@@ -158,7 +158,7 @@ pd.DataFrame(differences).abs().style.format("{:.0e}")
 
 # %%
 star = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 1.1], [-0.8, -1.2]])
-graph_plots.line_graph(star, [(0, 1), (0, 2), (0, 3)], list("ABCD"));
+plots.graphs.line_graph(star, [(0, 1), (0, 2), (0, 3)], list("ABCD"));
 
 # %% [markdown]
 # A bond counts twice in our graphs, once in either direction. How large is the line graph of a real
@@ -325,8 +325,8 @@ print(curve.in_words())
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 5.2), layout="constrained", sharey=True)
-result_plots.parity(before, few.label_source, title="before training", ax=axes[0])
-result_plots.parity(run.part("test"), few.label_source, title="after training", ax=axes[1]);
+plots.results.parity(before, few.label_source, title="before training", ax=axes[0])
+plots.results.parity(run.part("test"), few.label_source, title="after training", ax=axes[1]);
 
 # %% [markdown]
 # ## 6 · The shipped models
@@ -353,14 +353,14 @@ answers.join(known.frame[["eform", "spin"]], lsuffix=" predicted").round(2)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained")
-result_plots.parity(tested, card.label_source, "eform", "ALIGNN, test rows", axes[0])
-result_plots.parity(tested, card.label_source, "spin", "ALIGNN, test rows", axes[1]);
+plots.results.parity(tested, card.label_source, "eform", "ALIGNN, test rows", axes[0])
+plots.results.parity(tested, card.label_source, "spin", "ALIGNN, test rows", axes[1]);
 
 # %%
 pd.Series(scores(tested), name="ALIGNN, seed 0").to_frame().round(3)
 
 # %%
-for name, (words, unit) in result_plots.QUANTITIES.items():
+for name, (words, unit) in plots.results.QUANTITIES.items():
     label, error = tested[name], (tested[f"{name}_pred"] - tested[name]).abs().mean()
     constant = (label - label.mean()).abs().mean()
     print(f"{words}: error {error:.2f} {unit}, {error / constant:.0%} of that of always the mean, {constant:.2f} {unit}")
@@ -382,7 +382,7 @@ print(f"{(tested.spin < 0.05).mean():.0%} of the moments are zero, {tested.spin.
 # %%
 table = benchmark("models_demo")
 table = table[(table.input == "relaxed") & ~table.model.str.startswith("hybrid")]  # see notebook 04
-result_plots.model_errors(table, card.label_source);
+plots.results.model_errors(table, card.label_source);
 
 # %% [markdown]
 # Points of one model differ by the seed alone: by luck. A difference between models that is no larger
@@ -400,7 +400,7 @@ print(f"the best network, {networks.index[0]}, comes in at place {order.index.ge
 # from all its atoms than can be read off the label on the box. And what does an answer cost?
 
 # %%
-result_plots.model_latency(table.dropna(subset=["infer_ms_b1"]));  # of those that were timed
+plots.results.model_latency(table.dropna(subset=["infer_ms_b1"]));  # of those that were timed
 
 # %%
 columns = ["eform_mae", "spin_mae", "n_params", "train_s_per_epoch", "build_ms", "infer_ms_b1", "infer_ms_b64", "peak_mb"]
@@ -428,10 +428,10 @@ check("03-6", answer)
 
 # %%
 errors = tested.eform_pred - tested.eform
-result_plots.error_bars(errors, tested.defecttype, card.label_source);
+plots.results.error_bars(errors, tested.defecttype, card.label_source);
 
 # %%
-result_plots.error_bars(errors, tested.host, card.label_source);
+plots.results.error_bars(errors, tested.host, card.label_source);
 
 # %% [markdown]
 # **Exercise 03-7.** Which host has the largest *median* absolute error on ALIGNN's test rows
@@ -448,7 +448,7 @@ check("03-7", answer)
 
 # %%
 doped = tested.dopant != ""
-plots.periodic_table(errors[doped].abs().groupby(tested.dopant[doped]).mean(), "mean absolute error (eV)")
+plots.database.periodic_table(errors[doped].abs().groupby(tested.dopant[doped]).mean(), "mean absolute error (eV)")
 plt.title(f"ALIGNN, test rows by dopant. Labels: {card.label_source}");
 
 # %%
@@ -472,8 +472,8 @@ print(f"{share:.0%} of the variance lies between columns; columns drawn at rando
 # %%
 training_rows = known.frame.drop(baseline.predictions.index).host.value_counts()
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
-result_plots.error_by_energy(tested, card.label_source, ax=axes[0])
-result_plots.error_by_support(errors, tested.host, training_rows, ax=axes[1]);
+plots.results.error_by_energy(tested, card.label_source, ax=axes[0])
+plots.results.error_by_support(errors, tested.host, training_rows, ax=axes[1]);
 
 # %% [markdown]
 # ### How far does it see?
@@ -499,7 +499,7 @@ with torch.no_grad():
 hook.remove()
 change = (vectors[1] - vectors[0]).norm(dim=1).numpy()
 layers = card.model.settings["alignn_layers"] + card.model.settings["gcn_layers"]
-result_plots.echo(apart[far], change, layers * card.graph.cutoff, wide.is_defect.numpy());
+plots.results.echo(apart[far], change, layers * card.graph.cutoff, wide.is_defect.numpy());
 
 # %%
 print(f"the news ends {apart[far][change > 0].max():.1f} Å from the atom, "
@@ -535,8 +535,8 @@ with torch.no_grad():
         for sheet in [*sheets, unit]
     ]
 plt.figure(figsize=(8, 3.4), layout="constrained")
-plt.plot(cells, diluted, "o-", color=result_plots.BLUE, label="missing S in MoS$_2$, not relaxed")
-plt.axhline(pristine, color=result_plots.GREY, ls="--", label="no defect")
+plt.plot(cells, diluted, "o-", color=plots.results.BLUE, label="missing S in MoS$_2$, not relaxed")
+plt.axhline(pristine, color=plots.results.GREY, ls="--", label="no defect")
 plt.xlabel("supercell, n x n unit cells")
 plt.ylabel("predicted formation\nenergy (eV)")
 plt.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False);
@@ -564,7 +564,7 @@ if retrain:
     config = with_values(baseline.config, {"data.name": dataset})
     folder = data_folder() / "runs" / f"alignn-{Path(dataset).name}-{seed}"
     own = train(config, *load_data(config), folder, seed, progress=False, callbacks=(LiveCurve(),))
-    result_plots.parity(own.part("test"), data.label_source, title=f"ALIGNN on {dataset}, test rows")
+    plots.results.parity(own.part("test"), data.label_source, title=f"ALIGNN on {dataset}, test rows")
 
 # %% [markdown]
 # ## Summary

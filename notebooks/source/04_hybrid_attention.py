@@ -38,25 +38,26 @@ import pandas as pd
 import torch
 from torch_geometric.data import Batch
 
-from defectkit import anatomy, attention_plots, result_plots, study_plots, teach
+from defectkit import plots, teach
 from defectkit.bench import shortest_ms
-from defectkit.checkpoint import load_model
-from defectkit.config import ModelConfig, OptimiserConfig, RunConfig
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.sources import SOURCES
 from defectkit.data.splits import make_split
+from defectkit.explain import anatomy
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.descriptors import local_strain
 from defectkit.models.angular import FastPower, TripletPower, legendre, spherical_harmonics
 from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
 from defectkit.models.hybrid import Hybrid
-from defectkit.shipped import about, benchmark, data_of, shipped_run
 from defectkit.structures.defects import find_site, make_defect
 from defectkit.structures.hosts import HOSTS, shortest_translation
 from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
+from defectkit.training.checkpoint import load_model
+from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
+from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.training.runs import train
 from defectkit.widgets import LiveCurve
 
@@ -92,7 +93,7 @@ phase = np.clip((distance - inner) / (outer - inner), 0, 1)
 push = 0.2 * np.sin(np.pi * phase)[:, None] ** 2 * offset / np.maximum(distance, 1)[:, None]
 ringed = calm.clone()
 ringed.pos = calm.pos + torch.tensor(push) * torch.tensor([1.0, 1.0, 0.0])
-attention_plots.strain_map(offset, local_strain(ringed)[0].numpy(), reach=2 * plain.cutoff);
+plots.attention.strain_map(offset, local_strain(ringed)[0].numpy(), reach=2 * plain.cutoff);
 
 # %% [markdown]
 # Two models with random weights look at both sheets: two local layers with a cutoff of 5 Å, and the
@@ -107,7 +108,7 @@ for title, layers in (("local layers only", 0), ("and one of attention", 1)):
     model = Hybrid(features, plain, global_layers=layers, **small).double().eval()
     before, after = (anatomy.node_vectors(model, graph) for graph in (calm, ringed))
     changes[title] = (after - before).norm(dim=1).numpy()
-attention_plots.change_by_distance(distance, changes, inner);
+plots.attention.change_by_distance(distance, changes, inner);
 
 # %%
 for title, change in changes.items():
@@ -142,7 +143,7 @@ for title, change in changes.items():
 
 # %%
 x, cell_length, names = np.array([0.0, 1.0, 2.0, 4.0]), 6.0, list("ABCD")
-attention_plots.chain(x, cell_length, names, vacancies=[3]);
+plots.attention.chain(x, cell_length, names, vacancies=[3]);
 
 # %% [markdown]
 # D is 2 Å from A, to the left: its nearest image lies in the next cell. (Inside the cell it would be 4 Å.)
@@ -173,7 +174,7 @@ psi[:3, 3] = ln2
 score = query @ key.T
 steps = {"query times key": score, "and φ (distance)": score + phi, "and ψ (kind)": score + phi + psi}
 maps = {title: matrix.softmax(dim=1) for title, matrix in steps.items()}
-attention_plots.attention_maps({title: m.numpy() for title, m in maps.items()}, names);
+plots.attention.attention_maps({title: m.numpy() for title, m in maps.items()}, names);
 
 # %%
 pd.DataFrame({title: (m @ value)[:, 0] for title, m in maps.items()}, names).round(3)
@@ -243,7 +244,7 @@ doped.symbols[middle] = "W"
 doped.rattle(0.05, seed=seed)
 readings = {"minimum image": plain, "all images within 12 Å": GraphConfig(angle_cutoff=None, image_radius=12.0)}
 seen = {title: build_graph(doped, config, dtype=torch.float64) for title, config in readings.items()}
-attention_plots.images_heard(seen, middle, lambda d: 2.0 ** (-d / 4));
+plots.attention.images_heard(seen, middle, lambda d: 2.0 ** (-d / 4));
 
 # %% [markdown]
 # **Exercise 04-3.** A single atom on a line, with its own images every 3 Å to both sides without
@@ -290,7 +291,7 @@ found.style.format("{:.0e}").set_caption("largest relative change of a site's ve
 images = pd.Series({uid: shortest_translation(data[uid].atoms.cell.array) for uid in frame.index})
 plt.figure(figsize=(8, 3.2), layout="constrained")
 plt.hist(images, np.arange(np.floor(images.min()), images.max() + 0.25, 0.25), color="#9ecae1", edgecolor="white")
-plt.axvline(images.median(), color=result_plots.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
+plt.axvline(images.median(), color=plots.results.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
 plt.xlabel("distance from a defect to its nearest image (Å)")
 plt.ylabel("rows")
 plt.legend(frameon=False);
@@ -329,7 +330,7 @@ first, second = (torch.nn.functional.normalize(torch.randn(40, 3, generator=gene
 cosine = (first * second).sum(dim=1)
 products = (spherical_harmonics(first) * spherical_harmonics(second)).split([1, 3, 5, 7, 9], dim=1)
 sums = [4 * math.pi / (2 * degree + 1) * p.sum(dim=1) for degree, p in enumerate(products)]
-attention_plots.addition_theorem(cosine, legendre(cosine), torch.stack(sums, dim=1));
+plots.attention.addition_theorem(cosine, legendre(cosine), torch.stack(sums, dim=1));
 
 # %% [markdown]
 # **Exercise 04-5.** An atom has two bonds at a right angle, with weights 1 and 2. What is
@@ -357,7 +358,7 @@ for n in (6, 12, 24, 48):  # neighbours of each of 100 atoms
     rows.append(("over pairs", n, *timed(TripletPower, weights, arrows, receiver, 100, bond_pairs)))
     rows.append(("by harmonics", n, *timed(FastPower, weights, arrows, receiver, 100)))
 times = pd.DataFrame(rows, columns=["part", "n", "ms", "power"])
-study_plots.cost(times, "n", "neighbours of each of 100 atoms", slopes=(1, 2));
+plots.studies.cost(times, "n", "neighbours of each of 100 atoms", slopes=(1, 2));
 
 # %%
 slow, fast = (times[times.part == part].power.tolist() for part in ("over pairs", "by harmonics"))
@@ -416,7 +417,7 @@ two = frame.sample(2, random_state=seed, replace=len(frame) < 2).index
 graphs = [build_graph(data[uid], config, data.hosts.get(data[uid].host)) for uid in two]
 batch = Batch.from_data_list(graphs)
 parts = anatomy.shapes(model, batch)
-attention_plots.model_parts(parts);
+plots.attention.model_parts(parts);
 
 # %%
 print(f"most weights: {parts.weights.idxmax()}, {parts.weights.max():,} of {parts.weights.sum():,}; "
@@ -477,8 +478,8 @@ for strain in strains:
         with torch.no_grad():
             answers[title].append(model(build_graph(atoms, plain, unit, dtype=torch.float64)).eform.item())
 plt.figure(figsize=(8, 3.4), layout="constrained")
-plt.plot(100 * strains, answers["usual cell"], color=result_plots.BLUE, label="usual cell")
-plt.plot(100 * strains, answers["skewed cell"], "x", ms=9, color=result_plots.ORANGE, label="skewed cell")
+plt.plot(100 * strains, answers["usual cell"], color=plots.results.BLUE, label="usual cell")
+plt.plot(100 * strains, answers["skewed cell"], "x", ms=9, color=plots.results.ORANGE, label="skewed cell")
 plt.xlabel("strain in both directions (%)")
 plt.ylabel("answer of an untrained\nmodel (arbitrary unit)")
 plt.legend(frameon=False);
@@ -525,7 +526,7 @@ print(curve.in_words())
 # %%
 print(f"{run.summary['parameters']:,} weights, {run.summary['rows']['train']} training rows, "
       f"{run.summary['train_s_per_epoch']:.1f} s an epoch")
-result_plots.parity(run.part("test"), few.label_source, title="the hybrid after a short training");
+plots.results.parity(run.part("test"), few.label_source, title="the hybrid after a short training");
 
 # %% [markdown]
 # ## 8 · How to train it
@@ -541,10 +542,10 @@ optim = benchmark("optim")
 full = optim[optim.variant == "full"].iloc[0]
 print(f"{optim.seed.nunique()} seeds, {full.n_train:,} training rows, {full.epochs} epochs, "
       f"{full.n_params:,} weights")
-study_plots.variants(optim[optim.group != "size"], card.label_source);
+plots.studies.variants(optim[optim.group != "size"], card.label_source);
 
 # %%
-for verdict, variants in study_plots.verdicts(optim[optim.group != "size"]).items():
+for verdict, variants in plots.studies.verdicts(optim[optim.group != "size"]).items():
     print(f"{verdict}: {variants}")
 
 # %% [markdown]
@@ -584,14 +585,14 @@ tuning.pivot(index="settings", columns="model", values="valid_mae").style.format
 
 # %%
 ablation = benchmark("ablation")
-study_plots.variants(ablation, card.label_source);
+plots.studies.variants(ablation, card.label_source);
 
 # %%
-for verdict, variants in study_plots.verdicts(ablation).items():
+for verdict, variants in plots.studies.verdicts(ablation).items():
     print(f"{verdict}: {variants}")
 
 # %%
-found = study_plots.changes(ablation)
+found = plots.studies.changes(ablation)
 found.style.format({"eform_mae": "{:.3f}", "change": "{:+.3f}", "percent": "{:+.1f}"})
 
 # %%
@@ -622,7 +623,7 @@ check("04-7", answer)
 # costs time.
 
 # %%
-study_plots.sizes(optim[optim.group.isin(["size", "reference"])], card.label_source);
+plots.studies.sizes(optim[optim.group.isin(["size", "reference"])], card.label_source);
 
 # %% [markdown]
 # ## 11 · Before relaxation, and with few rows
@@ -639,7 +640,7 @@ models = benchmark("models_demo")
 usual = models[models.split.str.startswith("random")]
 positions = benchmark("positions")
 named = positions.assign(model=positions.model + ", from " + positions.input)
-result_plots.model_errors(named, card.label_source);
+plots.results.model_errors(named, card.label_source);
 
 # %% [markdown]
 # The means, and beside them the best model without a network (trained for each, on all test rows):
@@ -668,7 +669,7 @@ for given, own, foreign, joint in zip(("relaxed", "unrelaxed"), best, other, bot
 # %%
 transfer = benchmark("transfer")
 learning = transfer[transfer.group.isin(["from scratch", "fine-tuned"])]
-study_plots.transfer(learning, SOURCES["2dmd"].label_source);
+plots.studies.transfer(learning, SOURCES["2dmd"].label_source);
 
 # %%
 by_rows = learning.groupby(["n_train", "group"]).eform_mae
@@ -689,7 +690,7 @@ pd.DataFrame({"share of the error left": means["fine-tuned"] / means["from scrat
 
 # %%
 scaling = benchmark("scaling")
-study_plots.cost(scaling, "n_atoms", "atoms in the cell", slopes=(1, 2));
+plots.studies.cost(scaling, "n_atoms", "atoms in the cell", slopes=(1, 2));
 
 # %%
 by_size = scaling.pivot_table(index="n_atoms", columns="part", values="ms")
@@ -700,7 +701,7 @@ last = by_size.iloc[-1]
 print(f"{last.name} atoms: the whole model {last['whole'] / 1000:.2f} s, ALIGNN {last['alignn'] / 1000:.2f} s")
 
 # %%
-study_plots.throughput(speed);
+plots.studies.throughput(speed);
 
 # %% [markdown]
 # ## 13 · The hybrid beside the others
@@ -709,15 +710,15 @@ study_plots.throughput(speed);
 
 # %%
 relaxed = usual[usual.input == "relaxed"]
-ax = result_plots.model_errors(relaxed, card.label_source)
-ax.axvline(study_plots.ENERGY_AIM, color="black", ls=":", label="aim")
+ax = plots.results.model_errors(relaxed, card.label_source)
+ax.axvline(plots.studies.ENERGY_AIM, color="black", ls=":", label="aim")
 ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False);
 
 # %% [markdown]
 # What was wanted of this model before it was built, and what came of it. Speeds are at equal width.
 
 # %%
-study_plots.aims(models, speed, benchmark("ladder")).style.format({"reached": "{:.2f}"})
+plots.studies.aims(models, speed, benchmark("ladder")).style.format({"reached": "{:.2f}"})
 
 # %% [markdown]
 # And the vacancy that drowned in notebook 03? One missing sulfur atom in ever larger sheets of MoS$_2$,
@@ -732,7 +733,7 @@ for name in ("alignn", "hybrid", "hybrid-unrelaxed"):
     sheets = [build_graph(make_defect(unit, (n, n, 1), site, "").atoms, config, unit) for n in cells]
     with torch.no_grad():
         drowned[name] = [model(graph).eform.item() for graph in sheets]
-drowned.plot(marker="o", figsize=(8, 3.4), color=[result_plots.GREY, result_plots.BLUE, result_plots.ORANGE])
+drowned.plot(marker="o", figsize=(8, 3.4), color=[plots.results.GREY, plots.results.BLUE, plots.results.ORANGE])
 plt.xlabel("supercell, n x n unit cells")
 plt.ylabel(f"formation energy,\n{card.label_source} (eV)")
 plt.ylim(bottom=0)

@@ -34,31 +34,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from defectkit import (
-    DefectkitError,
-    decisions,
-    errors,
-    evaluation_plots,
-    plots,
-    reasons,
-    result_plots,
-    sanity,
-    study_plots,
-    teach,
-    traps,
-    uncertainty,
-)
-from defectkit.checkpoint import load_model
+from defectkit import DefectkitError, plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.fetch import data_folder
 from defectkit.data.sources import SOURCES
 from defectkit.data.splits import structure_groups
-from defectkit.domain import Nearness, composition_vectors, guard_table
-from defectkit.evaluate import compare, confusion, scores
-from defectkit.predict import predict
-from defectkit.predictor import Predictor
-from defectkit.shipped import (
+from defectkit.evaluation import breakdown, coverage, decisions, leakage, reasons
+from defectkit.evaluation.coverage import guard_table
+from defectkit.evaluation.metrics import compare, confusion, scores
+from defectkit.predict import intervals, physics
+from defectkit.predict.domain import Nearness, composition_vectors
+from defectkit.predict.predictor import Predictor
+from defectkit.teach import check
+from defectkit.training.checkpoint import load_model
+from defectkit.training.inference import predict
+from defectkit.training.pretrained import (
     CHECKPOINTS,
     about,
     benchmark,
@@ -67,7 +58,6 @@ from defectkit.shipped import (
     published_ladder,
     shipped_run,
 )
-from defectkit.teach import check
 from defectkit.training.runs import graphs_of
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
@@ -112,7 +102,7 @@ if remake:
 # %% tags=["solution"]
 def bootstrap(errors, draws, seed):
     rng = np.random.default_rng(seed)
-    means = [rng.choice(errors, len(errors)).mean() for _ in range(draws)]
+    means = [rng.choice(breakdown, len(breakdown)).mean() for _ in range(draws)]
     return tuple(np.quantile(means, [0.025, 0.975]))
 
 # %%
@@ -129,10 +119,10 @@ table.T.style.format("{:.3f}")
 
 # %%
 first = tested["hybrid"][0]
-result_plots.parity(first, source, title="hybrid, seed 0, test rows");
+plots.results.parity(first, source, title="hybrid, seed 0, test rows");
 
 # %%
-evaluation_plots.residuals(first, source);
+plots.evaluation.residuals(first, source);
 
 # %%
 error = (first.eform_pred - first.eform).dropna()
@@ -150,7 +140,7 @@ for name, part in (("the 5 % with the highest energies", error[high]), ("all oth
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for ax, name in zip(axes, ("hybrid", "alignn")):
-    evaluation_plots.confusion_matrix(confusion(tested[name][0]), ax).set_title(f"{name}, seed 0")
+    plots.evaluation.confusion_matrix(confusion(tested[name][0]), ax).set_title(f"{name}, seed 0")
 
 # %% [markdown]
 # ## 2 · Two models, the same rows
@@ -191,7 +181,7 @@ atoms = 7_500 if quick else 45_000  # in all: a large cell costs as much as many
 n, copies = min(int(atoms / data.frame.natoms.mean()), len(data)), 3
 tables = []  # of the traps that these data hold
 try:
-    tables.append(traps.augmentation_before_split(data, n, copies, seed))
+    tables.append(leakage.augmentation_before_split(data, n, copies, seed))
     print(f"false gain {tables[0].gain[0]:.2f} eV: the honest error is {tables[0].eform_mae[1] / tables[0].eform_mae[0]:.1f} times as large")
 except DefectkitError as reason:
     print(reason)
@@ -204,11 +194,11 @@ except DefectkitError as reason:
 
 # %%
 try:
-    tables.append(traps.duplicates_in_split(data, structure_groups(data, data_folder() / "groups"), seed))
+    tables.append(leakage.duplicates_in_split(data, structure_groups(data, data_folder() / "groups"), seed))
 except DefectkitError as reason:  # most small sets have no twins
     print(reason)
 if tables:
-    evaluation_plots.traps(tables, data.label_source)
+    plots.evaluation.traps(tables, data.label_source)
 
 # %%
 pd.concat(tables or [pd.DataFrame()]).round(3)
@@ -243,7 +233,7 @@ check("05-3", leaks)
 
 # %%
 ladder = benchmark("ladder")
-ladder_axes = evaluation_plots.ladder(ladder, source)
+ladder_axes = plots.evaluation.ladder(ladder, source)
 
 # %% [markdown]
 # The intervals draw what was held out as a whole: thirty hosts are thirty pieces of evidence about new
@@ -310,7 +300,7 @@ check("05-4", answer)
 # judged on 20 rows only.
 
 # %%
-study_plots.transfer(benchmark("transfer"), SOURCES["2dmd"].label_source);
+plots.studies.transfer(benchmark("transfer"), SOURCES["2dmd"].label_source);
 
 # %% [markdown]
 # ## 5 · Where are the errors?
@@ -318,22 +308,22 @@ study_plots.transfer(benchmark("transfer"), SOURCES["2dmd"].label_source);
 # One number hides much. The mean of three seeds is our best model, so that is what we look into:
 
 # %%
-rows = uncertainty.ensemble(tested["hybrid"])
-table = errors.described(rows, known.frame)
+rows = intervals.ensemble(tested["hybrid"])
+table = breakdown.described(rows, known.frame)
 print(f"one seed {np.mean([scores(part)['eform_mae'] for part in tested['hybrid']]):.3f} eV,",
       f"the mean of three {scores(rows)['eform_mae']:.3f} eV")
-evaluation_plots.error_map(table.error, table.dopant, source);
+plots.evaluation.error_map(table.error, table.dopant, source);
 
 # %%
-result_plots.error_bars(table.error, table.defecttype, source);
+plots.results.error_bars(table.error, table.defecttype, source);
 
 # %%
-result_plots.error_bars(table.error, table.host, source);
+plots.results.error_bars(table.error, table.host, source);
 
 # %%
 pd.concat({
-    "energy": errors.errors_by(table.error, table.energy),
-    "cell": errors.errors_by(table.error, errors.ranges(table.natoms, "atoms")),
+    "energy": breakdown.errors_by(table.error, table.energy),
+    "cell": breakdown.errors_by(table.error, breakdown.ranges(table.natoms, "atoms")),
 }).style.format("{:.2f}", subset=["mae", "mae_lo", "mae_hi", "bias", "worst"])
 
 # %% [markdown]
@@ -389,7 +379,7 @@ shown.sort_values("eform_mae_larger").style.format(precision=3).format("{:.0f}",
 # the interval drawn by hosts, since a host comes in one size mostly:
 
 # %%
-evaluation_plots.size_errors(table.error, table.natoms, table.host);
+plots.evaluation.size_errors(table.error, table.natoms, table.host);
 
 # %% [markdown]
 # **Exercise 05-6.** What would the slope be of a model that predicts *zero* for every row of `table`?
@@ -409,15 +399,15 @@ check("05-6", answer)
 # lowest true energy. An error that all options share costs nothing.
 
 # %%
-described = {name: errors.described(uncertainty.ensemble(parts), known.frame) for name, parts in tested.items()}
+described = {name: breakdown.described(intervals.ensemble(parts), known.frame) for name, parts in tested.items()}
 sites = {name: decisions.choices(part, decisions.SITE) for name, part in described.items()}
 dopants = {name: decisions.choices(part, decisions.DOPANT, "dopant") for name, part in described.items()}
 figure, axes = plt.subplots(2, 1, figsize=(9, 5.2), layout="constrained")
-evaluation_plots.regret(sites, "site of a dopant in a host", axes[0])
-evaluation_plots.regret(dopants, "dopant of a host", axes[1]);
+plots.evaluation.regret(sites, "site of a dopant in a host", axes[0])
+plots.evaluation.regret(dopants, "dopant of a host", axes[1]);
 
 # %%
-evaluation_plots.recall({name: decisions.top_k(part) for name, part in dopants.items()}, "dopant of a host");
+plots.evaluation.recall({name: decisions.top_k(part) for name, part in dopants.items()}, "dopant of a host");
 
 # %% [markdown]
 # **Exercise 05-7.** Four sites of a dopant have the true energies 1.2, 0.4, 0.9 and 0.5 eV. A model says
@@ -437,7 +427,7 @@ check("05-7", answer)
 # *rank* the errors? And is it the size of an error bar?
 
 # %%
-evaluation_plots.sigma_errors(rows);
+plots.evaluation.sigma_errors(rows);
 
 # %% [markdown]
 # The line shows what the mean error would be, if the spread were the standard deviation of a normal
@@ -450,20 +440,20 @@ evaluation_plots.sigma_errors(rows);
 
 # %% tags=["solution"]
 def half_width(errors, confidence):
-    rank = int(np.ceil((len(errors) + 1) * confidence))
-    return float(np.sort(errors)[rank - 1])
+    rank = int(np.ceil((len(breakdown) + 1) * confidence))
+    return float(np.sort(breakdown)[rank - 1])
 
 # %%
 check("05-8", half_width)
 
 # %%
-valid = uncertainty.ensemble([run.part("valid") for run in runs["hybrid"]])
+valid = intervals.ensemble([run.part("valid") for run in runs["hybrid"]])
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
-evaluation_plots.reliability(uncertainty.reliability(valid, rows), axes[0])
-unseen = [[uncertainty.ensemble([run.part(part) for run in fold]) for part in ("valid", "test")]
+plots.evaluation.reliability(coverage.reliability(valid, rows), axes[0])
+unseen = [[intervals.ensemble([run.part(part) for run in fold]) for part in ("valid", "test")]
           for fold in ladder_runs("host", "hybrid")]
-broken = pd.concat([uncertainty.reliability(*pair) for pair in unseen]).groupby(level=0).mean()
-evaluation_plots.reliability(broken, axes[1])
+broken = pd.concat([coverage.reliability(*pair) for pair in unseen]).groupby(level=0).mean()
+plots.evaluation.reliability(broken, axes[1])
 axes[0].set_title("test rows like the training rows")
 axes[1].set_title("hosts never seen");
 
@@ -472,15 +462,15 @@ axes[1].set_title("hosts never seen");
 # hosts are *not* drawn like the validation rows. The numbers, at three confidences:
 
 # %%
-levels = {"familiar": uncertainty.coverage(valid, rows),
-          "unseen hosts": pd.concat([uncertainty.coverage(*pair) for pair in unseen])}
+levels = {"familiar": coverage.coverage(valid, rows),
+          "unseen hosts": pd.concat([coverage.coverage(*pair) for pair in unseen])}
 pd.concat({name: part.groupby(["method", "level"])[["coverage", "width_mean"]].mean() for name, part in levels.items()}, axis=1).style.format("{:.2f}")
 
 # %% [markdown]
 # Also on familiar rows the promise holds *on average* only. By host it may be far off:
 
 # %%
-uncertainty.coverage_by(valid, rows, known.frame.host).style.format("{:.2f}", subset=["coverage", "width"])
+coverage.coverage_by(valid, rows, known.frame.host).style.format("{:.2f}", subset=["coverage", "width"])
 
 # %% [markdown]
 # ## 9 · A guard
@@ -499,7 +489,7 @@ judged[["eform", "eform_lo", "eform_hi", "spin", "verdict", "sentence"]].head().
 # %%
 off = rows.eform_pred.sub(rows.eform).loc[some]
 signs = judged[["latent", "composition"]].assign(spread=judged.eform_sigma)
-evaluation_plots.guard(signs, predictor.guard, off);
+plots.evaluation.guard(signs, predictor.guard, off);
 
 # %%
 guard_table(judged.verdict, off).style.format(precision=2)
@@ -544,8 +534,8 @@ missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(["
 # %%
 model, card = load_model(runs["hybrid"][0].folder)
 few = [known[uid] for uid in first.index[:: max(1, len(first) // 12)]]
-equal = sanity.equal_crystals(model, card.graph, few, known.hosts, seed)
-evaluation_plots.equal_crystals(equal);
+equal = physics.equal_crystals(model, card.graph, few, known.hosts, seed)
+plots.evaluation.equal_crystals(equal);
 
 # %%
 alike = equal[~equal.ambiguous]
@@ -560,8 +550,8 @@ print(f"largest difference {alike.difference.abs().max():.0e} eV; at least {int(
 
 # %%
 lifted = next(known[uid] for uid in first.index if known[uid].defecttype == "adsorbate")
-curve = sanity.displacement_curve(model, card.graph, lifted, known.hosts, np.linspace(0, 2.5, 251))
-evaluation_plots.displacement(curve, card.graph.cutoff, source);
+curve = physics.displacement_curve(model, card.graph, lifted, known.hosts, np.linspace(0, 2.5, 251))
+plots.evaluation.displacement(curve, card.graph.cutoff, source);
 
 # %% [markdown]
 # And chemistry has trends. Along the 3d elements on one site the energy rises and falls; these predictions
@@ -569,7 +559,7 @@ evaluation_plots.displacement(curve, card.graph.cutoff, source);
 
 # %%
 unseen_dopants = pd.concat([fold[0].part("test") for fold in ladder_runs("dopant", "hybrid")])
-evaluation_plots.dopant_series(sanity.dopant_series(unseen_dopants, known.frame), source);
+plots.evaluation.dopant_series(physics.dopant_series(unseen_dopants, known.frame), source);
 
 # %% [markdown]
 # Values that cannot be, such as an energy far outside the training labels or a moment with more spins
@@ -586,11 +576,11 @@ print(f"{len(impossible)} of {len(judged)} predictions", *impossible.head(5), se
 # learned with AdamW here):
 
 # %%
-study_plots.transfer(benchmark("learning"), source);
+plots.studies.transfer(benchmark("learning"), source);
 
 # %%
 models = benchmark("models_demo")
-evaluation_plots.cost_accuracy(models[models.input == "relaxed"], source);
+plots.evaluation.cost_accuracy(models[models.input == "relaxed"], source);
 
 # %% [markdown]
 # Could fewer digits make the network faster? Matrix products in numbers of 16 bits (bf16), or weights as
@@ -612,7 +602,7 @@ print("the kit computes with", precision.loc[same].infer_ms_b1.idxmin(), "- the 
 # size and can still be edited. The ladder of section 4:
 
 # %%
-for file in plots.save(ladder_axes.figure, data_folder() / "figures" / "ladder"):
+for file in plots.database.save(ladder_axes.figure, data_folder() / "figures" / "ladder"):
     print(file)
 
 # %% [markdown]

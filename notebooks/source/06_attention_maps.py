@@ -32,15 +32,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from defectkit import explain, explain_plots, teach
+from defectkit import explain, plots, teach
 from defectkit.bench import attention as attention_bench
-from defectkit.checkpoint import load_model
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.graphs.build import build_graph
-from defectkit.names import in_figure
-from defectkit.shipped import about, benchmark, data_of, shipped_run
+from defectkit.structures.names import in_figure
 from defectkit.teach import check
+from defectkit.training.checkpoint import load_model
+from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
@@ -72,7 +72,7 @@ uid = next(one for one in vacancies if graphs[one].is_vacancy.sum() == 1)
 graph = graphs[uid]
 maps = explain.attention_maps(model, graph)  # (layers, heads, n, n)
 print(f"{uid}: {graph.num_nodes} nodes, weights {maps.shape}, rows sum to {maps.sum(axis=-1).round(6).min()}")
-explain_plots.head_maps(graph, maps);
+plots.explain.head_maps(graph, maps);
 
 # %% [markdown]
 # Each map shows whom the *defect* listens to in one head: bright is heard, dark is not. Red rims mark the
@@ -123,7 +123,7 @@ print(f"{len(maps)} global layer(s), {maps.shape[1]} heads")
 if heard is not ... and rollout is not ...:
     mean = maps.mean(axis=(0, 1))
     everyone = np.arange(graph.num_nodes)
-    explain_plots.score_maps(graph, {"mean, the defect asks": heard(mean, defect),
+    plots.explain.score_maps(graph, {"mean, the defect asks": heard(mean, defect),
                                      "mean, all nodes ask": heard(mean, everyone),
                                      "rollout, the defect asks": heard(rollout(maps), defect)})
 
@@ -143,7 +143,7 @@ if heard is not ... and rollout is not ...:
 
 # %%
 weights = explain.seen_by(explain.combine(maps), defect) * graph.num_nodes
-StructureView(graph, weights, explain_plots.RELATIVE)
+StructureView(graph, weights, plots.explain.RELATIVE)
 
 # %% [markdown]
 # The explorer links three views: choose a structure (one of each type of defect), a layer, a head, and
@@ -172,7 +172,7 @@ elif record.host not in data.hosts:
 else:
     own = build_graph(record, card.graph, data.hosts[record.host])
     given = explain.seen_by(explain.combine(explain.attention_maps(model, own)), np.flatnonzero(own.is_defect.numpy()))
-    ax = explain_plots.lattice_map(own, given * own.num_nodes)
+    ax = plots.explain.lattice_map(own, given * own.num_nodes)
     ax.set_title(f"{in_figure(record.uid)}, a row of '{in_figure(data.name)}';\nthe model learned from {card.label_source} labels", fontsize=10)
 
 # %% [markdown]
@@ -202,7 +202,7 @@ check("06-3", answer)
 looked = explain.attention_table(model, graphs.values())
 looked["defecttype"] = looked.uid.map(trained.defecttype)
 fit = explain.decay_length(looked, resamples=100)
-explain_plots.weight_by_distance(looked, fit=fit);
+plots.explain.weight_by_distance(looked, fit=fit);
 
 # %%
 lengths = explain.decay_lengths(looked, "defecttype", resamples=100)
@@ -222,7 +222,7 @@ print(f"with a settled length: {', '.join(lengths.index[lengths.settled]) or 'no
 # rings, every structure counting once:
 
 # %%
-explain_plots.rings(dict(list(looked.groupby("defecttype"))));
+plots.explain.rings(dict(list(looked.groupby("defecttype"))));
 
 # %% [markdown]
 # ## 4 · Against chance, and against a model that knows nothing
@@ -251,7 +251,7 @@ bars = {f"{title}, {when}": explain.near(part)[score]
         for score, title in named.items()
         for when, part in (("trained", trained), ("untrained", untrained))}
 bars["true relaxation"] = explain.near(trained)["relaxation"]
-explain_plots.share_bars(bars);
+plots.explain.share_bars(bars);
 
 # %%
 shares = pd.concat({name: found.reset_index() for name, found in bars.items()}, names=["score"])
@@ -278,7 +278,7 @@ explain.summary(by_type, "gain", "defecttype").set_index("defecttype").style.for
 
 # %%
 nodes = explain.node_table(graph).assign(relative=weights)
-explain_plots.by_element(nodes);
+plots.explain.by_element(nodes);
 
 # %%
 place = nodes.shell.map({1: "first shell", 2: "further out"})
@@ -344,7 +344,7 @@ explain.summary(split, "share", "explained by").set_index("explained by").assign
 
 # %%
 scores = explain.score_table(model, [graph], {uid: known[uid]})
-explain_plots.score_maps(graph, {"attention (uniform: 1)": scores.attention * len(scores),
+plots.explain.score_maps(graph, {"attention (uniform: 1)": scores.attention * len(scores),
                                  "occlusion (eV)": scores.occlusion,
                                  "gradient (eV/Å)": scores.gradient,
                                  "true relaxation (Å)": scores.relaxation});
@@ -386,7 +386,7 @@ def agreement(part, way="all"):
 
 names = {"relaxation": "true relaxation"}
 everywhere = agreement(trained)
-explain_plots.agreement_dots({"trained": everywhere, "untrained": agreement(untrained)}, names);
+plots.explain.agreement_dots({"trained": everywhere, "untrained": agreement(untrained)}, names);
 
 # %%
 for pair in everywhere.sort_values("mean", ascending=False).itertuples():
@@ -404,7 +404,7 @@ for pair in everywhere.sort_values("mean", ascending=False).itertuples():
 
 # %%
 equal = {"trained": agreement(trained, "given"), "untrained": agreement(untrained, "given")}
-explain_plots.agreement_dots(equal, names);
+plots.explain.agreement_dots(equal, names);
 
 # %%
 left = equal["trained"]["mean"] / everywhere["mean"]

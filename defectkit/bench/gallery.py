@@ -1,0 +1,111 @@
+"""The figures of README, made from the demo data and the shipped hybrid by `defectkit figures`."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from defectkit import explain
+from defectkit.graphs.build import CrystalGraph, build_graph
+from defectkit.graphs.geometry import edge_vectors
+from defectkit.plots.explain import lattice_map, weight_by_distance
+from defectkit.plots.results import BLUE, GREY, parity
+from defectkit.structures.writing import atomic, make_folder
+from defectkit.training.checkpoint import load_model
+from defectkit.training.pretrained import ROOT, benchmark, shipped_run
+from defectkit.training.runs import load_data
+
+FOLDER = ROOT / "docs" / "figures"
+NAMES = ("route", "parity", "attention_on_a_vacancy", "decay")
+MODEL = "hybrid"
+DPI = 100
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Write all figures as PNG into a folder, and return their paths, in the order of `NAMES`."""
+    make_folder(folder)
+    run = shipped_run(MODEL)
+    model, card = load_model(run.folder)
+    dataset = load_data(run.config)[0]
+    drawn = benchmark("attention").query("model == 'trained'").set_index("uid")
+    graphs = {
+        uid: build_graph(dataset[uid], card.graph, dataset.hosts[dataset[uid].host])
+        for uid in drawn.index
+    }
+    vacancy = next(
+        graphs[uid]
+        for uid in drawn.index[drawn.defecttype == "vacancy"]
+        if graphs[uid].is_vacancy.sum() == 1
+    )
+    seen = explain.attention_table(model, graphs.values())
+    weights = seen[seen.uid == vacancy.uid].relative.to_numpy()
+    figures = (
+        _route(vacancy, weights, model, drawn.label[vacancy.uid], card.label_source),
+        _parity(run, card.label_source),
+        _attention(vacancy, weights, seen[seen.uid == vacancy.uid], card.label_source),
+        _decay(seen, card.label_source),
+    )
+    paths = [folder / f"{name}.png" for name in NAMES]
+    for figure, path in zip(figures, paths):
+        with atomic(path) as part:
+            figure.savefig(part, dpi=DPI, metadata={"Software": None})  # its version is no news
+        plt.close(figure)
+    return paths
+
+
+def _route(graph: CrystalGraph, weights: np.ndarray, model, label: float, source: str) -> Figure:
+    """One structure on its way from a row of the database to an energy."""
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), width_ratios=[1, 1, 1, 0.6])
+    figure.subplots_adjust(left=0.01, right=0.985, bottom=0.03, top=0.86, wspace=0.2)
+    titles = ("1 · a row of the database", "2 · its graph, bonds within the cutoff",
+              "3 · attention of the vacancy", "4 · formation energy (eV)")  # fmt: skip
+    for ax, values in zip(axes, (None, None, weights)):
+        lattice_map(graph, values, "", copies=0, ax=ax)
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+    receivers = graph.pos[graph.edge_index[1]].numpy()[:, :2]
+    bonds = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift).numpy()[:, :2]
+    lines = np.stack([receivers, receivers + bonds], axis=1)
+    axes[1].add_collection(LineCollection(lines, colors=GREY, lw=0.6, zorder=2.5))
+    with torch.no_grad():
+        predicted = model(graph).eform.item()
+    axes[3].bar([0, 1], [label, predicted], color=[GREY, BLUE], width=0.6)
+    axes[3].set_xticks([0, 1], [f"label,\n{source}", "prediction"])
+    axes[3].axhline(0, color="black", lw=0.8)
+    axes[3].spines[["top", "right"]].set_visible(False)
+    for ax, title in zip(axes, titles):
+        ax.set_title(title, size=11)
+    axes[3].set_position(axes[3].get_position().shrunk(0.95, 0.82).translated(0.012, 0.12))
+    for left, right in pairwise(axes):
+        # The bars have their numbers on the left, the arrow stands before them.
+        middle = min((left.get_position().x1 + right.get_position().x0) / 2,
+                     left.get_position().x1 + 0.016)  # fmt: skip
+        figure.text(middle, 0.45, "→", size=20, ha="center", va="center")
+    return figure
+
+
+def _parity(run, source: str) -> Figure:
+    """Predictions over labels, test rows."""
+    return parity(run.part("test"), source, title="the hybrid on test rows").figure
+
+
+def _attention(graph: CrystalGraph, weights: np.ndarray, table, source: str) -> Figure:
+    """Attention on a vacancy, from above and by distance."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(11, 4), width_ratios=[1.2, 1], layout="constrained"
+    )  # fmt: skip
+    lattice_map(graph, weights, ax=axes[0])
+    weight_by_distance(table, ax=axes[1])
+    figure.suptitle(f"{graph.uid}, a test row; the hybrid, trained on labels of {source}", size=11)
+    return figure
+
+
+def _decay(seen, source: str) -> Figure:
+    """Weight against distance for many structures."""
+    ax = weight_by_distance(seen, fit=explain.decay_length(seen, resamples=100))
+    title = f"{seen.uid.nunique()} test rows; the hybrid, trained on labels of {source}"
+    ax.set_title(title, size=11)
+    return ax.figure

@@ -1,0 +1,1 @@
+"""How good labelled predictions are, where they fail, and whether the test was a fair one."""

@@ -1,0 +1,206 @@
+"""How good predictions are: the figures that every table and report of the kit shows.
+
+Intervals are percentile bootstraps. Rows that were held out together, such as all defects of a
+host, err together: given as `groups`, they are drawn together. Few groups make an interval too
+narrow; below ten, take it for a lower bound.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
+
+from defectkit import DefectkitError
+from defectkit.predict.intervals import check_same_rows
+
+MAGNETIC = 0.5  # μB: a defect with a larger moment is called magnetic
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+CLASSES = ["not magnetic", "magnetic"]
+SAME_LABEL = 1e-4  # eV: predictions are stored with five decimals
+
+
+def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -> dict[str, float]:
+    """Errors of predictions.
+
+    Args:
+        rows: columns eform, spin, eform_pred, spin_pred (eV, μB), a row a structure; rows with
+            an unknown label do not count for it. Models predict the size of a moment, so that of
+            the label counts.
+        seed: of the bootstrap.
+        groups: what was held out together, by uid; every row for itself where it is not given.
+
+    Returns:
+        eform_mae with eform_mae_lo and eform_mae_hi (eV), eform_rmse, eform_r2; spin_mae (μB);
+        mag_accuracy and mag_f1 of |spin| > `MAGNETIC`. NaN where no label is known.
+    """
+    energy, moment = rows.dropna(subset=["eform"]), rows.dropna(subset=["spin"])
+    errors = (energy.eform_pred - energy.eform).abs()
+    low, high = mean_interval(errors, groups, seed)
+    magnetic, called = _magnetic(moment)
+    return {
+        "eform_mae": _score(mean_absolute_error, energy.eform, energy.eform_pred),
+        "eform_mae_lo": low,
+        "eform_mae_hi": high,
+        "eform_rmse": _score(root_mean_squared_error, energy.eform, energy.eform_pred),
+        "eform_r2": _score(r2_score, energy.eform, energy.eform_pred, least=2),
+        "spin_mae": _score(mean_absolute_error, moment.spin.abs(), moment.spin_pred),
+        "mag_accuracy": _score(accuracy_score, magnetic, called),
+        "mag_f1": _score(f1_score, magnetic, called, zero_division=0.0),
+    }
+
+
+def confusion(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many rows of each label, (2, 2) down, are called what, across; |spin| > `MAGNETIC`.
+
+    Args:
+        rows: columns spin and spin_pred (μB); a row with an unknown label does not count.
+    """
+    counts = confusion_matrix(*_magnetic(rows.dropna(subset=["spin"])), labels=[False, True])
+    names = {"index": pd.Index(CLASSES, name="label"), "columns": pd.Index(CLASSES, name="called")}
+    return pd.DataFrame(counts, **names)
+
+
+def interval(
+    values: np.ndarray, statistic: Callable = np.mean, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (95 %) of a statistic of (n,) values."""
+    return resampled((np.asarray(values),), statistic, seed)
+
+
+def group_interval(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap interval (95 %) of the mean of (n,) values, drawn by whole groups.
+
+    Args:
+        values: (n,).
+        groups: (n,) the name of each value's group.
+        seed: of the bootstrap.
+    """
+    grouped = pd.Series(np.asarray(values)).groupby(np.asarray(groups))
+    sums, counts = grouped.sum().to_numpy(), grouped.count().to_numpy()
+    return resampled((sums, counts), lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), seed)
+
+
+def mean_interval(
+    values: pd.Series, groups: pd.Series | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval (95 %) of a mean, by rows or by groups.
+
+    Args:
+        values: one a row, by uid.
+        groups: what was held out together, by uid; every row for itself where it is not given.
+        seed: of the bootstrap.
+    """
+    if groups is None:
+        return interval(values.to_numpy(float), seed=seed)
+    return group_interval(values.to_numpy(float), groups.loc[values.index].to_numpy(), seed)
+
+
+def resampled(
+    samples: tuple[np.ndarray, ...], statistic: Callable, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (95 %) of a statistic of arrays that are drawn in step.
+
+    Args:
+        samples: arrays of (n,), the same n.
+        statistic: called with as many arrays and `axis`.
+        seed: of the draws.
+
+    NaN where there are fewer than two values.
+    """
+    if len(samples[0]) < 2:
+        return float("nan"), float("nan")
+    result = bootstrap(
+        samples,
+        statistic,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        paired=len(samples) > 1,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def compare(
+    rows: pd.DataFrame,
+    reference: pd.DataFrame,
+    groups: pd.Series | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Paired bootstrap of two models on the same rows; below zero `rows` has the smaller error.
+
+    Both models find the same rows easy or hard. The difference of a row's two errors leaves that
+    out, so its interval is narrower than those of the two errors side by side.
+
+    Args:
+        rows: columns eform and eform_pred (eV), indexed by uid. Several seeds may stand below
+            each other; the error of a row is then its mean over them.
+        reference: likewise, of the other model.
+        groups: what was held out together, by uid; every row for itself where it is not given.
+        seed: of the bootstrap.
+
+    Returns:
+        `difference` of the mean absolute errors (eV) with `lo` and `hi`, `better`: the share of
+        rows on which `rows` has the smaller error, `n` rows.
+
+    Raises DefectkitError where the two are not about the same rows and labels.
+    """
+    check_same_rows(rows, reference)
+    ours, theirs = (_absolute_errors(table) for table in (rows, reference))
+    difference = ours - theirs.loc[ours.index]
+    low, high = mean_interval(difference, groups, seed)
+    return {
+        "difference": float(difference.mean()),
+        "lo": low,
+        "hi": high,
+        "better": float((difference < 0).mean()),
+        "n": len(difference),
+    }
+
+
+def common_rows(tables: Mapping[Hashable, pd.DataFrame]) -> dict[Hashable, pd.DataFrame]:
+    """The rows that all tables of predictions hold: models are compared on the same rows only.
+
+    Args:
+        tables: of `compare`, by name. Not every model can read every structure.
+
+    Raises DefectkitError where no row is in all of them, or their labels differ.
+    """
+    shared = set.intersection(*(set(table.index) for table in tables.values()))
+    if not shared:
+        raise DefectkitError(
+            f"No row is predicted by all of {', '.join(map(str, tables))}; compare runs of one "
+            "split."
+        )
+    found = {name: table[table.index.isin(shared)] for name, table in tables.items()}
+    first = next(iter(found.values()))
+    for table in found.values():
+        check_same_rows(first, table)
+    return found
+
+
+def _absolute_errors(rows: pd.DataFrame) -> pd.Series:
+    """Of each uid, eV, a mean over seeds."""
+    return (rows.eform_pred - rows.eform).abs().dropna().groupby(level=0, sort=False).mean()
+
+
+def _magnetic(moment: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Whether each row is magnetic, and whether it is called so."""
+    return moment.spin.abs() > MAGNETIC, moment.spin_pred.abs() > MAGNETIC
+
+
+def _score(
+    metric: Callable, label: pd.Series, predicted: pd.Series, least: int = 1, **options
+) -> float:
+    """NaN for fewer than `least` rows."""
+    return float(metric(label, predicted, **options)) if len(label) >= least else float("nan")

@@ -1,0 +1,224 @@
+"""Figures of attention: what lies out of reach, which images count, who listens to whom.
+
+Each takes arrays or graphs and returns matplotlib axes. Units stand in every axis label.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, Polygon
+
+from defectkit.graphs.geometry import edge_vectors, lengths
+from defectkit.plots.results import BLUE, GREEN, GREY, ORANGE
+
+CLOSEST = 60  # the largest denominator that is shown as a fraction
+
+
+def strain_map(
+    offset: np.ndarray, strain: np.ndarray, reach: float, ax: Axes | None = None
+) -> Axes:
+    """A sheet from above with the strain at every atom, and how far its defect hears.
+
+    Args:
+        offset: (N, 3) Å, places of the nodes seen from the defect.
+        strain: (N,) mean strain of each node's bonds, without unit.
+        reach: Å, of the local layers.
+        ax: where to draw; a new figure where it is not given.
+    """
+    ax = ax or plt.subplots(figsize=(6, 5), layout="constrained")[1]
+    percent = 100 * strain
+    most = max(np.abs(percent).max(), 1e-3)
+    order = np.argsort(np.abs(percent))
+    dots = ax.scatter(*offset[order, :2].T, c=percent[order], s=14, cmap="coolwarm",
+                      vmin=-most, vmax=most, edgecolors="#999999", linewidths=0.3)  # fmt: skip
+    ax.scatter(0, 0, s=90, color=ORANGE, label="the defect", zorder=3)
+    turn = np.linspace(0, 2 * np.pi, 100)
+    ax.plot(reach * np.cos(turn), reach * np.sin(turn), "k:", label=f"local reach, {reach:g} Å")
+    ax.figure.colorbar(dots, ax=ax, label="mean bond strain (%)", shrink=0.8)
+    ax.set(xlabel="x (Å)", ylabel="y (Å)", aspect="equal")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return ax
+
+
+def change_by_distance(
+    distance: np.ndarray, changes: dict[str, np.ndarray], moved: float
+) -> np.ndarray:
+    """How much every node's vector changes, over the distance from the defect; a panel a model.
+
+    Args:
+        distance: (N,) Å from the defect.
+        changes: (N,) length of the change of a node's vector, in any unit, by title.
+        moved: Å, the distance beyond which atoms were moved.
+    """
+    _, axes = plt.subplots(
+        1, len(changes), figsize=(5.5 * len(changes), 3.8), layout="constrained", sharex=True,
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    felt = np.concatenate([change[change > 0] for change in changes.values()])
+    floor = felt.min() / 100
+    for ax, (title, change) in zip(axes[0], changes.items()):
+        zero = change == 0
+        ax.axvspan(moved, distance.max() * 1.03, color="#fde8d7", zorder=0,
+                   label="atoms moved here")  # fmt: skip
+        ax.scatter(distance[~zero], change[~zero], s=10, color=BLUE, linewidths=0, label="changed")
+        ax.scatter(distance[zero], np.full(zero.sum(), floor), s=10, color=GREY, linewidths=0,
+                   label="exactly as before")  # fmt: skip
+        nearest = distance.argmin()
+        ax.scatter(distance[nearest], change[nearest] or floor, s=90, color=ORANGE, zorder=3,
+                   label="the defect")  # fmt: skip
+        ax.axhspan(floor / 4, floor * 4, color="#eeeeee", zorder=0)
+        ax.set(xlabel="distance from the defect (Å)", yscale="log", ylim=(floor / 4, None),
+               xlim=(-0.5, distance.max() * 1.03), title=title)  # fmt: skip
+    axes[0, 0].text(distance.max(), floor, "zero", ha="right", va="center", color=GREY)
+    axes[0, 0].set_ylabel("change of the node's vector")
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    more, words = axes[0, 0].get_legend_handles_labels()
+    known = dict(zip(words, more)) | dict(zip(labels, handles))
+    axes[0, 0].figure.legend(known.values(), known.keys(), loc="outside upper left", ncols=4,
+                             frameon=False)  # fmt: skip
+    return axes[0]
+
+
+def chain(
+    x: np.ndarray, length: float, names: list[str], vacancies: list[int], ax: Axes | None = None
+) -> Axes:
+    """Atoms of a periodic chain with one cell to either side, and the first atom's distances.
+
+    Args:
+        x: (n,) Å.
+        length: Å, of the cell.
+        names: (n,).
+        vacancies: numbers of the places where no atom is.
+        ax: where to draw; a new figure where it is not given.
+    """
+    ax = ax or plt.subplots(figsize=(11, 2.6), layout="constrained")[1]
+    ends = -0.5 - length / 2, 1.5 * length - 0.5
+    for image in (-1, 0, 1):
+        for number, (place, name) in enumerate(zip(x + image * length, names)):
+            if not ends[0] < place < ends[1]:
+                continue
+            faint = 1.0 if image == 0 else 0.3
+            empty = number in vacancies
+            ax.add_patch(Circle((place, 0), 0.34, fc="white" if empty else "#9ecae1", ec="#333333",
+                                ls="--" if empty else "-", alpha=faint, zorder=2))  # fmt: skip
+            ax.text(place, 0, name, ha="center", va="center", alpha=faint, zorder=3)
+    for border in (-0.5, length - 0.5):
+        ax.axvline(border, color=GREY, ls="--", lw=1)
+    for number in range(1, len(x)):
+        nearest = (x[number] - x[0] + length / 2) % length - length / 2
+        height = 0.45 + 0.32 * number
+        arrow = {"arrowstyle": "->", "color": ORANGE, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (x[0] + nearest, height), (x[0], height), arrowprops=arrow)
+        ax.text(x[0] + nearest / 2, height + 0.04, f"{abs(nearest):g} Å to {names[number]}",
+                ha="center", va="bottom", size=9, color=ORANGE)  # fmt: skip
+    ax.set(xlim=ends, ylim=(-0.5, 0.95 + 0.32 * len(x)),
+           xlabel="x (Å)", aspect="equal", yticks=[])  # fmt: skip
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    return ax
+
+
+def attention_maps(weights: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
+    """Attention between a few atoms, every weight written as a number.
+
+    Args:
+        weights: (n, n) by title, rows are queries.
+        names: (n,).
+    """
+    _, axes = plt.subplots(
+        1, len(weights), figsize=(3.7 * len(weights), 3.6), layout="constrained", squeeze=False
+    )
+    for ax, (title, matrix) in zip(axes[0], weights.items()):
+        ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(matrix):
+            ax.text(column, row, _fraction(value), ha="center", va="center",
+                    color="white" if value > 0.6 else "black")  # fmt: skip
+        ax.set_xticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), names)
+        ax.set(title=title, xlabel="key: who is heard")
+    axes[0, 0].set_ylabel("query: who listens")
+    return axes[0]
+
+
+def _fraction(value: float) -> str:
+    near = Fraction(float(value)).limit_denominator(CLOSEST)
+    return str(near) if abs(near - value) < 1e-6 else f"{value:.2f}"
+
+
+def images_heard(
+    graphs: dict[str, object], node: int, share: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Which images of all atoms one node listens to, from above; a panel a graph.
+
+    Args:
+        graphs: a `CrystalGraph` with pairs for every title.
+        node: who listens.
+        share: from distances (P,) in Å to what an image counts for, between 0 and 1.
+    """
+    _, axes = plt.subplots(
+        1, len(graphs), figsize=(5.4 * len(graphs), 4.8), layout="constrained", squeeze=False,
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    for ax, (title, graph) in zip(axes[0], graphs.items()):
+        here = graph.pair_index[1] == node
+        vectors = edge_vectors(graph.pos, graph.cell, graph.pair_index, graph.pair_shift)[here]
+        counts = share(lengths(vectors).numpy())
+        places = (graph.pos[node] + vectors).numpy()
+        order = counts.argsort()
+        dots = ax.scatter(*places[order, :2].T, c=counts[order], cmap="Blues", vmin=0, vmax=1,
+                          s=55, edgecolors="#333333", linewidths=0.4, zorder=2)  # fmt: skip
+        ax.scatter(*graph.pos[node, :2], s=110, color=ORANGE, zorder=3, label="who listens")
+        a, b = graph.cell[0, :2, :2].numpy()
+        ax.add_patch(Polygon([0 * a, a, a + b, b], fill=False, ec=GREY, ls="--", zorder=1,
+                             label="the cell"))  # fmt: skip
+        ax.set(title=f"{title}: {len(counts)} terms", xlabel="x (Å)", aspect="equal")
+        ax.autoscale_view()
+    axes[0, 0].set_ylabel("y (Å)")
+    axes[0, 0].legend(loc="lower left", frameon=True)
+    axes[0, 0].figure.colorbar(dots, ax=list(axes[0]), label="exp φ", shrink=0.8)
+    return axes[0]
+
+
+def addition_theorem(cosine: torch.Tensor, direct: torch.Tensor, summed: torch.Tensor) -> Axes:
+    """Legendre polynomials, and the same as sums over products of spherical harmonics.
+
+    Args:
+        cosine: (t,) cosines of angles.
+        direct: (t, L) the polynomials.
+        summed: (t, L) the sums.
+    """
+    _, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    order = cosine.argsort()
+    for degree in range(direct.shape[1]):
+        (line,) = ax.plot(cosine[order], direct[order, degree], lw=1.5, label=f"$P_{degree}$")
+        ax.plot(cosine, summed[:, degree], "o", ms=4, mfc="none", color=line.get_color())
+    ax.plot([], [], "o", ms=4, mfc="none", color=GREY, label="from harmonics")
+    ax.set(xlabel="cosine of the angle", ylabel="value")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return ax
+
+
+def model_parts(table: pd.DataFrame) -> Axes:
+    """The parts of a model from top to bottom: what comes out of each, and its weights.
+
+    Args:
+        table: of `anatomy.shapes`.
+    """
+    _, ax = plt.subplots(figsize=(9, 0.36 * len(table) + 1), layout="constrained")
+    places = np.arange(len(table))[::-1]
+    colours = [
+        ORANGE if "Global" in kind else BLUE if "Local" in kind else GREEN for kind in table.kind
+    ]
+    ax.barh(places, table.weights, color=colours, alpha=0.75)
+    for place, weights, output in zip(places, table.weights, table.output):
+        ax.text(weights, place, f"  → {output}", va="center", size=9)
+    names = [f"{part}  ({kind})" for part, kind in zip(table.index, table.kind)]
+    ax.set_yticks(places, names)
+    ax.set(xlabel="weights", xlim=(0, 1.3 * table.weights.max()))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.spines[["right", "top"]].set_visible(False)
+    return ax

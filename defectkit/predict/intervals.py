@@ -1,0 +1,122 @@
+"""How sure a prediction is: the spread of a seed ensemble, and intervals that cover what they say.
+
+A conformal interval is prediction ± factor x scale. The factor is a quantile of |error| / scale on
+calibration rows; for new rows that are drawn like those, the interval then covers the label at
+least as often as it says, whatever the model (Lei et al., J. Am. Stat. Assoc. 113, 1094, 2018).
+The promise ends where rows are not drawn alike, such as on unseen hosts. Validation rows, which
+chose the epoch, are a little easier than new ones: the calibration part of a split is cleaner.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from defectkit import DefectkitError
+
+ROUNDING = 1e-4  # eV: predictions are stored with five decimals
+
+
+def ensemble(members: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Several predictions of the same rows as one.
+
+    Args:
+        members: tables of `Run.part`, one a seed: eform, spin, eform_pred, spin_pred (eV, μB).
+
+    Returns:
+        The same columns, predictions being means, with `eform_sigma` (eV) and `spin_sigma` (μB),
+        the standard deviations over members (n - 1).
+
+    Raises DefectkitError for fewer than two members or members about different rows.
+    """
+    if len(members) < 2:
+        raise DefectkitError("An ensemble needs two runs at least; give further seeds.")
+    first = members[0]
+    for other in members[1:]:
+        check_same_rows(first, other)
+    table = first.copy()
+    for target in ("eform", "spin"):
+        name = f"{target}_pred"
+        table[name], table[f"{target}_sigma"] = mean_and_sigma(members, name)
+    return table
+
+
+def mean_and_sigma(members: Sequence[pd.DataFrame], column: str) -> tuple[pd.Series, pd.Series]:
+    """Of a column over tables of the same rows, by uid; sigma with n - 1."""
+    values = pd.concat([member[column] for member in members], axis=1, join="inner")
+    values = values.loc[members[0].index]
+    return values.mean(axis=1), values.std(axis=1, ddof=1)
+
+
+def check_same_rows(rows: pd.DataFrame, other: pd.DataFrame) -> None:
+    """DefectkitError where two tables of predictions are not of the same rows and labels."""
+    ours, theirs = (table.eform[~table.index.duplicated()] for table in (rows, other))
+    if set(ours.index) != set(theirs.index):
+        apart = len(set(ours.index) ^ set(theirs.index))
+        raise DefectkitError(
+            f"{apart} rows are predicted by one of the two models only; compare runs of one split."
+        )
+    gap = (ours - theirs.loc[ours.index]).abs()
+    if gap.max() > ROUNDING or (ours.isna() != theirs.loc[ours.index].isna()).any():
+        raise DefectkitError(
+            f"The labels of {gap.fillna(np.inf).idxmax()} differ between the two models; compare "
+            "runs on the same data."
+        )
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Split-conformal intervals of the formation energy.
+
+    Attributes:
+        sizes: (n,) sorted |error| / scale of the calibration rows.
+        floor: eV, added to sigma; None where the scale is 1 eV for all rows.
+    """
+
+    sizes: np.ndarray
+    floor: float | None
+
+    @classmethod
+    def fit(cls, rows: pd.DataFrame, normalised: bool = False) -> "Conformal":
+        """Calibrate.
+
+        Args:
+            rows: columns eform, eform_pred and, where `normalised`, eform_sigma (eV). Rows that
+                were not trained on; those without a label do not count.
+            normalised: whether intervals are wider where the ensemble spreads. The scale is
+                sigma plus its median: few members often agree by chance, which is no certainty.
+
+        Raises DefectkitError without labelled rows, or where nothing spreads.
+        """
+        known = rows.dropna(subset=["eform"])
+        if known.empty:
+            raise DefectkitError("There is no labelled row to calibrate intervals on.")
+        floor = float(known.eform_sigma.median()) if normalised else None
+        if normalised and not floor > ROUNDING:
+            raise DefectkitError(
+                "The members of the ensemble agree exactly; use absolute intervals."
+            )
+        errors = (known.eform_pred - known.eform).abs()
+        return cls(np.sort((errors / _scale(known, floor)).to_numpy()), floor)
+
+    def factor(self, confidence: float) -> float:
+        """The quantile that covers new rows with this confidence; infinite with too few rows.
+
+        DefectkitError unless the confidence lies between 0 and 1, both excluded.
+        """
+        if not 0 < confidence < 1:
+            raise DefectkitError(
+                f"confidence is {confidence}; it must lie between 0 and 1, such as 0.9."
+            )
+        n = len(self.sizes)
+        rank = int(np.ceil(np.round((n + 1) * confidence, 9)))
+        return float(self.sizes[rank - 1]) if rank <= n else np.inf
+
+    def half_width(self, rows: pd.DataFrame, confidence: float = 0.9) -> pd.Series:
+        """eV, to both sides of every prediction."""
+        return (self.factor(confidence) * _scale(rows, self.floor)).rename("half_width")
+
+
+def _scale(rows: pd.DataFrame, floor: float | None) -> pd.Series:
+    return pd.Series(1.0, rows.index) if floor is None else rows.eform_sigma + floor

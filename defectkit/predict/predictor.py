@@ -1,0 +1,403 @@
+"""Predictions that say how far to trust them: an ensemble with its intervals and its guard.
+
+A predictor joins runs that differ by their seed alone. What it must know of the rows they learned
+from is stored in one file beside their folders, so that a prediction needs no data set.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import nn
+from tqdm import tqdm
+
+from defectkit import DefectkitError
+from defectkit.data.cleaning import loose_atoms
+from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
+from defectkit.graphs.dataset import GraphDataset, host_of
+from defectkit.models.tabular.models import TABULAR
+from defectkit.predict.domain import (
+    Guard,
+    Nearness,
+    composition_vector,
+    composition_vectors,
+    predict_with_vectors,
+)
+from defectkit.predict.intervals import Conformal, ensemble, mean_and_sigma
+from defectkit.predict.physics import flags
+from defectkit.structures.files import list_atoms
+from defectkit.structures.names import one_line
+from defectkit.structures.recognise import Recognition
+from defectkit.structures.record import DefectRecord, reduced_formula
+from defectkit.structures.writing import atomic
+from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model
+from defectkit.training.inference import MAX_PAIRS, batches, predict
+from defectkit.training.runs import Run, graphs_of, learned_from
+
+MEMBERS = "members"  # in the file's own header: SHA-256 of the weights by name of the run folder
+CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`
+CHUNK_PAIRS = 4 * MAX_PAIRS  # of atoms in these, at most
+UNREAD = "unread"  # the verdict of a structure that has no prediction
+NUMBERS = (
+    "eform", "eform_sigma", "spin", "spin_sigma", "eform_lo", "eform_hi", "latent", "composition",
+    "fit",
+)  # fmt: skip
+COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
+EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
+VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """An ensemble of networks that differ by their seed, with what judges its predictions.
+
+    Attributes:
+        members: folders of the runs.
+        latent: (n, D) latent vectors of the training rows in the first member, half precision.
+        composition: (n, C) their `domain.composition_vectors`, half precision.
+        valid: columns `VALID` of the validation rows: label, mean prediction and spread (eV), and
+            the distances to the training rows.
+    """
+
+    members: tuple[Path, ...]
+    latent: np.ndarray
+    composition: np.ndarray
+    valid: pd.DataFrame
+
+    @classmethod
+    def fit(cls, runs: Sequence[Run]) -> "Predictor":
+        """Join finished runs of a network.
+
+        Args:
+            runs: of one configuration and several seeds, with their data set at hand.
+
+        Raises DefectkitError for fewer than two runs, tables' models, runs that differ by more
+        than their seed or do not differ at all.
+        """
+        _check_runs(runs)
+        first = runs[0]
+        valid = ensemble([run.part("valid") for run in runs]).dropna(subset=["eform"])
+        dataset, training = learned_from(first)
+        graphs = graphs_of(dataset, first.config.graph)
+        model, _ = load_model(first.folder)
+        _, latent = predict_with_vectors(model, graphs, graphs.select(training))
+        composition = composition_vectors(dataset.frame.loc[latent.index])
+        nearness = _nearness(latent.to_numpy(np.float16), composition.to_numpy(np.float16))
+        _, vectors = predict_with_vectors(model, graphs, graphs.select(valid.index))
+        known = composition_vectors(dataset.frame.loc[vectors.index])
+        valid = valid.join(_distances(nearness, vectors, known))
+        return cls(
+            tuple(run.folder for run in runs),
+            latent.to_numpy(np.float16),
+            composition.to_numpy(np.float16),
+            valid[VALID].astype(np.float32),
+        )
+
+    def save(self, path: str | Path, replace: bool = False) -> None:
+        """Write one file, whole or not at all; it must lie beside the folders of the members.
+
+        Args:
+            path: of the file.
+            replace: whether a predictor of other members that is there may be overwritten.
+
+        Raises DefectkitError where the file would lie elsewhere, or may not be overwritten.
+        """
+        path = Path(path)
+        if any(folder.resolve().parent != path.resolve().parent for folder in self.members):
+            raise DefectkitError(f"{path} must lie in the folder that holds its members.")
+        if path.exists() and not replace:
+            there = _read(path)[0]
+            if sorted(there) != sorted(folder.name for folder in self.members):
+                raise DefectkitError(
+                    f"{path} holds a predictor of {', '.join(there)}; say --replace to overwrite "
+                    "it, or move it away."
+                )
+        arrays = {
+            "latent": self.latent,
+            "composition": self.composition,
+            "valid": self.valid.to_numpy(np.float32),
+        }
+        # The format knows rows that follow each other only, and tables keep columns.
+        arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
+        hashes = {folder.name: _weights_hash(folder) for folder in self.members}
+        with atomic(path) as part:
+            part.write_bytes(save(arrays, {MEMBERS: json.dumps(hashes)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Predictor":
+        """Read a file of `save`.
+
+        Raises DefectkitError where it is missing or damaged, or its members do not lie beside it
+        with the weights that it was made of.
+        """
+        path = Path(path)
+        hashes, arrays = _read(path)
+        members = tuple(path.parent / name for name in hashes)
+        for folder in members:
+            if folder.resolve().parent != path.resolve().parent:
+                raise DefectkitError(
+                    f"{path} names the member {folder.name}, which does not lie beside it; make "
+                    "the predictor again with `defectkit join`."
+                )
+            if _weights_hash(folder) != hashes[folder.name]:
+                raise DefectkitError(
+                    f"{path} was made of other weights than {folder / WEIGHTS} holds now; make it "
+                    "again with `defectkit join`."
+                )
+        valid = pd.DataFrame(arrays["valid"], columns=VALID)
+        return cls(members, arrays["latent"], arrays["composition"], valid)
+
+    def __call__(
+        self,
+        records: Sequence[DefectRecord],
+        hosts: Mapping[str, Atoms],
+        confidence: float = 0.9,
+    ) -> pd.DataFrame:
+        """Predict, and judge every prediction.
+
+        Args:
+            records: structures, in relaxed or unrelaxed positions as the members learned.
+            hosts: the pristine host of each by name (`Dataset.hosts`).
+            confidence: of the intervals.
+
+        Returns:
+            Columns `COLUMNS`, a row a record, indexed by uid: `eform` (eV) and `spin` (μB), means
+            of the members, and their spreads `eform_sigma` and `spin_sigma`; the conformal interval
+            `eform_lo` to `eform_hi`; the distances `latent` and `composition` to the training rows
+            (`domain.Nearness`); `fit`, how far (Å) the atoms stand from the sites of the host, and
+            `reading`, what makes the structure doubtful, else empty; the guard's `verdict`
+            (`domain.VERDICTS`) on all of these with its `sentence`; `impossible`, what is wrong
+            with a value that cannot be (`sanity.flags`), else empty.
+
+            A structure that cannot be read has no numbers: NaN, the verdict `UNREAD`, and the
+            reason in `reading` and `sentence`. The others are predicted.
+
+        Raises DefectkitError for a record that stands twice, or a confidence that is none.
+        """
+        records = list(records)
+        self._conformal.factor(confidence)
+        uids = pd.Index([record.uid for record in records], dtype=object, name="uid")
+        if uids.has_duplicates:
+            raise DefectkitError(
+                f"The record {uids[uids.duplicated()][0]} stands twice; give every one once."
+            )
+        tables = [pd.DataFrame(columns=list(COLUMNS), index=uids[:0])]
+        pairs = [record.natoms**2 for record in records]
+        with tqdm(total=len(records), desc="predictions", delay=2, leave=False) as bar:
+            for some in batches(records, pairs, CHUNK, CHUNK_PAIRS):
+                tables.append(self._judged(some, hosts, confidence))
+                bar.update(len(some))
+        return pd.concat(tables[1:] or tables).loc[uids, list(COLUMNS)]
+
+    def _judged(
+        self, records: list[DefectRecord], hosts: Mapping[str, Atoms], confidence: float
+    ) -> pd.DataFrame:
+        """The table of a few records, those without numbers last."""
+        read, faults = [], {}
+        for record in records:
+            try:
+                read.append(_Structure.of(record, hosts, self.card.graph))
+            except DefectkitError as error:
+                faults[record.uid] = str(error)
+        words = pd.DataFrame({"reading": faults, "sentence": faults}, list(faults), dtype=object)
+        unread = words.assign(verdict=UNREAD, impossible="").reindex(columns=list(COLUMNS))
+        unread = unread.astype(dict.fromkeys(NUMBERS, float))
+        if not read:
+            return unread
+        graphs = GraphDataset.from_graphs([one.graph for one in read])
+        (first, _), *others = self._models
+        predicted, vectors = predict_with_vectors(first, graphs)
+        members = [predicted, *(predict(model, graphs) for model, _ in others)]
+        table = pd.DataFrame(index=predicted.index)
+        for target in ("eform", "spin"):
+            table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
+        half = self._conformal.half_width(table, confidence)
+        composition = pd.DataFrame([one.composition for one in read], table.index)
+        signs = _distances(self._nearness, vectors, composition)
+        signs["spread"] = table.eform_sigma
+        signs["reading"] = [one.doubt for one in read]
+        atoms = {record.uid: record.atoms for record in records}
+        wrong = flags(table, self.card.eform_range, self.card.spin_range, atoms)
+        table = table.assign(
+            eform_lo=table.eform - half,
+            eform_hi=table.eform + half,
+            fit=[one.found.rms for one in read],
+            **signs[["latent", "composition", "reading"]],
+            **self.guard.verdict(signs),
+            impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
+        )
+        return pd.concat([table, unread]) if faults else table
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the first member."""
+        return self._models[0][1]
+
+    @cached_property
+    def guard(self) -> Guard:
+        """With the thresholds of the validation rows."""
+        signs = self.valid.rename(columns={"eform_sigma": "spread"})
+        return Guard.fit(signs[["spread", "latent", "composition"]])
+
+    @cached_property
+    def _models(self) -> list[tuple[nn.Module, ModelCard]]:
+        models = [load_model(folder) for folder in self.members]
+        cards = [replace(c, eform_range=EQUAL, spin_range=EQUAL) for _, c in models]
+        for folder, card in zip(self.members, cards):
+            if card != cards[0]:
+                raise DefectkitError(
+                    f"{folder / CARD} tells of another model, other data or other labels than that "
+                    f"of {self.members[0].name}; join runs that differ by their seed alone."
+                )
+        return models
+
+    @cached_property
+    def _conformal(self) -> Conformal:
+        return Conformal.fit(self.valid, normalised=True)
+
+    @cached_property
+    def _nearness(self) -> dict[str, Nearness]:
+        return _nearness(self.latent, self.composition)
+
+
+@dataclass(frozen=True, eq=False)
+class _Structure:
+    """What is known of a structure before it is predicted.
+
+    Attributes:
+        found: its defect.
+        graph: with that defect.
+        composition: `domain.composition_vector` of what the record says, and where it says
+            nothing of its defect, of what was found. An element that is not the host's is a dopant
+            in any case.
+    """
+
+    found: Recognition
+    graph: CrystalGraph
+    composition: np.ndarray
+
+    @classmethod
+    def of(
+        cls, record: DefectRecord, hosts: Mapping[str, Atoms], config: GraphConfig
+    ) -> "_Structure":
+        """Read one; DefectkitError where it cannot be."""
+        host = host_of(record, hosts)
+        found = read_defect(record, host, config)
+        removed, added = record.removed, set(record.atoms.symbols) - set(host.symbols)
+        if not (record.dopant or record.removed or record.defecttype):
+            removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
+        dopant = record.dopant or ",".join(sorted(added))
+        composition = composition_vector(reduced_formula(host), dopant, ",".join(removed))
+        return cls(found, build_graph(record, config, recognition=found), composition)
+
+    @property
+    def doubt(self) -> str:
+        """What speaks against a prediction, in words; empty where nothing does."""
+        graph = self.graph
+        atoms = Atoms(
+            graph.z[~graph.is_vacancy].numpy(),
+            positions=graph.pos[~graph.is_vacancy].numpy(),
+            cell=graph.cell[0].numpy(),
+            pbc=(True, True, False),
+        )
+        alone = graph.isolated[~graph.is_vacancy].nonzero()[:, 0].numpy()
+        loose = np.union1d(loose_atoms(atoms), alone)
+        detached = f"{list_atoms(atoms, loose)} without a bond to the rest" if len(loose) else ""
+        return "; ".join(filter(None, [self.found.doubt, detached]))
+
+
+def _check_runs(runs: Sequence[Run]) -> None:
+    """DefectkitError where runs are not the seeds of one network."""
+    first = runs[0]
+    for run in runs:
+        run.check_finished()
+    if any(run.config != first.config for run in runs):
+        raise DefectkitError(
+            "The runs differ by more than their seed; give runs of one configuration."
+        )
+    if first.config.model.name in TABULAR:
+        raise DefectkitError(
+            f"{first.config.model.name} keeps no weights and has no latent vectors; give runs "
+            "of a network."
+        )
+    for run in runs:
+        for claim in ("data_fingerprint", "split_fingerprint", "label_source"):
+            if run.summary[claim] != first.summary[claim]:
+                raise DefectkitError(
+                    f"{run.folder} and {first.folder} differ in their {claim.replace('_', ' ')}; "
+                    "join runs on the same rows of the same data."
+                )
+    by_seed: dict[int, Path] = {}
+    by_weights: dict[str, Path] = {}
+    for run in runs:
+        for known, key in ((by_seed, run.summary["seed"]), (by_weights, _weights_hash(run.folder))):
+            if key in known:
+                raise DefectkitError(
+                    f"{known[key]} and {run.folder} are the same run (seed {run.summary['seed']}): "
+                    "their spread would say nothing. Give runs of different seeds."
+                )
+            known[key] = run.folder
+
+
+def _weights_hash(folder: Path) -> str:
+    """SHA-256 of the weights of a run."""
+    try:
+        with open(folder / WEIGHTS, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DefectkitError(
+            f"{folder / WEIGHTS} is missing or cannot be read ({error}); train the model again or "
+            "fetch the folder anew."
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """What a file of `Predictor.save` holds: hashes of the weights by member, and its arrays."""
+    try:
+        with safe_open(path, "numpy") as file:
+            hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
+            arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
+        _check_arrays(hashes, **arrays)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = one_line(error)
+        raise DefectkitError(
+            f"{path} is missing or holds no predictor ({reason}); make it with `defectkit join`."
+        ) from error
+    return hashes, arrays
+
+
+def _check_arrays(hashes, latent: np.ndarray, composition: np.ndarray, valid: np.ndarray) -> None:
+    """ValueError where the parts of a file do not fit each other."""
+    if len(set(hashes.values())) < 2 or len(set(hashes.values())) < len(hashes):
+        raise ValueError("its members are not two different runs at least")
+    if any(Path(name).name != name or name in ("", "..") or "\\" in name for name in hashes):
+        raise ValueError("its members are no plain names of folders")
+    if latent.ndim != 2 or composition.ndim != 2 or len(latent) != len(composition):
+        raise ValueError("its tables of training rows do not fit each other")
+    if valid.ndim != 2 or valid.shape[1] != len(VALID) or not len(valid):
+        raise ValueError("its table of validation rows has other columns")
+    if not all(np.isfinite(array).all() for array in (latent, composition, valid)):
+        raise ValueError("it holds values that are no numbers")
+
+
+def _nearness(latent: np.ndarray, composition: np.ndarray) -> dict[str, Nearness]:
+    """To the training rows, by the name of the distance."""
+    vectors = {"latent": latent, "composition": composition}
+    return {name: Nearness(pd.DataFrame(one.astype(float))) for name, one in vectors.items()}
+
+
+def _distances(
+    nearness: dict[str, Nearness], latent: pd.DataFrame, composition: pd.DataFrame
+) -> pd.DataFrame:
+    """Of rows with these latent vectors and `composition_vectors`, by uid."""
+    rows = {"latent": latent, "composition": composition}
+    return pd.DataFrame({name: measure(rows[name]) for name, measure in nearness.items()})

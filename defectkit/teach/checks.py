@@ -1,0 +1,176 @@
+"""Exercise checks: `check("01-2", answer)` answers at once, right or with a hint.
+
+Nothing is stored: every expected value is computed from the data set in use, so the same
+exercise works on the demo database, on Imp2d, or on a student's own files. An exercise is a
+judge, a function of (data set, answer) that returns None for a right answer and a hint for a
+wrong one; the judges of notebook NN live in `defectkit.teach.exercises.nbNN`. Where a data set may
+lack what is asked about, the exercise is registered with a function that says so.
+"""
+
+import html
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Number
+
+import numpy as np
+
+from defectkit import DefectkitError
+
+Judge = Callable[[object, object], str | None]
+Reason = Callable[[object], str]
+_judges: dict[str, Judge] = {}
+_reasons: dict[str, Reason] = {}
+_dataset = None
+
+STRICT = "DEFECTKIT_STRICT_CHECKS"  # set by the runs that must prove every solution right
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a check: `right` and a sentence; shows itself in text and in a notebook."""
+
+    number: str
+    right: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return f"{'✓' if self.right else '✗'} {self.number}: {self.message}"
+
+    def _repr_html_(self) -> str:
+        colour = "#1b7837" if self.right else "#b35806"
+        return (
+            f'<div style="border-left: 4px solid {colour}; padding: 0.4em 0.8em">'
+            f'<b style="color: {colour}">{html.escape(repr(self)[:1])} {self.number}</b> '
+            f"{html.escape(self.message)}</div>"
+        )
+
+
+def use(dataset) -> None:
+    """Check the exercises that follow against this data set."""
+    global _dataset
+    _dataset = dataset
+
+
+def exercise(number: str, nothing_to_ask: Reason = lambda data: "") -> Callable[[Judge], Judge]:
+    """Register a judge for exercise `number`, for example "01-2".
+
+    `nothing_to_ask(data)` says in words what a data set lacks for this exercise, else "".
+    """
+
+    def register(judge: Judge) -> Judge:
+        _judges[number], _reasons[number] = judge, nothing_to_ask
+        return judge
+
+    return register
+
+
+def check(number: str, answer: object) -> Verdict:
+    """Judge an answer; an unanswered exercise (`...`) gets a friendly reminder.
+
+    Where the data set lacks what is asked about, any answer passes and the verdict says why.
+    Raises DefectkitError for an unknown exercise, or when no data set was named with `use`.
+    """
+    judge = _find(number)
+    if _dataset is None:
+        raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
+    if reason := _reasons[number](_dataset):
+        return Verdict(number, True, f"nothing to answer on this data set: {reason}.")
+    if answer is ...:
+        hint = "no answer yet: replace the three dots by your code, then run both cells again."
+    else:
+        try:
+            hint = judge(_dataset, answer)
+        except Fault as fault:
+            hint = str(fault)
+    verdict = Verdict(number, hint is None, hint or "right!")
+    if not verdict.right and os.environ.get(STRICT):
+        raise AssertionError(repr(verdict))
+    return verdict
+
+
+def exercise_numbers(notebook: str) -> list[str]:
+    """Numbers of the exercises of one notebook, for example `exercises("01")`."""
+    _load(notebook)
+    return sorted(number for number in _judges if number.startswith(f"{notebook}-"))
+
+
+class Fault(Exception):  # noqa: N818 - an answer's, not the program's
+    """What is wrong with an answer, in words for the student; `check` shows them."""
+
+
+def result_of(answer: object, names: str, shapes: str, *arguments: object) -> object:
+    """A judge's helper: what the student's function returns for these arguments.
+
+    Args:
+        answer: the function.
+        names: of its arguments, as in "(h, index, weight)".
+        shapes: what they are, as in "h is (N, D)."
+        arguments: the values.
+
+    Raises Fault where the answer is no function, or stops with an error.
+    """
+    if not callable(answer):
+        raise Fault(f"answer with a function of {names}.")
+    try:
+        return answer(*arguments)
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise Fault(f"your function stopped: {error}. {shapes}") from error
+
+
+def same_number(answer: object, expected: float, hint: str, rel: float = 1e-3) -> str | None:
+    """A judge's helper: None when `answer` is a number close to `expected`, else a hint."""
+    if isinstance(answer, np.generic):
+        answer = answer.item()
+    if isinstance(answer, bool) or not isinstance(answer, Number):
+        return f"a number is wanted here, not {type(answer).__name__}. {hint}"
+    if np.isclose(answer, expected, rtol=rel, atol=1e-9):
+        return None
+    return f"{answer:g} is too {'high' if answer > expected else 'low'}. {hint}"
+
+
+def same_text(answer: object, expected: str, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is the text `expected`, else a hint."""
+    if not isinstance(answer, str):
+        return f"a text in quotes is wanted here, not {type(answer).__name__}. {hint}"
+    return None if answer.strip() == expected else f"not {answer.strip()!r}. {hint}"
+
+
+def same_tensor(answer: object, expected, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is a tensor close to `expected`, else a hint."""
+    import torch
+
+    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
+        found = tuple(getattr(answer, "shape", ())) or type(answer).__name__
+        return f"a tensor of shape {tuple(expected.shape)} is wanted, not {found}. {hint}"
+    if torch.allclose(answer, expected, atol=1e-5):
+        return None
+    return f"right shape, other numbers than expected. {hint}"
+
+
+def same_array(answer: object, expected: np.ndarray, hint: str) -> str | None:
+    """A judge's helper: None when `answer` is an array close to `expected`, else a hint."""
+    if np.shape(answer) != expected.shape:
+        return f"an array of shape {expected.shape} is wanted, not {np.shape(answer)}. {hint}"
+    if np.allclose(answer, expected):
+        return None
+    return f"right shape, other numbers than expected. {hint}"
+
+
+def _load(notebook: str) -> None:
+    try:
+        importlib.import_module(f"defectkit.teach.exercises.nb{notebook}")
+    except ModuleNotFoundError as error:
+        raise DefectkitError(f"There is no notebook {notebook!r} with exercises.") from error
+
+
+def _find(number: str) -> Judge:
+    notebook = number.partition("-")[0]
+    _load(notebook)
+    if number not in _judges:
+        raise DefectkitError(
+            f"There is no exercise {number!r}; notebook {notebook} has "
+            f"{', '.join(exercise_numbers(notebook))}."
+        )
+    return _judges[number]

@@ -1,0 +1,32 @@
+"""The figures of README: they are there, small, and made by the command."""
+
+import matplotlib.pyplot as plt
+import pytest
+from typer.testing import CliRunner
+
+from defectkit import cli
+from defectkit.bench import gallery
+
+LARGEST = 300_000  # bytes
+
+
+@pytest.mark.parametrize("name", gallery.NAMES)
+def test_readme_shows_a_figure_that_is_there_and_small(name):
+    path = gallery.FOLDER / f"{name}.png"
+    assert path.stat().st_size <= LARGEST
+    assert f"({path.relative_to(gallery.ROOT)})" in (gallery.ROOT / "README.md").read_text()
+
+
+def test_no_other_file_lies_beside_them():
+    assert {path.stem for path in gallery.FOLDER.iterdir()} == set(gallery.NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_windows")
+def test_the_command_makes_them(tmp_path):
+    result = CliRunner().invoke(cli.app, ["figures", "--output", str(tmp_path)])
+    assert result.exit_code == 0, result.exception
+    for name in gallery.NAMES:
+        path = tmp_path / f"{name}.png"
+        assert path.stat().st_size <= LARGEST
+        assert plt.imread(path).shape == plt.imread(gallery.FOLDER / f"{name}.png").shape

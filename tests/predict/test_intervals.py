@@ -1,0 +1,145 @@
+"""Conformal intervals, ensembles and their ranking, against theory and scipy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from defectkit import DefectkitError
+from defectkit.evaluation.coverage import coverage, coverage_by, ranking, reliability
+from defectkit.predict.intervals import Conformal, ensemble
+
+
+def made(n: int, seed: int, scale: float = 1.0) -> pd.DataFrame:
+    """Rows whose spread is the standard deviation of their error, but for `scale`."""
+    rng = np.random.default_rng(seed)
+    sigma = rng.uniform(0.1, 2.0, n)
+    label = rng.normal(0, 3, n)
+    predicted = label + scale * sigma * rng.normal(size=n)
+    names = [f"{seed}-{number}" for number in range(n)]
+    return pd.DataFrame({"eform": label, "eform_pred": predicted, "eform_sigma": sigma}, names)
+
+
+def errors(rows: pd.DataFrame) -> pd.Series:
+    return (rows.eform_pred - rows.eform).abs()
+
+
+def test_factor_by_hand():
+    predicted = [0.4, -0.1, 0.3, -0.2, 0.5, 0.7, 0.6, 0.9, -0.8]
+    rows = pd.DataFrame({"eform": 0.0, "eform_pred": predicted})
+    fitted = Conformal.fit(rows)
+    assert fitted.factor(0.8) == 0.8  # the 8th of 9
+    assert fitted.factor(0.9) == 0.9  # the 9th
+    assert fitted.factor(0.95) == np.inf  # nine rows cannot promise it
+    assert fitted.half_width(rows, 0.5).tolist() == [0.5] * 9
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_intervals_cover_as_often_as_they_say(normalised):
+    shares = []
+    for seed in range(60):
+        rows = made(400, 1000 + seed)
+        half = Conformal.fit(made(200, seed), normalised).half_width(rows)
+        shares.append((errors(rows) <= half).mean())
+    # Mean over calibration sets: between c and c + 1 / (n + 1), here with its standard error.
+    assert 0.9 - 0.009 < np.mean(shares) < 0.9 + 1 / 201 + 0.009
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.05, 0.95))
+def test_calibration_rows_are_covered_at_least_as_often(seed, level):
+    rows = made(120, seed)
+    half = Conformal.fit(rows, normalised=True).half_width(rows, level)
+    assert (errors(rows) <= half + 1e-12).mean() >= level
+
+
+def test_normalised_intervals_follow_the_spread():
+    calibration, rows = made(2000, 0), made(2000, 1)
+    table = coverage(calibration, rows).set_index(["method", "level"])
+    medians = table.width_median[:, 0.9]
+    assert medians["normalised"] < medians["absolute"]
+    for (_, level), row in table.iterrows():
+        assert row.lo < row.coverage < row.hi
+        assert row.coverage == pytest.approx(level, abs=0.03)
+    wide = pd.qcut(rows.eform_sigma, 4, labels=["narrow", "b", "c", "wide"])
+    plain = coverage_by(calibration, rows, wide, 0.9)
+    assert plain.index[0] == "wide"
+    assert plain.coverage["narrow"] > 0.99
+    scaled = coverage_by(calibration, rows, wide, 0.9, "normalised")
+    assert scaled.coverage.min() > plain.coverage.min()
+
+
+def test_the_promise_breaks_where_rows_are_drawn_otherwise():
+    table = coverage(made(500, 0), made(500, 1, scale=3.0))
+    assert (table.hi < table.level).all()
+
+
+def test_grouped_coverage_is_less_sure():
+    calibration, rows = made(300, 0), made(300, 1)
+    groups = pd.Series(np.arange(300) // 50, rows.index)
+    rows.loc[groups < 2, "eform_pred"] += 5.0
+    plain, grouped = coverage(calibration, rows), coverage(calibration, rows, groups=groups)
+    assert (grouped.hi - grouped.lo > 2 * (plain.hi - plain.lo)).all()
+
+
+def test_reliability_is_on_the_diagonal_for_honest_spread():
+    rows = made(2000, 1)
+    table = reliability(made(2000, 0), rows)
+    assert set(table) == {"absolute", "normalised", "gaussian"}
+    assert np.abs(table.sub(table.index, axis=0)).to_numpy().max() < 0.05
+    sure = reliability(made(2000, 0), rows.assign(eform_sigma=rows.eform_sigma / 5))
+    assert sure.gaussian[0.9] < 0.4
+
+
+def test_a_single_run_has_absolute_intervals_alone():
+    calibration, rows = (made(100, k).drop(columns="eform_sigma") for k in (0, 1))
+    assert set(coverage(calibration, rows).method) == {"absolute"}
+    assert list(reliability(calibration, rows)) == ["absolute"]
+    agreeing = made(100, 0).assign(eform_sigma=1e-16)
+    other = made(100, 1).assign(eform_sigma=1e-16)
+    assert set(coverage(agreeing, other).method) == {"absolute"}
+    with pytest.raises(DefectkitError, match="absolute"):
+        Conformal.fit(agreeing, normalised=True)
+
+
+def test_rows_that_set_the_widths_cannot_judge_them():
+    rows = made(100, 0)
+    few = pd.concat([made(50, 1), rows[:1]])
+    label = pd.Series("all", few.index)
+    for judge in (coverage, reliability, lambda a, b: coverage_by(a, b, label)):
+        with pytest.raises(DefectkitError, match="1 rows, such as 0-0"):
+            judge(rows, few)
+
+
+def test_rank_correlation_is_scipys():
+    rows = made(300, 0)
+    found = ranking(rows)
+    expected = spearmanr(rows.eform_sigma, errors(rows)).statistic
+    assert found["spearman"] == pytest.approx(expected)
+    assert 0 < found["lo"] < expected < found["hi"]
+    assert np.isnan(ranking(rows.assign(eform_sigma=0.0))["spearman"])
+
+
+def member(eform: list[float], spin: float = 0.0) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"part": "test", "eform": [1.0, 2.0], "spin": 0.0, "eform_pred": eform, "spin_pred": spin},
+        ["a", "b"],
+    )
+
+
+def test_ensemble_by_hand():
+    members = [member([1.0, 2.0]), member([2.0, 2.0], 0.6), member([3.0, 2.0]).loc[["b", "a"]]]
+    table = ensemble(members)
+    assert table.eform_pred.tolist() == [2.0, 2.0]
+    assert table.eform_sigma.tolist() == [1.0, 0.0]
+    assert table.spin_pred.tolist() == pytest.approx([0.2, 0.2])
+    assert table.eform.tolist() == [1.0, 2.0]
+
+
+def test_ensembles_of_one_or_of_other_rows_are_refused():
+    with pytest.raises(DefectkitError, match="two runs"):
+        ensemble([member([1.0, 2.0])])
+    with pytest.raises(DefectkitError, match="one split"):
+        ensemble([member([1.0, 2.0]), member([1.0, 2.0])[:1]])

@@ -1,0 +1,181 @@
+"""Student notebooks are what their sources give, and every notebook runs through."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from imp2d_fixture import write_trap_database
+from notebook_data import (
+    bare,
+    first_only,
+    hostless,
+    without_energies,
+    write_folder,
+    write_some_of_2dmd,
+)
+from page_rules import assert_page_stands_alone
+
+from defectkit import DefectkitError, data
+from defectkit.data.folder import read_folder
+from defectkit.data.readers import read_imp2d
+from defectkit.teach import STRICT, notebooks, tour
+
+SOURCES = notebooks.sources()
+
+EXAMPLE = """# %% [markdown]
+# # 07 · An example
+#
+# **Goals.** Count
+# atoms.
+#
+# **Time.** 5 minutes.
+
+# %% tags=["parameters"]
+dataset = "demo"
+
+# %% tags=["solution"]
+helper, answer = 1, 2
+def double(x):
+    return 2 * x
+
+# %%
+# %matplotlib inline
+print(answer, double(3))
+
+# %% [markdown] tags=["solution"]
+# Because.
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "07_example.py").write_text(EXAMPLE)
+    return tmp_path
+
+
+def test_students_get_dots_where_a_later_cell_asks(folder):
+    answers = [
+        cell.source
+        for cell in notebooks.student(folder / "source/07_example.py").cells
+        if notebooks.has_tag(cell, "answer")
+    ]
+    assert answers == ["# Your answer\nanswer = ...\ndouble = ...", "*Your answer*"]
+
+
+def test_solved_notebooks_keep_the_solutions(folder):
+    (path,) = notebooks.write_solutions(folder / "solutions", folder)
+    assert "return 2 * x" in path.read_text()
+
+
+def test_same_source_same_bytes_and_valid(folder):
+    (path,) = notebooks.write_students(folder)
+    first = path.read_bytes()
+    notebooks.write_students(folder)
+    assert path.read_bytes() == first
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.language == "python"
+
+
+def test_a_changed_cell_changes_its_own_id_only(folder):
+    source = folder / "source/07_example.py"
+    before = [cell.id for cell in notebooks.solved(source).cells]
+    source.write_text(EXAMPLE.replace("double(3)", "double(4)"))
+    after = [cell.id for cell in notebooks.solved(source).cells]
+    assert [a == b for a, b in zip(before, after)] == [True, True, True, False, True]
+
+
+def test_outdated_sees_changes_missing_and_orphaned_notebooks(folder):
+    assert notebooks.outdated(folder) == ["07_example.ipynb"]
+    (path,) = notebooks.write_students(folder)
+    assert notebooks.outdated(folder) == []
+    path.write_text(path.read_text().replace("minutes", "hours"))
+    (folder / "08_gone.ipynb").write_text("{}")
+    assert notebooks.outdated(folder) == ["07_example.ipynb", "08_gone.ipynb"]
+
+
+def test_contents_tell_title_goals_and_time(folder):
+    table = notebooks.contents(folder).data
+    assert "| [07 · An example](07_example.ipynb) | Count atoms. | 5 minutes |" in table
+
+
+def test_an_unknown_notebook_is_named(folder):
+    with pytest.raises(DefectkitError, match="no notebook '09'; there are 07_example"):
+        notebooks.sources(["09"], folder)
+
+
+def test_student_notebooks_are_up_to_date():
+    assert notebooks.outdated() == [], "run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", sorted(notebooks.FOLDER.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_student_notebooks_hold_no_outputs(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+@pytest.fixture(scope="session")
+def own_folder(tmp_path_factory) -> Path:
+    """A folder of structures as a reader may have one, with made-up labels."""
+    return write_folder(tmp_path_factory.mktemp("own") / "made_up_labels")
+
+
+@pytest.fixture
+def dataset(request, monkeypatch, tmp_path) -> str:
+    """What the notebooks' first cell asks for: every kind of source that they offer."""
+    if request.param == "folder":
+        return str(request.getfixturevalue("own_folder"))
+    if request.param == "2dmd":
+        pilot = request.getfixturevalue("real_data") / "2dmd_pilot"
+        write_some_of_2dmd(pilot, tmp_path / "data" / "2dmd", every=8)
+        monkeypatch.setenv("DEFECTKIT_DATA", str(tmp_path / "data"))
+    return request.param
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["demo", "folder", "2dmd"], indirect=True)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_every_notebook_runs_through_with_its_solutions_right(source, dataset, tmp_path):
+    visit = tour.run(source, tmp_path, dataset=dataset)
+    assert not visit.error, visit.error
+    assert_page_stands_alone(tmp_path / f"{source.stem}.html")
+    print(f"{visit.seconds:.0f} s, {visit.peak_mb:.0f} MB")
+
+
+ODD = {
+    "no energies": lambda path: read_folder(without_energies(write_folder(path))),
+    "one structure": lambda path: read_folder(first_only(write_folder(path))),
+    "no pristine hosts": lambda path: read_folder(hostless(write_folder(path))),
+    "files and energies only": lambda path: read_folder(bare(write_folder(path))),
+    "everyday host": lambda path: read_folder(write_folder(path, {"MoS2": "1T"})),
+    "Imp2d rows": lambda path: read_imp2d(write_trap_database(path)),
+}
+
+
+@pytest.mark.usefixtures("no_windows")
+@pytest.mark.filterwarnings("ignore")  # a notebook only prints them
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
+def test_the_first_notebooks_run_on_data_that_lack_something(source, make, tmp_path, monkeypatch):
+    odd = make(tmp_path / "made_up_labels")
+    monkeypatch.setattr(data, "load", lambda name: odd)
+    monkeypatch.setenv(STRICT, "1")
+    run_here(source)
+
+
+@pytest.mark.usefixtures("no_windows")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
+def test_the_first_notebooks_run_without_an_answer(source, own_folder, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name: read_folder(own_folder))
+    run_here(source, notebooks.student)
+
+
+def run_here(source: Path, form=notebooks.solved) -> None:
+    """Runs the cells of a notebook in this process."""
+    names = {}
+    for cell in form(source).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, source.name, "exec"), names)

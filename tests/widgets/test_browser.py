@@ -1,0 +1,494 @@
+"""The students' notebooks in a real JupyterLab and a real browser.
+
+They must run through, unanswered as they are, and draw what they should; and what a student has
+saved must show its pictures where no kernel answers. Pages must need no network.
+Screenshots are kept in build/browser/. Where chromium is missing the tests are skipped, but not in
+continuous integration, where they must run.
+"""
+
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+from page_rules import assert_page_stands_alone
+from PIL import Image
+
+from defectkit import teach
+from defectkit.graphs import GraphConfig, build_graph
+from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.hosts import HOSTS
+from defectkit.teach import notebooks, pages
+from defectkit.widgets import structure
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOTS = ROOT / "build" / "browser"
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SETTINGS = {
+    # Draw every cell, seen or not; ask nothing about the kernel.
+    "@jupyterlab/notebook-extension/tracker": {
+        "windowingMode": "none",
+        "autoStartDefaultKernel": True,
+    },
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
+}
+WITHOUT_WEBGL = ["--disable-gpu", "--disable-3d-apis", "--disable-webgl", "--disable-webgl2"]
+CELL_SECONDS = 240
+ATOMS = """import numpy as np
+from defectkit.graphs.build import GraphConfig, build_graph
+from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.hosts import HOSTS
+unit = HOSTS["MoS2"].unit_cell()
+site = next(site for site in find_sites(unit) if site.name == "vac1")
+atoms = make_defect(unit, (3, 3, 1), site, "").atoms
+graph = build_graph(atoms, GraphConfig(cutoff=6.0, angle_cutoff=None), unit)
+values = np.zeros(len(graph.z))
+metal = np.flatnonzero(graph.z == 42)
+values[[26, metal[4], metal[8]]] = 1.0, 0.7, 0.4
+"""
+# Notebooks beside the students': one view; several widgets; rows that a browser may choke on.
+OWN = {
+    "one_view": [
+        ATOMS
+        + """from defectkit.widgets import StructureView
+StructureView(graph, values, "a number", limits=(0, 1))
+"""
+    ],
+    "saved": [
+        ATOMS
+        + """import sys, time, tqdm
+import matplotlib.pyplot as plt
+from defectkit import plots
+from defectkit.widgets import CutoffExplorer, StructureView, view_defect
+for _ in tqdm.tqdm(range(3), leave=False):
+    time.sleep(0.2)
+StructureView(graph, values, "a number")
+""",
+        "view_defect(atoms, [3])",
+        "CutoffExplorer(graph, 3, 6.0)",
+        "plots.route();",
+    ],
+    "odd_rows": [
+        ATOMS
+        + """from defectkit.data import Dataset
+from defectkit.models import build_model
+from defectkit.structures.record import DefectRecord
+from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery
+def row(name, **fields):
+    return DefectRecord(uid=name, name=name, atoms=atoms, host="MoS2", label_source="x", **fields)
+names = ["<img src=x onerror='alert(1)'>", "$x^2$", "x" * 2000]
+for name in names:
+    data = Dataset("odd", "x", [row(name, site=name, defecttype="vacancy")], {"MoS2": unit})
+    browser = DatabaseBrowser(data)
+    browser.rows.value = name
+    display(browser)
+display(DatabaseBrowser(Dataset("none", "x", [], {})))
+display(DatabaseBrowser(Dataset("one", "x", [row("one", eform=2.0)], {"MoS2": unit})))
+""",
+        """small = GraphConfig(cutoff=4.7, angle_cutoff=None)
+graphs = [build_graph(row(name), small, unit) for name in names]
+model = build_model("hybrid", small, {"hidden": 16, "heads": 4}).eval()
+display(AttentionExplorer(model, graphs))
+display(HeadGallery(model, graphs))
+""",
+    ],
+}
+# How many code cells there are, how many have run, whether one has failed, which one is at work.
+STATE = """() => {
+    const cells = [...document.querySelectorAll(".jp-CodeCell")];
+    const prompt = cell => cell.querySelector(".jp-InputPrompt").innerText;
+    return {
+        cells: cells.length,
+        ended: cells.filter(cell => /\\[\\d+\\]/.test(prompt(cell))).length,
+        failed: !!document.querySelector('[data-mime-type*="error"]'),
+        at_work: cells.find(cell => /\\[\\*\\]/.test(prompt(cell)))?.innerText,
+    };
+}"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None and not os.environ.get("CI"), reason="chromium is not installed"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A JupyterLab of its own, with copies of the students' notebooks.
+
+    Attributes:
+        address: of the server.
+        token: that it asks for.
+        work: folder with notebooks and settings.
+    """
+
+    address: str
+    token: str
+    work: Path
+
+    def __call__(self, name: str) -> str:
+        """The address of a notebook."""
+        return f"{self.address}/lab/tree/{name}.ipynb?token={self.token}&reset"
+
+    def notebook(self, name: str) -> Path:
+        return self.work / "notebooks" / f"{name}.ipynb"
+
+    def asked(self, method: str, what: str) -> list | None:
+        """What the server's own interface answers."""
+        address = f"{self.address}/api/{what}?token={self.token}"
+        with urllib.request.urlopen(
+            urllib.request.Request(address, method=method), timeout=60
+        ) as told:
+            return json.loads(told.read() or "null")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    work = tmp_path_factory.mktemp("lab")
+    shutil.copytree(notebooks.FOLDER, work / "notebooks")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(8), work)
+    for name, values in SETTINGS.items():
+        path = work / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    for name, sources in OWN.items():
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
+        nbformat.write(notebook, lab.notebook(name))
+    command = [
+        sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
+        f"--ServerApp.port={port}", f"--IdentityProvider.token={lab.token}",
+        f"--ServerApp.root_dir={work / 'notebooks'}",
+        f"--LabApp.user_settings_dir={work / 'settings'}",
+        f"--LabApp.workspaces_dir={work / 'workspaces'}",
+    ]  # fmt: skip
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (work / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        _wait_for(f"{lab.address}/api?token={lab.token}", process, work / "log")
+        yield lab
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def lab(server):
+    """The server without a kernel; each has some hundred MB and takes time to shut down."""
+    yield server
+    for session in server.asked("GET", "sessions"):
+        server.asked("DELETE", f"sessions/{session['id']}")
+
+
+def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5)
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def playwright():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "continuous integration must have chromium"
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(playwright, tmp_path_factory):
+    with _browser(playwright, tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@contextmanager
+def _browser(playwright, profile: Path, *arguments: str):
+    context = playwright.chromium.launch_persistent_context(
+        profile,
+        executable_path=CHROMIUM,
+        args=[*ARGUMENTS, *arguments],
+        viewport={"width": 1300, "height": 1000},
+    )
+    yield context.pages[0]
+    context.close()
+
+
+def _open(page, address: str) -> None:
+    """A notebook whose kernel is there."""
+    page.goto(address, wait_until="domcontentloaded")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    idle = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    idle.wait_for(state="attached", timeout=60_000)  # a narrow window hides it
+    SHOTS.mkdir(parents=True, exist_ok=True)
+
+
+def _run_all(page) -> None:
+    """Run every cell; ask again if JupyterLab, told before its kernel answered, has forgotten."""
+    ended, deadline = 0, time.monotonic() + CELL_SECONDS
+    while not ((state := page.evaluate(STATE))["failed"] or 0 < state["cells"] == state["ended"]):
+        if state["ended"] > ended:
+            ended, deadline = state["ended"], time.monotonic() + CELL_SECONDS
+        assert time.monotonic() < deadline, f"this cell does not come to an end: {state}"
+        if state["at_work"] is None:
+            _close_dialog(page)
+            page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+            page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+        page.wait_for_timeout(2000)
+    _close_dialog(page)  # it would hide what the cells show
+
+
+def _close_dialog(page) -> None:
+    """What JupyterLab says to one who asked too soon."""
+    if (told := page.locator(".jp-Dialog button")).count():
+        told.last.click()
+
+
+def _move_slider(page) -> None:
+    """The cutoff slider of notebook 02 changes the picture beside it."""
+    picture = page.locator(".jp-OutputArea .widget-image").first
+    picture.scroll_into_view_if_needed()
+    before = picture.screenshot(path=SHOTS / "cutoff_before.png")
+    handle = page.locator(".jp-OutputArea .widget-hslider .noUi-handle").first
+    handle.focus()
+    for _ in range(20):
+        handle.press("ArrowRight")
+    _wait_for_another(picture, before, SHOTS / "cutoff_after.png")
+
+
+def _choose_head(page) -> None:
+    """The explorer of notebook 06 shows another picture and other colours for another head."""
+    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_text("head", exact=True))
+    picture, view = explorer.locator("img.widget-image").last, explorer.locator("canvas").first
+    control = explorer.locator(".widget-dropdown", has_text="head").locator("select")
+    view.scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)
+    before = view.screenshot(path=SHOTS / "head_before_3d.png")
+    flat = picture.screenshot(path=SHOTS / "head_before.png")
+    control.select_option(label="0")
+    _wait_for_another(picture, flat, SHOTS / "head_after.png")
+    view.scroll_into_view_if_needed()
+    _wait_for_another(view, before, SHOTS / "head_after_3d.png")
+
+
+def _wait_for_another(element, before: bytes, path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while element.screenshot(path=path) == before:
+        assert time.monotonic() < deadline, "the picture does not follow the control"
+        element.page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize("name", [source.stem for source in notebooks.sources()])
+def test_notebook_runs_in_jupyterlab_without_errors(page, lab, name):
+    _open(page, lab(name))
+    try:
+        _run_all(page)
+    finally:
+        page.screenshot(path=SHOTS / f"{name}.png")
+    errors = page.locator('[data-mime-type*="error"]')
+    assert errors.count() == 0, errors.first.inner_text()
+    hints = page.locator(".jp-OutputArea-output", has_text="no answer yet")
+    assert hints.count() == len(teach.exercise_numbers(name[:2]))
+    if name.startswith(("01", "06")):  # the 3D view comes after its cell has ended
+        page.locator(".jp-OutputArea canvas").first.wait_for(timeout=30_000)
+    for index, canvas in enumerate(page.locator(".nglview-widget, .jp-OutputArea canvas").all()):
+        canvas.scroll_into_view_if_needed()
+        page.wait_for_timeout(3000)  # WebGL in software takes its time
+        picture = canvas.screenshot(path=SHOTS / f"{name}_view{index}.png")
+        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
+        assert len(np.unique(pixels, axis=0)) > 50, "the 3D view is blank"
+    if name.startswith("02"):
+        _move_slider(page)
+    if name.startswith("06"):
+        _choose_head(page)
+    if name.startswith(("01", "06")):
+        assert page.locator(".jp-OutputArea canvas").count() >= 1, "no 3D view was drawn"
+
+
+def test_without_webgl_the_picture_stays(playwright, lab, tmp_path):
+    with _browser(playwright, tmp_path, *WITHOUT_WEBGL) as page:
+        _open(page, lab("one_view"))
+        _run_all(page)
+        assert page.locator('[data-mime-type*="error"]').count() == 0
+        picture = page.locator(".jp-OutputArea img.widget-image")
+        picture.wait_for(timeout=20_000)
+        page.wait_for_timeout(3000)  # would a view come, it would hide the picture
+        page.screenshot(path=SHOTS / "without_webgl.png")
+        assert picture.is_visible()
+        shown = page.evaluate("() => !!document.createElement('canvas').getContext('webgl')")
+        assert not shown, "this browser has WebGL after all"
+
+
+def test_with_webgl_the_view_takes_the_place_of_the_picture(page, lab):
+    _open(page, lab("one_view"))
+    _run_all(page)
+    page.locator(".jp-OutputArea canvas").wait_for(timeout=20_000)
+    page.locator(".jp-OutputArea img.widget-image").wait_for(state="hidden", timeout=20_000)
+    page.wait_for_timeout(3000)
+    canvas = page.locator(".jp-OutputArea canvas").screenshot(path=SHOTS / "with_webgl.png")
+    pixels = np.asarray(Image.open(io.BytesIO(canvas)).convert("RGB")).astype(int)
+    unit = HOSTS["MoS2"].unit_cell()
+    site = next(site for site in find_sites(unit) if site.name == "vac1")
+    atoms = make_defect(unit, (3, 3, 1), site, "").atoms
+    graph = build_graph(atoms, GraphConfig(angle_cutoff=None), unit)
+    # Three nodes have colours of their own, which are those of the scale: no fog, no red veil.
+    places = np.array([_place(pixels, value) for value in (1.0, 0.7, 0.4)])
+    seen = (places[1:] - places[0]) * [1, -1]  # pixels are counted downwards
+    metal = np.flatnonzero(graph.z == 42)[[4, 8]]
+    wanted = (graph.pos[metal, :2] - graph.pos[26, :2]).numpy()
+    scale = np.linalg.norm(seen) / np.linalg.norm(wanted)
+    # From above, x to the right and y up, as in the picture.
+    assert np.abs(seen / scale - wanted).max() < 0.35, "the view is turned or mirrored"
+
+
+def _place(pixels: np.ndarray, value: float) -> np.ndarray:
+    """Where, in pixels, the colour of a value between 0 and 1 is found."""
+    bins = min(int(value * structure.BINS), structure.BINS - 1) + 0.5
+    colour = np.array(plt.get_cmap("viridis")(bins / structure.BINS)[:3]) * 255
+    found = np.argwhere(np.abs(pixels - colour).max(axis=-1) < 14)
+    assert len(found) > 100, f"nothing has the colour of {value}"
+    return np.median(found, axis=0)[::-1]
+
+
+# What is seen of a notebook: pictures, errors of widgets, and parts that are wider than their cell.
+LOOK = """() => {
+    const seen = e => { const r = e.getBoundingClientRect(); return r.width > 0 && r.height > 0; };
+    const all = query => [...document.querySelectorAll(".jp-OutputArea " + query)].filter(seen);
+    const right = e => e.getBoundingClientRect().right;
+    return {
+        pictures: all("img").length,
+        views: all("canvas").length,
+        errors: all(".jp-OutputArea-child").filter(
+            e => /Error displaying|Loading widget|javascript error/.test(e.innerText)).length,
+        wide: all(".jp-OutputArea-output").filter(o => [...o.querySelectorAll(
+            ":scope .jupyter-widgets")].some(e => right(e) > right(o) + 8)).length,
+        strange: document.querySelectorAll(".jp-OutputArea [onerror]").length,
+    };
+}"""
+
+
+def _look(page, pictures: int) -> dict:
+    """What is seen when there are so many pictures, or after half a minute."""
+    deadline = time.monotonic() + 30
+    while (look := page.evaluate(LOOK))["pictures"] != pictures and time.monotonic() < deadline:
+        page.wait_for_timeout(500)
+    return look
+
+
+def test_what_was_saved_shows_its_pictures_without_a_kernel(page, lab, tmp_path):
+    _open(page, lab("saved"))
+    _run_all(page)
+    page.locator(".jp-OutputArea canvas").nth(1).wait_for(timeout=30_000)
+    page.wait_for_timeout(3000)
+    alive = _look(page, 2)
+    page.screenshot(path=SHOTS / "saved_live.png")
+    assert alive["errors"] == alive["wide"] == 0
+    assert alive["views"] == 2
+    assert alive["pictures"] == 2, "the pictures stand beside what lives"
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(2000)
+    _choose(page, "Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog button", has_text="Restart").last.click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea canvas').length == 0 ||"
+                           "[...document.querySelectorAll('.jp-OutputArea canvas')].every("
+                           "e => e.getBoundingClientRect().width == 0)")  # fmt: skip
+    assert _look(page, 4)["pictures"] == 4
+    _choose(page, "Kernel", "Shut Down Kernel")
+    page.wait_for_timeout(3000)
+    assert page.evaluate(LOOK)["pictures"] == 4
+    for kernel in (False, True):
+        if not kernel:
+            page.route("**/api/sessions**", lambda route: route.abort())
+        page.goto(lab("saved"), wait_until="domcontentloaded")
+        page.locator(".jp-OutputArea img").nth(3).wait_for(timeout=60_000)
+        page.wait_for_timeout(5000)  # would an error come, it would be here
+        page.unroute("**/api/sessions**")
+        page.screenshot(path=SHOTS / f"saved_{'new' if kernel else 'no'}_kernel.png")
+        look = page.evaluate(LOOK)
+        assert (look["pictures"], look["errors"]) == (4, 0)
+    _assert_the_page_needs_nothing(page, lab.notebook("saved"), tmp_path)
+
+
+def _choose(page, menu: str, item: str) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+    page.locator(".lm-Menu-itemLabel", has_text=item).first.click()
+
+
+def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
+    """Pages of the saved notebook and of one with many formulas, opened without a network."""
+    shutil.copy(notebook, folder)
+    formulas = next(source for source in notebooks.sources(["04"]))
+    (folder / f"{formulas.stem}.ipynb").write_text(notebooks.as_text(notebooks.solved(formulas)))
+    both = [pages.Page(name, name) for name in (notebook.stem, formulas.stem)]
+    asked, page = [], page.context.new_page()  # JupyterLab's own goes on asking
+    page.on("request", lambda request: asked.append(request.url))
+    page.context.set_offline(True)
+    try:
+        for one in both:
+            file = pages.write(folder / f"{one.name}.ipynb", both)
+            assert_page_stands_alone(file)
+            page.goto(file.as_uri())
+            page.wait_for_timeout(500)
+            page.screenshot(path=SHOTS / f"page_{one.name}.png")
+            text = page.locator("body").inner_text()
+            assert "Error displaying widget" not in text
+            wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, "the page is wider than its window"
+        parts = "[...formula.querySelectorAll('*')]"  # an index may lie outside its formula
+        height = f"Math.max(...{parts}.map(part => part.getBoundingClientRect().height))"
+        heights = page.evaluate(
+            f"() => [...document.querySelectorAll('math')].map(formula => {height})"
+        )
+        assert len(heights) > 40
+        assert min(heights) > 2, "a formula is not drawn"
+    finally:
+        page.context.set_offline(False)
+        page.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_odd_rows_and_names_do_no_harm(page, lab):
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.set_viewport_size({"width": 1050, "height": 1000})
+    try:
+        _open(page, lab("odd_rows"))
+        _run_all(page)
+        page.locator(".jp-OutputArea canvas").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(5000)
+        page.screenshot(path=SHOTS / "odd_rows.png")
+        look = page.evaluate(LOOK)
+    finally:
+        page.set_viewport_size({"width": 1300, "height": 1000})
+    assert page.locator('[data-mime-type*="error"]').count() == 0
+    assert dialogs == []
+    assert (look["errors"], look["wide"], look["strange"]) == (0, 0, 0)
