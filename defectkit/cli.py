@@ -203,12 +203,13 @@ def train(
 ) -> None:
     """Train a model, or go on with a run that was interrupted."""
     from defectkit.evaluation.metrics import scores
-    from defectkit.training import runs
     from defectkit.training.config import load_config, with_values
+    from defectkit.training.prepared import prepare
+    from defectkit.training.train import train
 
     chosen = with_values(load_config(config), changes or [])
     folder = output or Path("build/runs") / f"{config.stem}-{seed}"
-    run = runs.train(chosen, *runs.load_data(chosen), folder, seed=seed, other_labels=other_labels)
+    run = train(prepare(chosen), folder, seed=seed, other_labels=other_labels)
     valid = scores(run.part("valid"))
     print(f"validation: MAE {valid['eform_mae']:.3f} eV, {valid['spin_mae']:.3f} μB")
     print(f"Run folder: {run.folder}")
@@ -246,7 +247,7 @@ def evaluate(
     In a report, the first run is the one that others are compared with.
     """
     from defectkit.bench.report import judge, left_out_note, metrics, write
-    from defectkit.training.runs import Run
+    from defectkit.training.run import Run
 
     runs = [Run(folder) for folder in folders]
     judged = judge(runs, part)
@@ -267,7 +268,7 @@ def join(
 ) -> None:
     """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
     from defectkit.predict.predictor import Predictor
-    from defectkit.training.runs import Run
+    from defectkit.training.run import Run
 
     first = Run(folders[0])
     name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
@@ -284,13 +285,13 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="Folder; build/tune/NAME by default.")] = None,
 ) -> None:
     """Search for settings on validation rows, or go on with a search."""
-    from defectkit.training import runs
     from defectkit.training.config import TuneConfig, load_config, with_values
+    from defectkit.training.prepared import prepare
     from defectkit.training.tune import tune as search
 
     chosen = with_values(load_config(config, TuneConfig), changes or [])
     folder = output or Path("build/tune") / config.stem
-    trials = search(chosen, *runs.load_data(chosen.run), folder, seed)
+    trials = search(chosen, prepare(chosen.run), folder, seed)
     print(trials.sort_values("value").to_string(index=False))
     print(f"Best settings: {folder / 'best.yaml'}")
 

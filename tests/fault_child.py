@@ -30,7 +30,7 @@ from defectkit.predict.predictor import Predictor  # noqa: F401 - heavy too
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.teach import notebooks
-from defectkit.training import runs  # noqa: F401
+from defectkit.training import train  # noqa: F401
 
 LIMIT = 300  # bytes that a file may have where the disk is full
 CAPABILITIES = 0x20080522  # version 3 of Linux's header

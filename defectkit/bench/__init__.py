@@ -123,10 +123,10 @@ def _check_use(
 
 def _fingerprint(data: str, path: Path | None) -> str:
     from defectkit.training.config import DataConfig, ModelConfig, RunConfig
-    from defectkit.training.runs import load_data
+    from defectkit.training.prepared import prepare
 
     place = str(path) if path else None
-    return load_data(RunConfig(ModelConfig("mean"), DataConfig(data, place)))[0].fingerprint
+    return prepare(RunConfig(ModelConfig("mean"), DataConfig(data, place))).dataset.fingerprint
 
 
 def _check_same_data(file: Path, fingerprint: str) -> None:

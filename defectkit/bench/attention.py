@@ -24,13 +24,14 @@ def rows(seed: int) -> list[dict]:
     from defectkit import explain
     from defectkit.graphs.build import build_graph
     from defectkit.training.checkpoint import load_model
+    from defectkit.training.prepared import prepare
     from defectkit.training.pretrained import shipped_run
-    from defectkit.training.runs import load_data
 
     torch.set_num_threads(1)  # single small graphs gain nothing from a second thread
     run = shipped_run(MODEL, seed)
     model, card = load_model(run.folder)
-    dataset, split = load_data(run.config)
+    prepared = prepare(run.config)
+    dataset, split = prepared.dataset, prepared.split
     drawn = np.random.default_rng(seed).permutation(sorted(split.test))[:STRUCTURES]
     records = {uid: dataset[uid] for uid in drawn}
     graphs = [

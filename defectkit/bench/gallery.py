@@ -16,8 +16,8 @@ from defectkit.plots.explain import lattice_map, weight_by_distance
 from defectkit.plots.results import BLUE, GREY, parity
 from defectkit.structures.writing import atomic, make_folder
 from defectkit.training.checkpoint import load_model
+from defectkit.training.prepared import prepare
 from defectkit.training.pretrained import ROOT, benchmark, shipped_run
-from defectkit.training.runs import load_data
 
 FOLDER = ROOT / "docs" / "figures"
 NAMES = ("route", "parity", "attention_on_a_vacancy", "decay")
@@ -30,7 +30,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
     make_folder(folder)
     run = shipped_run(MODEL)
     model, card = load_model(run.folder)
-    dataset = load_data(run.config)[0]
+    dataset = prepare(run.config).dataset
     drawn = benchmark("attention").query("model == 'trained'").set_index("uid")
     graphs = {
         uid: build_graph(dataset[uid], card.graph, dataset.hosts[dataset[uid].host])

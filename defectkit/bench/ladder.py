@@ -48,7 +48,7 @@ def rows(seed: int) -> list[dict]:
         seed: of the bootstrap.
     """
     from defectkit.bench.report import judge, ladder_table
-    from defectkit.training.runs import Run
+    from defectkit.training.run import Run
 
     todo = list(jobs())
     with process_pool() as pool:
@@ -76,9 +76,10 @@ def train_one(folder: Path, config: RunConfig, seed: int) -> None:
     import torch
 
     from defectkit.training.checkpoint import CARD, WEIGHTS
-    from defectkit.training.runs import load_data, train
+    from defectkit.training.prepared import prepare
+    from defectkit.training.train import train
 
     torch.set_num_threads(1)
-    train(config, *load_data(config), folder, seed, progress=False)
+    train(prepare(config), folder, seed, progress=False)
     for name in (WEIGHTS, CARD):
         (folder / name).unlink(missing_ok=True)

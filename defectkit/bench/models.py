@@ -66,16 +66,19 @@ def runs(
 
     Configurations that need positions before relaxation are left out where the data have none.
     """
-    from defectkit.training.runs import load_data, train
+    from defectkit.training.prepared import prepare
+    from defectkit.training.train import train
 
     for file in config_files():
         config = with_values(on_data(load_config(file), data, path), changes)
         unrelaxed = config.graph.positions == "unrelaxed" or config.also_unrelaxed
-        if unrelaxed and any(record.unrelaxed is None for record in load_data(config)[0].records):
+        if unrelaxed and any(
+            record.unrelaxed is None for record in prepare(config).dataset.records
+        ):
             continue
         for seed in SEEDS:
             folder = run_folder(file, data, seed)
-            yield file.stem, train(config, *load_data(config), folder, seed)
+            yield file.stem, train(prepare(config), folder, seed)
 
 
 def config_files() -> list[Path]:
@@ -107,11 +110,12 @@ def measure(folder: Path) -> dict[str, float]:
     from threadpoolctl import threadpool_limits
 
     from defectkit.models.tabular.models import TABULAR
-    from defectkit.training.runs import Run, load_data
+    from defectkit.training.prepared import prepare
+    from defectkit.training.run import Run
 
     torch.set_num_threads(1)
     run = Run(folder)
-    dataset, _ = load_data(run.config)
+    dataset = prepare(run.config).dataset
     records = [dataset[uid] for uid in run.part("test").index[:SAMPLE]]
     network = run.config.model.name not in TABULAR
     with threadpool_limits(1), torch.no_grad():
@@ -145,10 +149,10 @@ def _table(run, dataset) -> tuple[Callable, Callable]:
     from defectkit.graphs.dataset import load_graphs
     from defectkit.models.tabular.models import table_for
     from defectkit.structures.record import to_frame
-    from defectkit.training.runs import fit_table, graphs_of, learned_from
+    from defectkit.training.prepared import fit_table, learned_from, prepare
 
-    graphs, (_, training) = graphs_of(dataset, run.config.graph), learned_from(run)
-    model = fit_table(run.config, dataset, graphs, training, 0)
+    _, training = learned_from(run)
+    model = fit_table(prepare(run.config), training, 0)
 
     def build(some):
         graphs = load_graphs(some, dataset.hosts, run.config.graph)

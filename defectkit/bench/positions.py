@@ -41,12 +41,13 @@ def _predicted(name: str, training_seed: int):
     """Both inputs, each with labels and predictions of the test rows."""
     from defectkit.training.checkpoint import load_model
     from defectkit.training.inference import predict
+    from defectkit.training.prepared import graphs_of, prepare
     from defectkit.training.pretrained import shipped_run
-    from defectkit.training.runs import graphs_of, load_data
 
     run = shipped_run(name, training_seed)
     model, card = load_model(run.folder)
-    dataset, split = load_data(run.config)
+    prepared = prepare(run.config)
+    dataset, split = prepared.dataset, prepared.split
     for place in ("relaxed", "unrelaxed"):
         graphs = graphs_of(dataset, replace(card.graph, positions=place))
         predicted = predict(model, graphs, graphs.select(split.test)).add_suffix("_pred")

@@ -28,12 +28,12 @@ def rows(seed: int) -> list[dict]:
     """
     from defectkit.graphs.dataset import GraphDataset
     from defectkit.training.checkpoint import load_model
+    from defectkit.training.prepared import graphs_of, prepare
     from defectkit.training.pretrained import shipped_run
-    from defectkit.training.runs import graphs_of, load_data
 
     run = shipped_run("hybrid")
     labels = run.part("test")[["eform", "spin"]]
-    graphs = graphs_of(load_data(run.config)[0], run.config.graph)
+    graphs = graphs_of(prepare(run.config).dataset, run.config.graph)
     tested = GraphDataset.from_graphs(graphs[k] for k in graphs.select(labels.index))
     return compared(load_model(run.folder)[0], tested, labels, seed)
 

@@ -26,10 +26,11 @@ def rows(seed: int) -> list[dict]:
     """
     from defectkit.graphs.dataset import load_graphs
     from defectkit.training.config import StudyConfig, load_config
-    from defectkit.training.runs import load_data
+    from defectkit.training.prepared import prepare
 
     study = load_config(studies.STUDIES / "ablation.yaml", StudyConfig)
-    dataset, split = load_data(study.run)
+    prepared = prepare(study.run)
+    dataset, split = prepared.dataset, prepared.split
     cells = [
         load_graphs(records, dataset.hosts, study.run.graph)
         for records in _in_both_cells(dataset, split.valid)

@@ -34,8 +34,9 @@ from defectkit.structures.recognise import recognise
 from defectkit.structures.record import DefectRecord
 from defectkit.structures.writing import atomic, make_folder, write_text
 from defectkit.training.config import to_dict
+from defectkit.training.prepared import learned_from
 from defectkit.training.pretrained import benchmark
-from defectkit.training.runs import Run, learned_from
+from defectkit.training.run import Run
 
 PAGE, TABLE = "report.html", "report.csv"
 # What the test rows of a split have in common: intervals draw it as one. A block is made of the

@@ -34,7 +34,7 @@ def rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
         path: where the data set lies, if elsewhere.
     """
     from defectkit.bench.report import judge
-    from defectkit.training.runs import Run
+    from defectkit.training.run import Run
 
     study = load_config(STUDIES / f"{name}.yaml", StudyConfig)
     if path is not None:
@@ -74,13 +74,13 @@ def trained(folder: Path, config: RunConfig, seed: int):
     """The run of a study in `folder`, trained with one thread where it is not finished."""
     import torch
 
-    from defectkit.training.runs import load_data, train
+    from defectkit.training.prepared import prepare
+    from defectkit.training.train import train
 
     torch.set_num_threads(1)
-    dataset, split = load_data(config)
-    return train(
-        config, dataset, replace(split, test=()), folder, seed, progress=False, other_labels=True
-    )
+    prepared = prepare(config)
+    blind = replace(prepared, split=replace(prepared.split, test=()))
+    return train(blind, folder, seed, progress=False, other_labels=True)
 
 
 def _train(folder: Path, config: RunConfig, seed: int) -> None:

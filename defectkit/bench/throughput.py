@@ -51,12 +51,13 @@ def measure(config: RunConfig, seed: int) -> dict[str, float]:
     from defectkit.graphs.dataset import load_graphs
     from defectkit.training.engine import keep_memory
     from defectkit.training.objectives import loss_terms, make_optimiser
-    from defectkit.training.runs import load_data, new_model
+    from defectkit.training.prepared import prepare
+    from defectkit.training.train import new_model
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     keep_memory()
-    dataset, _ = load_data(config)
+    dataset = prepare(config).dataset
     chosen = make_split(dataset, "random", seed).train[: INFER_BATCH * BATCHES]
     graphs = load_graphs([dataset[uid] for uid in chosen], dataset.hosts, config.graph)
     model = new_model(config, graphs, dataset.label_source)

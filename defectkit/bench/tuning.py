@@ -14,13 +14,13 @@ FOLDER = ROOT / "build" / "tune"
 
 def rows(seed: int) -> list[dict]:
     """A row a trial: settings tried, and the validation MAE of eform in eV."""
-    from defectkit.training.runs import load_data
+    from defectkit.training.prepared import prepare
     from defectkit.training.tune import tune
 
     table = []
     for file in sorted(SEARCHES.glob("*.yaml")):
         config = load_config(file, TuneConfig)
-        trials = tune(config, *load_data(config.run), FOLDER / file.stem, seed)
+        trials = tune(config, prepare(config.run), FOLDER / file.stem, seed)
         table += [
             {
                 "model": file.stem,

@@ -41,7 +41,8 @@ from defectkit.structures.record import DefectRecord, reduced_formula
 from defectkit.structures.writing import atomic
 from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model
 from defectkit.training.inference import MAX_PAIRS, batches, predict
-from defectkit.training.runs import Run, graphs_of, learned_from
+from defectkit.training.prepared import graphs_of, learned_from
+from defectkit.training.run import Run
 
 MEMBERS = "members"  # in the file's own header: SHA-256 of the weights by name of the run folder
 CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`

@@ -21,13 +21,13 @@ PAGE = """import torch
 from defectkit.training.checkpoint import load_model
 from defectkit.graphs.build import build_graph
 from defectkit.training.pretrained import benchmark, shipped_run
-from defectkit.training.runs import load_data
+from defectkit.training.prepared import prepare
 from defectkit.widgets import AttentionExplorer
 
 torch.set_num_threads(1)
 run = shipped_run("hybrid")
 model, card = load_model(run.folder)
-data = load_data(run.config)[0]
+data = prepare(run.config).dataset
 chosen = benchmark("attention").groupby("defecttype").uid.first()
 records = [data[uid] for uid in chosen[::-1]]
 graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in records]

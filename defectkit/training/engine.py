@@ -40,8 +40,8 @@ from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph
 from defectkit.structures.writing import atomic, not_written
 from defectkit.training.config import RunConfig
-from defectkit.training.folder import LAST
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
+from defectkit.training.run import LAST
 
 BEST = "best.ckpt"
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"

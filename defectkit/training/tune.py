@@ -19,22 +19,20 @@ from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from defectkit import DefectkitError
-from defectkit.data.dataset import Dataset
-from defectkit.data.splits import Split
 from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.writing import atomic
 from defectkit.training.checks import check_config
 from defectkit.training.config import (
     Choice,
-    RunConfig,
     TuneConfig,
     save_config,
     to_dict,
     with_values,
 )
 from defectkit.training.engine import MONITOR, Diverged
-from defectkit.training.folder import STUDY, claim, held
-from defectkit.training.runs import identity_of, train
+from defectkit.training.prepared import Prepared
+from defectkit.training.run import STUDY, claim, held
+from defectkit.training.train import train
 
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
 BEST, TRIALS = "best.yaml", "trials.csv"
@@ -56,9 +54,7 @@ class Report(Callback):
             raise optuna.TrialPruned
 
 
-def tune(
-    config: TuneConfig, dataset: Dataset, split: Split, folder: Path, seed: int = 0
-) -> pd.DataFrame:
+def tune(config: TuneConfig, prepared: Prepared, folder: Path, seed: int = 0) -> pd.DataFrame:
     """Search, and write `best.yaml`, the `RunConfig` of the best trial, and `trials.csv`.
 
     A trial whose settings do not fit each other, or whose training diverges, counts as pruned,
@@ -66,8 +62,7 @@ def tune(
 
     Args:
         config: what to search.
-        dataset: cleaned rows.
-        split: of these; its test rows are left out before anything else happens.
+        prepared: `config.run` with its data, whose test rows are left out at once.
         folder: for the study, made where it is missing.
         seed: of the sampler and of every trial.
 
@@ -81,8 +76,9 @@ def tune(
     check_config(config.run, seed)
     what = to_dict(config)
     del what["trials"]  # a search may be made longer
-    identity = identity_of(dataset, split, seed) | {"search": what}
-    objective = _Objective(config.run, dataset, replace(split, test=()), folder, seed)
+    identity = prepared.identity(seed) | {"search": what}
+    blind = replace(prepared.split, test=())
+    objective = _Objective(replace(prepared, split=blind), folder, seed)
     with held(folder):
         claim(folder, None, identity, (STUDY, BEST, TRIALS))
         _check_study(folder / STUDY)
@@ -119,9 +115,8 @@ def _check_study(path: Path) -> None:
 class _Objective:
     """The validation MAE of eform (eV) of a run with the settings of a trial."""
 
-    def __init__(self, run: RunConfig, dataset: Dataset, split: Split, folder: Path, seed: int):
-        self.run, self.dataset, self.split = run, dataset, split
-        self.folder, self.seed = folder, seed
+    def __init__(self, prepared: Prepared, folder: Path, seed: int):
+        self.prepared, self.folder, self.seed = prepared, folder, seed
 
     def __call__(self, trial, settings: dict[str, Any]) -> float:
         import optuna
@@ -129,7 +124,7 @@ class _Objective:
         place = self.folder / "trial"
         shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
         try:
-            config = with_values(self.run, settings)
+            config = with_values(self.prepared.config, settings)
             check_config(config, self.seed)
         except DefectkitError as error:
             trial.set_user_attr(FAULT, str(error))
@@ -137,7 +132,7 @@ class _Objective:
         reports = () if config.model.name in TABULAR else (Report(trial),)
         try:
             found = train(
-                config, self.dataset, self.split, place, self.seed, False, callbacks=reports
+                replace(self.prepared, config=config), place, self.seed, False, callbacks=reports
             )
             rows = found.predictions
         except Diverged as error:

@@ -56,8 +56,9 @@ from defectkit.teach import check
 from defectkit.training.checkpoint import load_model
 from defectkit.training.config import with_values
 from defectkit.training.inference import predict
+from defectkit.training.prepared import Prepared, graphs_of, prepare
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
-from defectkit.training.runs import graphs_of, load_data, train
+from defectkit.training.train import train
 from defectkit.widgets import LiveCurve
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
@@ -311,7 +312,7 @@ if labels.spin.isna().all():
 
 # %%
 curve = LiveCurve(baseline=guess)
-run = train(config, few, split, Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
+run = train(Prepared(config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
 
 # %%
 print(curve.in_words())
@@ -563,7 +564,7 @@ print(f"on the demo set {baseline.summary['epochs']} epochs, {minutes:.0f} minut
 if retrain:
     config = with_values(baseline.config, {"data.name": dataset})
     folder = data_folder() / "runs" / f"alignn-{Path(dataset).name}-{seed}"
-    own = train(config, *load_data(config), folder, seed, progress=False, callbacks=(LiveCurve(),))
+    own = train(prepare(config), folder, seed, progress=False, callbacks=(LiveCurve(),))
     plots.results.parity(own.part("test"), data.label_source, title=f"ALIGNN on {dataset}, test rows")
 
 # %% [markdown]

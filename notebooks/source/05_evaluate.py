@@ -49,6 +49,7 @@ from defectkit.predict.predictor import Predictor
 from defectkit.teach import check
 from defectkit.training.checkpoint import load_model
 from defectkit.training.inference import predict
+from defectkit.training.prepared import graphs_of
 from defectkit.training.pretrained import (
     CHECKPOINTS,
     about,
@@ -58,7 +59,6 @@ from defectkit.training.pretrained import (
     published_ladder,
     shipped_run,
 )
-from defectkit.training.runs import graphs_of
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset

@@ -14,7 +14,7 @@ from defectkit.cli import app
 from defectkit.graphs.periodic import nearest_edges
 from defectkit.training.config import ModelConfig, RunConfig, save_config
 from defectkit.training.pretrained import benchmark, shipped_run
-from defectkit.training.runs import Run
+from defectkit.training.run import Run
 
 COLUMNS = [
     "builder",

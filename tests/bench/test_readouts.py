@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pandas as pd
 from run_cases import HYBRID
 
 from defectkit import bench
 from defectkit.bench import readouts, studies
-from defectkit.training import runs
+from defectkit.training import prepared
 from defectkit.training.config import StudyConfig, load_config, save_config
 
 
@@ -18,9 +20,11 @@ def test_a_sum_over_atoms_grows_with_the_cell(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "FOLDER", tmp_path / "runs")
     variants = {"read-out": {n: {"model.settings.readout": n} for n in ("sum", "defect")}}
     save_config(StudyConfig(HYBRID, variants, seeds=(0,)), tmp_path / "ablation.yaml")
-    dataset, split = runs.load_data(HYBRID)
-    some = split.__class__(**{**split.__dict__, "valid": split.valid[::14]})
-    monkeypatch.setattr(runs, "load_data", lambda config: (dataset, some))
+    whole = prepared.prepare(HYBRID)
+    some = replace(whole.split, valid=whole.split.valid[::14])
+    monkeypatch.setattr(
+        prepared, "prepare", lambda config: replace(whole, config=config, split=some)
+    )
     table = pd.read_csv(bench.run("readouts", output=tmp_path / "out")).set_index("readout")
     assert set(table.index) == {"sum", "defect"}
     assert 10 < table.n.iloc[0] < len(some.valid)

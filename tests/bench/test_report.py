@@ -16,7 +16,7 @@ from defectkit.data.dataset import Dataset
 from defectkit.evaluation.metrics import compare, scores
 from defectkit.structures.record import DefectRecord
 from defectkit.training.config import RunConfig, save_config, with_values
-from defectkit.training.runs import Run
+from defectkit.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_windows")
 

@@ -25,7 +25,8 @@ from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise
 from defectkit.structures.record import COLUMNS, DefectRecord
 from defectkit.training.config import ModelConfig, RunConfig
-from defectkit.training.runs import train
+from defectkit.training.prepared import Prepared
+from defectkit.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +412,7 @@ def test_folder_without_energies_loads_and_says_so_where_they_are_needed(tmp_pat
     assert len(clean(dataset, ("not_converged",)).dataset) == 1
     split = Split("random", 0, None, None, dataset.fingerprint, ("one.vasp",), (), (), ())
     with pytest.raises(DefectkitError, match=r"none of 1 rows .* training needs some"):
-        train(RunConfig(ModelConfig("cgcnn")), dataset, split, tmp_path / "run")
+        train(Prepared(RunConfig(ModelConfig("cgcnn")), dataset, split), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -42,9 +42,8 @@ from defectkit.training.config import (
     save_config,
     to_dict,
 )
-from defectkit.training.folder import MARK, SUMMARY, same
 from defectkit.training.inference import predict
-from defectkit.training.runs import PREDICTIONS, Run
+from defectkit.training.run import MARK, PREDICTIONS, SUMMARY, Run, same
 from defectkit.training.tune import whole_numbers
 from defectkit.training.yaml_text import text_of
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from defectkit import DefectkitError
 from defectkit.cli import app
-from defectkit.training import runs
+from defectkit.training import prepared
 from defectkit.training.checks import check_config, check_rows
 from defectkit.training.config import (
     RunConfig,
@@ -74,9 +74,9 @@ def command(tmp_path, monkeypatch):
     def built(*args, **kwargs):
         raise AssertionError("data were read before the settings")
 
-    monkeypatch.setattr(runs, "load", built)
-    monkeypatch.setattr(runs, "load_graphs", built)
-    runs._cleaned.cache_clear()
+    monkeypatch.setattr(prepared, "load", built)
+    monkeypatch.setattr(prepared, "load_graphs", built)
+    prepared._cleaned.cache_clear()
     save_config(CGCNN, tmp_path / "run.yaml")
 
     def run(*words: str):
