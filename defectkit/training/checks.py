@@ -104,9 +104,6 @@ def check_rows(training: pd.DataFrame, valid: pd.DataFrame) -> None:
 
 def _check_table_model(config: RunConfig) -> None:
     name, settings = config.model.name, config.model.settings
-    for setting in ("start", "augment", "also_unrelaxed"):
-        if getattr(config, setting):
-            raise DefectkitError(f"{setting} is for networks; {name} does not heed it: leave it.")
     check_settings(name, TABULAR[name], settings)
     few = {"n_estimators": 1} if "n_estimators" in settings else {}
     rows = np.random.default_rng(0).normal(size=(20, 3))

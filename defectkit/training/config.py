@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
+from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.names import one_line
 from defectkit.structures.writing import own_text, write_text
 from defectkit.training.yaml_text import parse, text_of
@@ -162,6 +163,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_reach(self.graph)
+        if self.model.name in TABULAR:
+            for setting in ("start", "augment", "also_unrelaxed"):
+                if getattr(self, setting):
+                    raise DefectkitError(
+                        f"{setting} is for networks; {self.model.name} does not heed it: leave it."
+                    )
         if self.devices > 1:
             raise DefectkitError(
                 f"devices is {self.devices}; a run trains on one. Start several runs instead, such "

@@ -102,7 +102,7 @@ if remake:
 # %% tags=["solution"]
 def bootstrap(errors, draws, seed):
     rng = np.random.default_rng(seed)
-    means = [rng.choice(breakdown, len(breakdown)).mean() for _ in range(draws)]
+    means = [rng.choice(errors, len(errors)).mean() for _ in range(draws)]
     return tuple(np.quantile(means, [0.025, 0.975]))
 
 # %%
@@ -440,8 +440,8 @@ plots.evaluation.sigma_errors(rows);
 
 # %% tags=["solution"]
 def half_width(errors, confidence):
-    rank = int(np.ceil((len(breakdown) + 1) * confidence))
-    return float(np.sort(breakdown)[rank - 1])
+    rank = int(np.ceil((len(errors) + 1) * confidence))
+    return float(np.sort(errors)[rank - 1])
 
 # %%
 check("05-8", half_width)

@@ -19,12 +19,12 @@ ENERGY = -90.0 + 95.0 + 2.0 - 4.0
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     data = read_folder(write_folder(tmp_path / "made_up"))
-    monkeypatch.setattr(teach, "_dataset", data)
+    monkeypatch.setattr(teach.checks, "_dataset", data)
     return data
 
 
 def use(data, monkeypatch):
-    monkeypatch.setattr(teach, "_dataset", data)
+    monkeypatch.setattr(teach.checks, "_dataset", data)
     return data
 
 

@@ -136,9 +136,8 @@ def test_table_models_judge_their_settings_at_once(name, settings, said):
     ids=str,
 )
 def test_table_models_refuse_what_they_would_not_heed(changes):
-    config = with_values(CGCNN, {"model": {"name": "lightgbm"}, **changes})
     with pytest.raises(DefectkitError, match=f"{next(iter(changes))} is for networks"):
-        check_config(config)
+        with_values(CGCNN, {"model": {"name": "lightgbm"}, **changes})
 
 
 @pytest.mark.parametrize("kind", [RunConfig, TuneConfig, StudyConfig])
