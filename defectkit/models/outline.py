@@ -93,7 +93,7 @@ def check_settings(name: str, make: Callable, settings: Mapping[str, Any]) -> No
 
 
 def _parameters(make: Callable) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(make).parameters
+    parameters = inspect.signature(getattr(make, "Settings", make)).parameters
     return {key: p for key, p in parameters.items() if key not in NOT_PASSED}
 
 
