@@ -23,7 +23,7 @@ def rows(seed: int) -> list[dict]:
 
     from defectkit import explain
     from defectkit.graphs.build import build_graph
-    from defectkit.training.checkpoint import load_model
+    from defectkit.training.inference import load_model
     from defectkit.training.prepared import prepare
     from defectkit.training.pretrained import shipped_run
 

@@ -15,7 +15,7 @@ from defectkit.graphs.geometry import edge_vectors
 from defectkit.plots.explain import lattice_map, weight_by_distance
 from defectkit.plots.results import BLUE, GREY, parity
 from defectkit.structures.writing import atomic, make_folder
-from defectkit.training.checkpoint import load_model
+from defectkit.training.inference import load_model
 from defectkit.training.prepared import prepare
 from defectkit.training.pretrained import ROOT, benchmark, shipped_run
 

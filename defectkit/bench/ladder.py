@@ -75,7 +75,7 @@ def train_one(folder: Path, config: RunConfig, seed: int) -> None:
     """Train one run, or finish it; its weights are not kept."""
     import torch
 
-    from defectkit.training.checkpoint import CARD, WEIGHTS
+    from defectkit.training.inference import CARD, WEIGHTS
     from defectkit.training.prepared import prepare
     from defectkit.training.train import train
 

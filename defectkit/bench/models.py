@@ -134,7 +134,7 @@ def _network(run, dataset) -> tuple[Callable, Callable]:
     from torch_geometric.data import Batch
 
     from defectkit.graphs.build import build_graph
-    from defectkit.training.checkpoint import load_model
+    from defectkit.training.inference import load_model
 
     model, card = load_model(run.folder)
 

@@ -39,8 +39,7 @@ def rows(seed: int) -> list[dict]:
 
 def _predicted(name: str, training_seed: int):
     """Both inputs, each with labels and predictions of the test rows."""
-    from defectkit.training.checkpoint import load_model
-    from defectkit.training.inference import predict
+    from defectkit.training.inference import load_model, predict
     from defectkit.training.prepared import graphs_of, prepare
     from defectkit.training.pretrained import shipped_run
 

@@ -27,7 +27,7 @@ def rows(seed: int) -> list[dict]:
         seed: of the bootstrap.
     """
     from defectkit.graphs.dataset import GraphDataset
-    from defectkit.training.checkpoint import load_model
+    from defectkit.training.inference import load_model
     from defectkit.training.prepared import graphs_of, prepare
     from defectkit.training.pretrained import shipped_run
 

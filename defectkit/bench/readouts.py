@@ -64,8 +64,7 @@ def _judged(run, dataset, cells: list, seed: int) -> dict:
     import pandas as pd
 
     from defectkit.evaluation.breakdown import size_slope
-    from defectkit.training.checkpoint import load_model
-    from defectkit.training.inference import predict
+    from defectkit.training.inference import load_model, predict
 
     model, _ = load_model(run.folder)
     small, large = (predict(model, graphs).assign(natoms=_real_atoms(graphs)) for graphs in cells)

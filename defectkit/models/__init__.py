@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
 from defectkit.models.alignn import ALIGNN
-from defectkit.models.cgcnn import CGCNN
+from defectkit.models.baselines import CGCNN, Matformer
 from defectkit.models.hybrid import Hybrid
-from defectkit.models.matformer import Matformer
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cgcnn": CGCNN,

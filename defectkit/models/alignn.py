@@ -12,8 +12,15 @@ from torch_geometric.utils import scatter
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig
 from defectkit.graphs.geometry import angle_cosines
-from defectkit.models.layers import AngularBasis, GaussianBasis
-from defectkit.models.parts import Heads, NodeInputs, Output, local_geometry, pooling
+from defectkit.models.parts import (
+    AngularBasis,
+    GaussianBasis,
+    Heads,
+    NodeInputs,
+    Output,
+    local_geometry,
+    pooling,
+)
 
 
 class EdgeGatedConv(nn.Module):

@@ -22,12 +22,13 @@ from defectkit.graphs.build import CrystalGraph, GraphConfig
 from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.models.angular import AngularTerm, FastPower, RadialFilter, Shell, TripletPower
 from defectkit.models.attention import PairBias, PairInputs, Pairs, PeriodicAttention
-from defectkit.models.layers import GaussianBasis, envelope
 from defectkit.models.parts import (
+    GaussianBasis,
     Heads,
     Ingredients,
     NodeInputs,
     Output,
+    envelope,
     local_geometry,
     node_batch,
     pooling,

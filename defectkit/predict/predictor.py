@@ -39,8 +39,15 @@ from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition
 from defectkit.structures.record import DefectRecord, reduced_formula
 from defectkit.structures.writing import atomic
-from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model
-from defectkit.training.inference import MAX_PAIRS, batches, predict
+from defectkit.training.inference import (
+    CARD,
+    MAX_PAIRS,
+    WEIGHTS,
+    ModelCard,
+    batches,
+    load_model,
+    predict,
+)
 from defectkit.training.prepared import graphs_of, learned_from
 from defectkit.training.run import Run
 

@@ -18,7 +18,7 @@ explanation.
 """
 PAGE = """import torch
 
-from defectkit.training.checkpoint import load_model
+from defectkit.training.inference import load_model
 from defectkit.graphs.build import build_graph
 from defectkit.training.pretrained import benchmark, shipped_run
 from defectkit.training.prepared import prepare

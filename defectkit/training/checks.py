@@ -14,9 +14,8 @@ from defectkit.models.outline import MISFIT, all_settings, check_settings, said,
 from defectkit.models.tabular.features import COMPOSITION
 from defectkit.models.tabular.models import TABULAR, TabularModel
 from defectkit.structures.names import one_line
-from defectkit.training.checkpoint import ModelCard, load_model
 from defectkit.training.config import MAX_SEED, RunConfig
-from defectkit.training.inference import check_labels
+from defectkit.training.inference import ModelCard, check_labels, load_model
 
 TABLE_FAULTS = (*MISFIT, LightGBMError)
 LEAST_ROWS = 2  # one has no spread to normalise with

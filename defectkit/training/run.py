@@ -29,8 +29,7 @@ from pydantic import BaseModel, Field, ValidationError
 from defectkit import DefectkitError
 from defectkit.structures.names import one_line
 from defectkit.structures.writing import locked, make_folder, not_written, own_text, write_text
-from defectkit.training.config import RunConfig, load_config, save_config
-from defectkit.training.yaml_text import parse
+from defectkit.training.config import RunConfig, load_config, parse, save_config
 
 PREDICTIONS = "predictions.csv"
 PARTS = ("valid", "test")

@@ -19,12 +19,18 @@ from defectkit.models.outline import said
 from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.writing import atomic, write_text
 from defectkit.training import engine
-from defectkit.training.augmented import REASON, REFUSED, Augmented
-from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model, save_model
 from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
-from defectkit.training.config import RunConfig
-from defectkit.training.inference import check_labels, predict
-from defectkit.training.prepared import Prepared, fit_table
+from defectkit.training.config import RunConfig, text_of
+from defectkit.training.inference import (
+    CARD,
+    WEIGHTS,
+    ModelCard,
+    check_labels,
+    load_model,
+    predict,
+    save_model,
+)
+from defectkit.training.prepared import REASON, REFUSED, Augmented, Prepared, fit_table
 from defectkit.training.run import (
     LAST,
     PARTS,
@@ -37,7 +43,6 @@ from defectkit.training.run import (
     held,
     same,
 )
-from defectkit.training.yaml_text import text_of
 
 STATE = (LAST, engine.BEST)
 FILES = (SUMMARY, *STATE, PREDICTIONS, WEIGHTS, CARD, engine.METRICS, engine.TENSORBOARD, SETTINGS)

@@ -53,9 +53,8 @@ from defectkit.structures.hosts import HOSTS
 from defectkit.structures.names import in_figure
 from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import with_values
-from defectkit.training.inference import predict
+from defectkit.training.inference import load_model, predict
 from defectkit.training.prepared import Prepared, graphs_of, prepare
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.training.train import train

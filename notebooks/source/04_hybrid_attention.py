@@ -55,8 +55,8 @@ from defectkit.structures.defects import find_site, make_defect
 from defectkit.structures.hosts import HOSTS, shortest_translation
 from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
+from defectkit.training.inference import load_model
 from defectkit.training.prepared import Prepared
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.training.train import train

@@ -47,8 +47,7 @@ from defectkit.predict import intervals, physics
 from defectkit.predict.domain import Nearness, composition_vectors
 from defectkit.predict.predictor import Predictor
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
-from defectkit.training.inference import predict
+from defectkit.training.inference import load_model, predict
 from defectkit.training.prepared import graphs_of
 from defectkit.training.pretrained import (
     CHECKPOINTS,

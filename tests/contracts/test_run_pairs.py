@@ -14,9 +14,8 @@ from run_cases import CGCNN
 from defectkit import DefectkitError
 from defectkit.models.tabular.models import TABULAR
 from defectkit.training import prepared
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import RunConfig, with_values
-from defectkit.training.inference import predict
+from defectkit.training.inference import load_model, predict
 from defectkit.training.prepared import Prepared, fit_table, graphs_of, training_rows
 from defectkit.training.run import Run
 from defectkit.training.train import train

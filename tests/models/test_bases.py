@@ -5,7 +5,7 @@ from ase import Atoms
 
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.graphs.geometry import edge_vectors, lengths
-from defectkit.models.layers import AngularBasis, GaussianBasis, envelope
+from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
 
 
 def test_gaussians_follow_equation_2():

@@ -9,8 +9,8 @@ from run_cases import CGCNN
 from defectkit import DefectkitError
 from defectkit.data.splits import make_split
 from defectkit.training import prepared
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import ModelConfig, with_values
+from defectkit.training.inference import load_model
 from defectkit.training.prepared import Prepared, learned_from, training_rows
 from defectkit.training.pretrained import CHECKPOINTS, LADDER
 from defectkit.training.run import Run

@@ -15,9 +15,9 @@ from defectkit import DefectkitError
 from defectkit.evaluation.metrics import scores
 from defectkit.training import engine
 from defectkit.training import train as training
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import with_values
 from defectkit.training.engine import METRICS, Diverged
+from defectkit.training.inference import load_model
 from defectkit.training.prepared import Prepared
 from defectkit.training.run import LOCK, PREDICTIONS, SUMMARY, Run, held
 from defectkit.training.train import train

@@ -15,11 +15,9 @@ from defectkit import DefectkitError
 from defectkit.cli import app
 from defectkit.data.splits import make_split
 from defectkit.graphs.dataset import GraphDataset
-from defectkit.training.augmented import Augmented
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import ModelConfig, save_config, with_values
-from defectkit.training.inference import check_labels, predict
-from defectkit.training.prepared import Prepared, _cleaned, graphs_of
+from defectkit.training.inference import check_labels, load_model, predict
+from defectkit.training.prepared import Augmented, Prepared, _cleaned, graphs_of
 from defectkit.training.run import Run
 from defectkit.training.train import train
 
