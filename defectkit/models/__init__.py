@@ -5,6 +5,7 @@ the `GraphConfig` of the graphs that it will read, and called with a graph or a 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_model(name: str, features: Tensor, graph: GraphConfig, **settings) -> nn.Module:
+def build_model(name: str, features: Tensor, graph: GraphConfig, **settings: Any) -> nn.Module:
     """The model called `name`, untrained.
 
     Args:

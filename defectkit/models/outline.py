@@ -50,7 +50,9 @@ def shapes(
         with torch.device("meta"):
             model = MODELS[name](torch.empty(features), graph, **settings)
     except MISFIT as error:
-        raise DefectkitError(f"The settings of {name} do not fit: {said(error)}.") from error
+        raise DefectkitError(
+            f"The settings of {name} do not fit: {library_message(error)}."
+        ) from error
     found = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     weights = sum(map(prod, found.values()))
     if weights > MAX_WEIGHTS:
@@ -97,6 +99,6 @@ def _parameters(make: Callable) -> dict[str, inspect.Parameter]:
     return {key: p for key, p in parameters.items() if key not in NOT_PASSED}
 
 
-def said(error: Exception) -> str:
-    """What another library says, as part of a sentence of ours."""
+def library_message(error: Exception) -> str:
+    """The message of another library on one line, without its full stop."""
     return " ".join(str(error).split()).removesuffix(".")

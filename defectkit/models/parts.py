@@ -222,22 +222,17 @@ class GaussianBasis(nn.Module):
         stop: the last centre.
         start: the first centre.
         n: K, at least 2.
-        learnable: whether the centres and each one's gamma are parameters.
 
     Shapes: x (E,) -> (E, K).
     """
 
-    def __init__(self, stop: float, start: float = 0.0, n: int = 128, learnable: bool = False):
+    def __init__(self, stop: float, start: float = 0.0, n: int = 128):
         super().__init__()
         self.start, self.stop, self.n = start, stop, n
         centres = torch.linspace(start, stop, n)
-        # The logarithm keeps gamma positive while it is learned.
         log_gamma = torch.log(torch.full((n,), 0.5 * ((n - 1) / (stop - start)) ** 2))
-        if learnable:
-            self.centres, self.log_gamma = nn.Parameter(centres), nn.Parameter(log_gamma)
-        else:
-            self.register_buffer("centres", centres)
-            self.register_buffer("log_gamma", log_gamma)
+        self.register_buffer("centres", centres)
+        self.register_buffer("log_gamma", log_gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """(E,) -> (E, K)."""
@@ -256,13 +251,12 @@ class AngularBasis(GaussianBasis):
 
     Args:
         n: K, the number of centres.
-        learnable: as in `GaussianBasis`.
 
     Shapes: cos(theta) (T,) -> (T, K).
     """
 
-    def __init__(self, n: int = 40, learnable: bool = False):
-        super().__init__(stop=1.0, start=-1.0, n=n, learnable=learnable)
+    def __init__(self, n: int = 40):
+        super().__init__(stop=1.0, start=-1.0, n=n)
 
 
 def envelope(distance: Tensor, cutoff: float) -> Tensor:

@@ -56,9 +56,16 @@ CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of
 CHUNK_PAIRS = 4 * MAX_PAIRS  # of atoms in these, at most
 UNREAD = "unread"  # the verdict of a structure that has no prediction
 NUMBERS = (
-    "eform", "eform_sigma", "spin", "spin_sigma", "eform_lo", "eform_hi", "latent", "composition",
+    "eform",
+    "eform_sigma",
+    "spin",
+    "spin_sigma",
+    "eform_lo",
+    "eform_hi",
+    "latent",
+    "composition",
     "fit",
-)  # fmt: skip
+)
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
 VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
@@ -383,7 +390,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return hashes, arrays
 
 
-def _check_arrays(hashes, latent: np.ndarray, composition: np.ndarray, valid: np.ndarray) -> None:
+def _check_arrays(
+    hashes: dict[str, str], latent: np.ndarray, composition: np.ndarray, valid: np.ndarray
+) -> None:
     """ValueError where the parts of a file do not fit each other."""
     if len(set(hashes.values())) < 2 or len(set(hashes.values())) < len(hashes):
         raise ValueError("its members are not two different runs at least")

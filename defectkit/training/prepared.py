@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch_geometric.data import Batch
 
@@ -246,13 +247,13 @@ class Augmented(Callback):
 
     def __call__(self, numbers: list[int]) -> Batch:
         """The batch of these numbers."""
-        return Batch.from_data_list([self._one(number) for number in numbers])
+        return Batch.from_data_list([self._transformed(number) for number in numbers])
 
-    def setup(self, trainer, pl_module, stage: str) -> None:
-        """Lightning says here who knows the epoch."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the trainer, which knows the epoch."""
         self.trainer = trainer
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A transform that changes nothing at all is a wrong setting."""
         for name, found in self.tally.items():
             enough = found[REFUSED] >= len(self.training)
@@ -263,14 +264,14 @@ class Augmented(Callback):
                 )
 
     def state_dict(self) -> dict:
-        """For a run that is resumed."""
+        """The tally so far."""
         return {"tally": self.tally}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Likewise."""
+        """Take the tally of the run that is resumed."""
         self.tally = state_dict["tally"]
 
-    def _one(self, number: int) -> CrystalGraph:
+    def _transformed(self, number: int) -> CrystalGraph:
         record = self.dataset[self.training.uids[number]]
         rng = np.random.default_rng([self.seed, self.trainer.current_epoch, number])
         for name, transform in self.transforms.items():

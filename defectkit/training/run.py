@@ -118,7 +118,7 @@ class _Summary(dict):
         super().__init__(values)
         self.path = path
 
-    def __missing__(self, key: str):
+    def __missing__(self, key: str) -> None:
         raise DefectkitError(f"{self.path} has no '{key}', it may be cut; {ANEW}.")
 
 

@@ -15,7 +15,7 @@ from defectkit import DefectkitError
 from defectkit.graphs.dataset import GraphDataset
 from defectkit.graphs.elements import Standardizer, feature_table
 from defectkit.models import build_model
-from defectkit.models.outline import said
+from defectkit.models.outline import library_message
 from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.writing import atomic, write_text
 from defectkit.training import engine
@@ -178,7 +178,7 @@ def _train_table(prepared: Prepared, seed: int) -> tuple[pd.DataFrame, dict]:
         model = fit_table(prepared, prepared.uids("train"), seed)
     except TABLE_FAULTS as error:
         name = prepared.config.model.name
-        raise DefectkitError(f"{name} cannot learn: {said(error)}.") from error
+        raise DefectkitError(f"{name} cannot learn: {library_message(error)}.") from error
     seconds = time.perf_counter() - begin
     predicted = model.predict(table.loc[prepared.uids(*PARTS)])
     return predicted, {"train_s_per_epoch": seconds, "parameters": 0}

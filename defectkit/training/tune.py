@@ -11,10 +11,11 @@ from contextlib import closing
 from dataclasses import replace
 from math import ceil, floor, pi, prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
@@ -34,6 +35,9 @@ from defectkit.training.prepared import Prepared
 from defectkit.training.run import STUDY, claim, held
 from defectkit.training.train import train
 
+if TYPE_CHECKING:
+    import optuna
+
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
 BEST, TRIALS = "best.yaml", "trials.csv"
 FAULT = "fault"  # why a trial could not be trained
@@ -42,10 +46,10 @@ FAULT = "fault"  # why a trial could not be trained
 class Report(Callback):
     """Tells Optuna the validation error of every epoch and stops where it says so."""
 
-    def __init__(self, trial):
+    def __init__(self, trial: "optuna.Trial"):
         self.trial = trial
 
-    def on_validation_end(self, trainer, pl_module) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report; raises `optuna.TrialPruned`."""
         import optuna
 
@@ -118,7 +122,7 @@ class _Objective:
     def __init__(self, prepared: Prepared, folder: Path, seed: int):
         self.prepared, self.folder, self.seed = prepared, folder, seed
 
-    def __call__(self, trial, settings: dict[str, Any]) -> float:
+    def __call__(self, trial: "optuna.Trial", settings: dict[str, Any]) -> float:
         import optuna
 
         place = self.folder / "trial"
@@ -143,7 +147,7 @@ class _Objective:
         return float((rows.eform_pred - rows.eform).abs().mean())
 
 
-def _search(config: TuneConfig, objective: _Objective):
+def _search(config: TuneConfig, objective: _Objective) -> "optuna.Study":
     """The study with all its trials: those that are there, and those that were missing.
 
     Every trial has a sampler of its own, whose seed is the number of trials done: a search that
@@ -168,7 +172,7 @@ def _search(config: TuneConfig, objective: _Objective):
     for number in tqdm(range(done, total), "trials", unit="trial", disable=done >= total):
         study.sampler = _sampler(config, objective.seed, number)
 
-        def trial_value(trial) -> float:
+        def trial_value(trial: "optuna.Trial") -> float:
             chosen = {
                 name: _suggest(trial, name, choice, name in whole)
                 for name, choice in config.search.items()
@@ -203,7 +207,7 @@ def whole_numbers(config: TuneConfig, seed: int) -> set[str]:
     return whole
 
 
-def _suggest(trial, name: str, choice: Choice, whole: bool):
+def _suggest(trial: "optuna.Trial", name: str, choice: Choice, whole: bool) -> Any:
     if choice.choices:
         return trial.suggest_categorical(name, choice.choices)
     if whole:
@@ -211,7 +215,7 @@ def _suggest(trial, name: str, choice: Choice, whole: bool):
     return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
 
 
-def _sampler(config: TuneConfig, seed: int, number: int):
+def _sampler(config: TuneConfig, seed: int, number: int) -> "optuna.samplers.BaseSampler":
     """What draws the settings of trial `number`, counted from 0."""
     import optuna
 
