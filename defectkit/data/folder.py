@@ -15,7 +15,7 @@ from defectkit.data.table import Row, read_table
 from defectkit.data.values import NO, YES, fields, text, whole
 from defectkit.structures.files import is_structure, plain_name, read_structure
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, keep_recognition, recognise
 from defectkit.structures.record import DefectRecord, SiteKind
 
 OWN_SHARE = 0.5  # of a host's sites hold their own atom in any defect
@@ -142,8 +142,8 @@ def _record(
                 f"{row.where}, column dopant: there is no {symbol} in {name}; mend the table or "
                 "the structure."
             )
-    record = {"unrelaxed": _unrelaxed(folder, row, name, atoms)}
-    doubt = ""
+    arrays = {"unrelaxed": _unrelaxed(folder, row, name, atoms)}
+    found, doubt = None, ""
     host = values["host"]
     if host in hosts:
         where = f"{row.where} ({name})"
@@ -153,8 +153,11 @@ def _record(
         if not found.ambiguous:
             _compare(values, seen, where)
         values = {**seen, "defecttype": found.defecttype} | values
-        record["defect_positions"] = found.defect_positions
-    return DefectRecord(atoms=atoms, **record, **values), doubt
+        arrays["defect_positions"] = found.defect_positions
+    record = DefectRecord(atoms=atoms, **arrays, **values)
+    if found is not None:
+        keep_recognition(record, hosts[host], found)
+    return record, doubt
 
 
 def _read(folder: Path, row: Row, name: str) -> Atoms:

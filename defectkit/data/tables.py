@@ -16,7 +16,7 @@ from defectkit.data.table import Row, read_table
 from defectkit.data.values import number, text
 from defectkit.structures.files import as_layer, check_layer, read_structure
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, keep_recognition, recognise
 from defectkit.structures.record import DefectRecord
 
 
@@ -71,7 +71,7 @@ def _record(
         }.items()
         if (value := target.read(column, number)) is not None
     }
-    return DefectRecord(
+    record = DefectRecord(
         uid=uid,
         name=f"{base}_{kind['description']}_{uid[-6:]}",
         atoms=atoms,
@@ -87,6 +87,8 @@ def _record(
         defect_positions=found.defect_positions,
         **energies,
     )
+    keep_recognition(record, hosts[base], found)
+    return record
 
 
 def _read(folder: Path, stem: str, columns: list[str]) -> list[Row]:

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from defectkit import DefectkitError
 from defectkit.graphs import periodic
 from defectkit.structures.files import check_atoms, list_atoms
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, recognise, recognised
 from defectkit.structures.record import DefectRecord, SiteKind
 
 MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
@@ -187,10 +187,13 @@ def read_defect(
     if config is not None:
         _check_size(len(atoms), config, where)
     try:
-        found = recognise(atoms, host)
-        if not found.ambiguous or record is None or record.unrelaxed is None:
+        if record is None:
+            return recognise(atoms, host)
+        unrelaxed = config is not None and config.positions == "unrelaxed"
+        found = recognised(record, host, unrelaxed)
+        if not found.ambiguous or record.unrelaxed is None:
             return found
-        start = recognise(record.unrelaxed_atoms(), host)
+        start = recognised(record, host, unrelaxed=True)
     except DefectkitError as error:
         raise DefectkitError(f"{where}: {error}") from error
     return replace(start, ambiguous=True, reason=found.reason)

@@ -7,6 +7,7 @@ the columns of `COLUMNS`. Units: eV, Å, μB.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,15 @@ class DefectRecord:
     unrelaxed: np.ndarray | None = field(default=None, repr=False)
     defect_positions: np.ndarray | None = field(default=None, repr=False)
     site_magmoms: np.ndarray | None = field(default=None, repr=False)
+
+    @cached_property
+    def recognitions(self) -> dict[bytes, object]:
+        """The defects that `structures.recognise.recognised` found in this record, kept with it.
+
+        A record that `dataclasses.replace` makes of this one begins with none; a shallow copy
+        (`copy.copy`) has those that were found before the copy was made.
+        """
+        return {}
 
     @property
     def natoms(self) -> int:

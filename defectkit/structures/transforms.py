@@ -31,7 +31,7 @@ from matscipy.neighbours import neighbour_list
 
 from defectkit import DefectkitError
 from defectkit.structures.hosts import MIN_IMAGE_DISTANCE, shortest_translation
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, recognised
 from defectkit.structures.record import DefectRecord
 
 STIFFNESS = 10.0  # eV/Å²: an atom of 32 u on such a spring vibrates with 36 meV
@@ -181,7 +181,7 @@ class PadSupercell:
         if record.host not in self.hosts:
             raise DefectkitError(f"{record.uid}: no pristine cell of {record.host} was given.")
         pristine = self.hosts[record.host]
-        found = recognise(record.atoms, pristine)
+        found = recognised(record, pristine)
         border = _dilute_border(record, found, self.tolerance)
         return _padded(record, found, border, pristine, extra)
 
