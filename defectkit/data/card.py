@@ -6,8 +6,7 @@ import pandas as pd
 from ase.db import connect
 
 from defectkit import DefectkitError
-from defectkit.data.candidates import MAX_STRAIN
-from defectkit.data.demo import MOMENT_FLOOR, check_demo_database
+from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM

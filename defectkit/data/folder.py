@@ -11,8 +11,7 @@ from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
-from defectkit.data.table import Row, read_table
-from defectkit.data.values import NO, YES, fields, text, whole
+from defectkit.data.table import NO, YES, Row, fields, read_table, text, whole
 from defectkit.structures.files import is_structure, plain_name, read_structure
 from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition, keep_recognition, recognise

@@ -8,10 +8,9 @@ from ase.data import chemical_symbols
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
-from defectkit.structures.formats import check_size, parse
+from defectkit.structures.formats import check_size, parse, read_text
 from defectkit.structures.hosts import VACUUM
 from defectkit.structures.names import one_line
-from defectkit.structures.text import read_text
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 NO_LENGTH = 1e9  # Å, a tenth of a metre

@@ -4,6 +4,8 @@ Every host is a slab in the xy plane with its layer centred along z. The lattice
 PBE values of the Computational 2D Materials Database (Haastrup et al., 2D Mater. 5, 042002,
 2018; Gjerding et al., 2D Mater. 8, 044002, 2021), rounded to 0.01 Å. They are starting points:
 `defectkit.data.demo` relaxes each host with the potential that labels the defects.
+
+`twin_structures` are pairs of structures that bond lengths cannot tell apart.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from ase.spacegroup import crystal
 VACUUM = 16.0  # Å of empty space between a layer and its image along z
 MIN_IMAGE_DISTANCE = 9.0  # Å between a defect and its periodic image
 MIN_ATOMS = 24
+PLATINUM_BONDS = {"Cl": 2.33, "N": 2.05}  # Å
 
 
 @dataclass(frozen=True)
@@ -173,3 +176,26 @@ HOSTS: dict[str, Host] = {
         Host("Ti2CO2", "MXene", _mxene("Ti", 3.03, 1.10, 2.23)),
     ]
 }
+
+
+def twin_structures() -> dict[str, Atoms]:
+    """Cis and trans, then 1H and 1T: in each pair all first neighbours at the same distances.
+
+    Platinum in a square of two chlorines and two nitrogens, which are neighbours (cis) or opposite
+    (trans); and unit cells of MoS2 with the lower sulfur in either hollow (1H and 1T). Atom 0 is
+    the metal.
+    """
+    octahedral = HOSTS["MoS2"].unit_cell()
+    octahedral.positions[2, :2] *= -1  # atom 0 is at the origin, atom 2 the lower sulfur
+    return {
+        "cis": _square_of("Cl", "Cl", "N", "N"),
+        "trans": _square_of("Cl", "N", "Cl", "N"),
+        "1H": HOSTS["MoS2"].unit_cell(),
+        "1T": octahedral,
+    }
+
+
+def _square_of(*ligands: str) -> Atoms:
+    arms = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    ends = arms * [[PLATINUM_BONDS[symbol]] for symbol in ligands]
+    return Atoms(["Pt", *ligands], [[0, 0, 0], *ends], cell=[20, 20, 20], pbc=[True, True, False])

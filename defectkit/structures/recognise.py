@@ -22,8 +22,7 @@ from scipy.optimize import linear_sum_assignment
 
 from defectkit import DefectkitError
 from defectkit.structures import lattice
-from defectkit.structures.folding import FoldedHost
-from defectkit.structures.lattice import Setting
+from defectkit.structures.lattice import FoldedHost, Setting
 from defectkit.structures.record import DefectRecord, SiteKind
 
 MATCH_RADIUS = 2.0  # Å: how far an atom may relax from its site

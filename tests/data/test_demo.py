@@ -16,8 +16,8 @@ from ase.db.sqlite import SQLite3Database
 from typer.testing import CliRunner
 
 from defectkit import cli
-from defectkit.data import candidates, card, demo, potential
-from defectkit.data.candidates import (
+from defectkit.data import card, demo, potential
+from defectkit.data.demo import (
     DOPANTS,
     MAX_STRAIN,
     NO_DOPANT,
@@ -25,7 +25,7 @@ from defectkit.data.candidates import (
     STRAINED_SHARE,
     STRAINS,
 )
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.hosts import HOSTS, supercell_size
 
 DATABASE = CHECKOUT_DATA / "demo2d.db"
@@ -180,7 +180,7 @@ def small_world(monkeypatch, calculator):
         "failed": {},
         "runs": [],
     }
-    monkeypatch.setattr(candidates, "DOPANTS", ["H"])
+    monkeypatch.setattr(demo, "DOPANTS", ["H"])
     monkeypatch.setattr(demo, "_references", lambda executor, seed, progress: metadata)
 
 

@@ -5,11 +5,10 @@ import pytest
 from ase.db import connect
 from processors import other_processors, run_on
 
-from defectkit.data.candidates import DOPANTS, MAX_STRAIN, NO_DOPANT, read_hosts
-from defectkit.data.demo import _inventory
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.demo import DOPANTS, MAX_STRAIN, NO_DOPANT, _inventory, read_hosts
 from defectkit.data.potential import LABEL_SOURCE
 from defectkit.data.readers import read_demo
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.defects import find_sites, make_defect, named_sites
 from defectkit.structures.hosts import HOSTS
 
@@ -94,7 +93,7 @@ def test_a_longer_build_goes_on_with_the_same_sites(data, metadata, inventory):
 DRAW = """
 import hashlib, sys
 from ase.db import connect
-from defectkit.data.candidates import candidates, read_hosts
+from defectkit.data.demo import candidates, read_hosts
 from defectkit.structures.defects import find_sites, make_defect, named_sites
 hosts = read_hosts(connect(sys.argv[1], type="db", use_lock_file=False).metadata)
 for seed in (0, 7):

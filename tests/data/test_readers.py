@@ -588,7 +588,7 @@ def test_numbers_that_are_not_known_are_left_out(demo_database):
 
 
 def test_database_in_use_says_so(demo_database, monkeypatch):
-    monkeypatch.setattr("defectkit.data.database.PATIENCE", 0.1)
+    monkeypatch.setattr("defectkit.data.readers.PATIENCE", 0.1)
     with closing(sqlite3.connect(demo_database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(DefectkitError, match="in use by another program"):

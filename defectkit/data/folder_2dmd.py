@@ -12,8 +12,7 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.folder import spacegroup_of
 from defectkit.data.sources import SOURCES
-from defectkit.data.table import Row, read_table
-from defectkit.data.values import number, text
+from defectkit.data.table import Row, number, read_table, text
 from defectkit.structures.files import as_layer, check_layer, read_structure
 from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition, keep_recognition, recognise
