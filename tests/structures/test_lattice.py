@@ -110,7 +110,7 @@ def test_a_defect_is_the_same_however_crystal_and_host_are_written(name, seed):
     assert (found.defecttype, sorted(found.removed)) == (kind, removed), found.doubt
     assert list(atoms.symbols[found.defect_indices]) == added
     assert not found.ambiguous, found.reason
-    assert found.rms < 0.12
+    assert found.rms < 0.13
     assert found.setting.size == round(abs(np.linalg.det(matrix)))
     assert np.linalg.det(found.setting.rotation) == pytest.approx(1)
     # The host's cell, repeated, turned and strained, is that of the structure.
