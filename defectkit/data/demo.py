@@ -167,7 +167,7 @@ def _variants(unit: Atoms, host: str, site: DefectSite, seed: int) -> list[tuple
 
 
 def _draw(*what: object) -> int:
-    """A whole number of 64 bits that the hash of `what` draws."""
+    """A whole number of 64 bits, from the hash of `what`: the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, what)).encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
@@ -272,7 +272,9 @@ def _calculator() -> potential.ChgnetCalculator:
     return potential.ChgnetCalculator()
 
 
-def _try_row(candidate: Candidate, host: HostReference, mu: dict[str, float]):
+def _try_row(
+    candidate: Candidate, host: HostReference, mu: dict[str, float]
+) -> tuple[Candidate, tuple[Atoms, dict, dict] | None, str]:
     """`compute_row`, or the reason why this row could not be computed."""
     try:
         row = compute_row(candidate, host, mu)
@@ -440,7 +442,7 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
 
 
 def _single_thread() -> None:
-    """Rows run side by side: threads within a row would only wait for each other.
+    """Start a worker with one thread: rows run side by side, and more would wait for each other.
 
     The matrices are small: oneDNN costs more to set up for them than it saves (a fifth).
     """
@@ -450,7 +452,7 @@ def _single_thread() -> None:
     threadpool_limits(1)
 
 
-def _ahead(executor: Executor, function, tasks: Iterator[tuple]) -> Iterator:
+def _ahead(executor: Executor, function: Callable, tasks: Iterator[tuple]) -> Iterator:
     """Results in the order of the tasks, with at most `AHEAD` of them under way."""
     waiting = deque(executor.submit(function, *task) for task in islice(tasks, AHEAD))
     while waiting:
@@ -458,7 +460,7 @@ def _ahead(executor: Executor, function, tasks: Iterator[tuple]) -> Iterator:
         waiting.extend(executor.submit(function, *task) for task in islice(tasks, 1))
 
 
-def _references(executor: Executor, seed: int, progress) -> dict:
+def _references(executor: Executor, seed: int, progress: Callable[[str, int, int], None]) -> dict:
     """The database's metadata: relaxed hosts and chemical potentials."""
     names = list(HOSTS)
     hosts = {}

@@ -41,7 +41,12 @@ class ChgnetCalculator(Calculator):
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
         """Fill `self.results` for `atoms`."""
         super().calculate(atoms, properties, system_changes)
         lattice = atoms.cell.array
@@ -57,7 +62,7 @@ class ChgnetCalculator(Calculator):
         }
 
 
-def load_chgnet():
+def load_chgnet() -> torch.nn.Module:
     """CHGNet 0.3.0 on the CPU, quiet, ready to predict."""
     from chgnet.model import CHGNet
 
@@ -69,7 +74,7 @@ def load_chgnet():
 
 @dataclass(frozen=True)
 class Relaxation:
-    """What a two-stage relaxation at fixed cell left behind.
+    """The result of a two-stage relaxation at fixed cell.
 
     Attributes:
         atoms: the relaxed structure, without a calculator.

@@ -239,7 +239,7 @@ def host_from_rows(records: list[DefectRecord]) -> Atoms | None:
 
 
 def _host_formula(record: DefectRecord) -> Formula:
-    """Of the host of one defect: its atoms without an added one, with what was removed."""
+    """The formula of a record's host: its atoms without the dopants, with what was removed."""
     counts = Counter(record.atoms.symbols)
     counts.subtract(filter(None, record.dopant.split(",")))
     counts.update(record.removed)
@@ -294,7 +294,7 @@ def _record(row: AtomsRow, names: Counter, label_source: str, where: str) -> Def
 
 
 def _array(values: object, shape: tuple, where: str) -> np.ndarray | None:
-    """Finite numbers of that shape, where None stands for any length; None where there are none."""
+    """An array of finite numbers, None where `values` is; a None in `shape` is any length."""
     if values is None:
         return None
     try:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import BinaryIO
 
 import pooch
 from filelock import Timeout
@@ -147,8 +148,8 @@ def fetch(name: str, progress: bool = True) -> Path:
 def _in_turn(target: Path) -> Iterator[None]:
     """Wait for other processes that download the same file.
 
-    This spares a second download and keeps nothing safe, which `atomic` does: where there can be
-    no lock, as beside one that another user left, it is gone without.
+    This only spares a second download; that the file is whole is up to `atomic`. Where there can be
+    no lock, as beside one that another user left, the download goes on without.
     """
     lock = f"{target}.lock"
     with ExitStack() as stack:
@@ -197,7 +198,7 @@ class _Transfer(Thread):
         error: why it ended early.
     """
 
-    def __init__(self, source: DataSource, file, progress: bool):
+    def __init__(self, source: DataSource, file: BinaryIO, progress: bool) -> None:
         super().__init__(daemon=True)  # one that is given up may hang on for as long as it likes
         self.source, self.file = source, file
         self.bar = tqdm(
@@ -207,14 +208,14 @@ class _Transfer(Thread):
         self.taken, self.error, self.given_up = 0, None, False
 
     def run(self) -> None:
-        """What the thread does."""
+        """Download the file."""
         try:
             self.download(self.source.url, self, None)
-        except Exception as error:  # told by who waits
+        except Exception as error:  # `wait` raises it
             self.error = error
 
     def write(self, chunk: bytes) -> None:
-        """Pooch writes here."""
+        """Take a chunk from pooch; DefectkitError where the file would become too long."""
         if self.given_up:
             raise DefectkitError("it was given up")
         self.taken += len(chunk)
@@ -223,10 +224,10 @@ class _Transfer(Thread):
         self.file.write(chunk)
 
     def flush(self) -> None:
-        """Pooch asks for this after every chunk; the file does it at its end."""
+        """Does nothing: pooch calls it after every chunk, and the file is flushed at its end."""
 
     def wait(self) -> None:
-        """Until it has ended; raises what ended it early, DefectkitError where it is too slow."""
+        """Start, and wait for the end; raises what ended it early, DefectkitError if too slow."""
         self.start()
         try:
             since, before = time.monotonic(), 0
@@ -241,7 +242,7 @@ class _Transfer(Thread):
                     since, before = time.monotonic(), self.taken
         finally:
             self.given_up = True
-            self.bar.close()  # what went wrong is said on a line of its own
+            self.bar.close()  # so that a message starts on a line of its own
         if self.error:
             raise self.error
 
@@ -256,8 +257,8 @@ def _download(source: DataSource, target: Path, progress: bool) -> None:
             raise DefectkitError(f"after the download {fault}")
 
 
-def _transfer(source: DataSource, file, progress: bool, last: bool) -> bool:
-    """Whether a download came to its end; where it broke, False, or if it is the last, an error."""
+def _transfer(source: DataSource, file: BinaryIO, progress: bool, last: bool) -> bool:
+    """Whether a download came to its end; DefectkitError where the `last` attempt did not."""
     from requests import exceptions
 
     broken = exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError

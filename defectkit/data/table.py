@@ -14,6 +14,7 @@ from io import StringIO
 from math import isfinite
 from numbers import Real
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -22,6 +23,7 @@ from defectkit import DefectkitError
 from defectkit.structures.formats import read_text
 from defectkit.structures.record import SCALARS
 
+Value = TypeVar("Value")
 UNKNOWN = {"", "-", *"nan NaN NAN NA N/A n/a #N/A <NA> null NULL none None".split()}  # not Na
 YES = {"yes", "y", "true", "t", ".true.", "1", "1.0"}
 NO = {"no", "n", "false", "f", ".false.", "0", "0.0"}
@@ -85,7 +87,7 @@ def spacegroup(value: object) -> int:
 
 
 def supercell(value: object) -> int:
-    """The repetition as an integer: 331, or in words 3x3x1."""
+    """The repetition as an integer, from 331 or 3x3x1."""
     if isinstance(value, str) and (
         repeat := re.fullmatch(r"\(?(\d+)\s*[x×,*]\s*(\d+)\s*[x×,*]\s*(\d+)\)?", value.strip())
     ):
@@ -149,7 +151,7 @@ def fields(row: Mapping[str, object], where: str, what: str) -> dict:
     return found
 
 
-def read_value(value: object, kind: Callable, where: str):
+def read_value(value: object, kind: Callable[[object], Value], where: str) -> Value:
     """`value` read by one of the functions above; DefectkitError, beginning with `where`."""
     try:
         return kind(value)
@@ -178,7 +180,7 @@ class Row:
         """File and row, in words."""
         return f"{self.path}, row {self.number}"
 
-    def read(self, column: str, kind: Callable):
+    def read(self, column: str, kind: Callable[[object], Value]) -> Value | None:
         """The cell read by a function of `data.table`, None where it says nothing.
 
         DefectkitError, with its place, where it is not of that kind.
@@ -188,8 +190,8 @@ class Row:
             None if is_unknown(cell) else read_value(cell, kind, f"{self.where}, column {column}")
         )
 
-    def need(self, column: str, kind: Callable):
-        """As `read`; DefectkitError as well where the cell says nothing."""
+    def need(self, column: str, kind: Callable[[object], Value]) -> Value:
+        """The cell as `read` reads it; DefectkitError also where it says nothing."""
         value = self.read(column, kind)
         if value is None:
             raise DefectkitError(f"{self.where}, column {column}: the cell is empty; fill it in.")

@@ -1,5 +1,6 @@
 """Reads structures of 2D layers from CIF, POSCAR, xyz and extxyz files, and checks them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def _joining_shifts(atoms: Atoms, height: float) -> np.ndarray:
             "of the slab along the third vector."
         )
     bottom = wrapped[(widest + 1) % len(wrapped)]
-    # A hair below the bottom, so that rounding cannot send the lowest atom to the top.
+    # 1e-9 below the bottom, so that rounding cannot send the lowest atom to the top.
     joined = bottom + (raw - bottom + 1e-9) % 1.0 - 1e-9
     shifts = np.rint(joined - raw)
     return shifts - shifts.min() if np.ptp(shifts) else np.zeros(len(atoms))
@@ -145,7 +146,7 @@ def _format(path: Path) -> str:
 def check_atoms(atoms: Atoms, where: str | Path) -> None:
     """DefectkitError, beginning with `where`, unless `atoms` has atoms, elements and a cell.
 
-    Distances are not looked at.
+    Distances are not checked.
     """
     if len(atoms) == 0:
         raise DefectkitError(f"{where} holds no atoms.")
@@ -202,7 +203,7 @@ def check_layer(atoms: Atoms, where: str | Path) -> None:
         )
 
 
-def list_atoms(atoms: Atoms, indices) -> str:
+def list_atoms(atoms: Atoms, indices: Sequence[int] | np.ndarray) -> str:
     """The first three of the atoms in words, as in "atoms W (number 3), S (number 5)"."""
     names = dict(enumerate(chemical_symbols))
     named = [f"{names.get(z := atoms.numbers[i], f'Z = {z}')} (number {i})" for i in indices[:3]]

@@ -16,6 +16,7 @@ from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io import read
@@ -167,17 +168,17 @@ def _checked_xyz(text: str, path: Path) -> str:
         raise DefectkitError(
             f"{path}, line 1: '{head.strip()[:40]}' is no number of atoms; is this an xyz file?"
         )
-    said = int(head)
+    count = int(head)
     lines = [line for line in body.split("\n") if line.strip()]
     atoms = [line for line in lines if not line.startswith("VEC")]  # a cell's vectors
-    if len(atoms) > said and atoms[said].strip().isdecimal():
+    if len(atoms) > count and atoms[count].strip().isdecimal():
         raise DefectkitError(f"{path} holds 2 structures or more; keep one in a file.")
-    if len(atoms) != said:
+    if len(atoms) != count:
         raise DefectkitError(
-            f"{path}: its first line says {said} atoms and {len(atoms)} lines follow; restore the "
+            f"{path}: its first line says {count} atoms and {len(atoms)} lines follow; restore the "
             "line, or correct the number."
         )
-    check_size(said, path)
+    check_size(count, path)
     return "\n".join([head, comment, *lines, ""])
 
 
@@ -215,7 +216,7 @@ def _cif(text: str, path: Path) -> tuple[Atoms, str]:
 
 
 def _state_occupancy(data: dict) -> bool:
-    """Whether CIF's two words for what goes without saying were there, and are now numbers."""
+    """Replace "." and "?" among the occupancies, which mean full, by 1; whether there were any."""
     occupancy = data.get("_atom_site_occupancy")
     if not isinstance(occupancy, list) or not {".", "?"} & set(occupancy):
         return False
@@ -232,22 +233,22 @@ def _formula_fault(atoms: Atoms, data: dict) -> str:
     from pymatgen.core import Composition
 
     try:
-        said = Composition(data[FORMULA].replace("'", "")).get_el_amt_dict()
+        formula = Composition(data[FORMULA].replace("'", "")).get_el_amt_dict()
     except (KeyError, ValueError, AttributeError):
         return ""
-    if not said or any(amount != round(amount) or amount < 1 for amount in said.values()):
+    if not formula or any(n != round(n) or n < 1 for n in formula.values()):
         return ""
     held = Counter(atoms.symbols)
     units = data.get("_cell_formula_units_Z", "")
     if isinstance(units, str) and units.isdecimal() and int(units):
         multiples = {1, int(units)}
     else:
-        units, multiples = "", {max(1, round(len(atoms) / sum(said.values())))}
-    if any({s: k * n for s, n in said.items()} == held for k in multiples):
+        units, multiples = "", {max(1, round(len(atoms) / sum(formula.values())))}
+    if any({s: k * n for s, n in formula.items()} == held for k in multiples):
         return ""
     times = f", Z = {units}" if units not in ("", "1") else ""
     return (
-        f"its {FORMULA} says {_formula(said)}{times}, and it holds {_formula(held)}; a "
+        f"its {FORMULA} says {_formula(formula)}{times}, and it holds {_formula(held)}; a "
         "line of it is lost or doubled: restore it, or correct the formula."
     )
 
@@ -256,17 +257,18 @@ def _formula(amounts: Mapping[str, float]) -> str:
     return " ".join(f"{symbol}{amounts[symbol]:.0f}" for symbol in sorted(amounts))
 
 
-def _plain(atoms: Atoms, pbc) -> Atoms:
+def _plain(atoms: Atoms, pbc: bool | np.ndarray) -> Atoms:
+    """Elements, positions and cell alone."""
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc)
 
 
 def _words(line: str) -> list[str]:
-    """Of a line without its comment."""
+    """The words of a line, its comment left out."""
     return line.split("!")[0].split()
 
 
 def _numbers(line: str) -> list[float]:
-    """Those that a line begins with, up to three."""
+    """The numbers that a line begins with, up to three."""
     numbers = []
     for word in line.split()[:3]:
         try:

@@ -79,7 +79,9 @@ def _transition_metal(formula: str, kind: str, a: float, thickness: float) -> Ca
     return lambda: mx2(formula, kind=kind, a=a, thickness=thickness)
 
 
-def _janus(metal: str, top: str, bottom: str, kind: str, a: float, thickness: float):
+def _janus(
+    metal: str, top: str, bottom: str, kind: str, a: float, thickness: float
+) -> Callable[[], Atoms]:
     def build() -> Atoms:
         atoms = mx2(f"{metal}S2", kind=kind, a=a, thickness=thickness)
         upper = atoms.positions[:, 2] > atoms.positions[0, 2] + 0.1
@@ -103,7 +105,9 @@ def _hydrogenated(element: str, a: float, buckling: float, bond: float) -> Calla
     return build
 
 
-def _trihalide(metal: str, halogen: str, a: float, half_thickness: float, x: float):
+def _trihalide(
+    metal: str, halogen: str, a: float, half_thickness: float, x: float
+) -> Callable[[], Atoms]:
     c = 20.0
 
     def build() -> Atoms:
@@ -126,7 +130,7 @@ def _phosphorene() -> Atoms:
     return Atoms("P4", positions=np.column_stack([scaled * [a, b], heights]), cell=[a, b, 20.0])
 
 
-def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float):
+def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float) -> Callable[[], Atoms]:
     def build() -> Atoms:
         atoms = graphene("C2", a=a)
         cell = atoms.cell.array.copy()
@@ -179,7 +183,7 @@ HOSTS: dict[str, Host] = {
 
 
 def twin_structures() -> dict[str, Atoms]:
-    """Cis and trans, then 1H and 1T: in each pair all first neighbours at the same distances.
+    """Cis and trans, 1H and 1T: pairs with all first neighbours at the same distances.
 
     Platinum in a square of two chlorines and two nitrogens, which are neighbours (cis) or opposite
     (trans); and unit cells of MoS2 with the lower sulfur in either hollow (1H and 1T). Atom 0 is

@@ -115,8 +115,8 @@ def aligned_setting(pristine: Atoms, atoms: Atoms) -> Setting | None:
 def every_setting(pristine: Atoms, atoms: Atoms) -> list[Setting]:
     """All settings within `MAX_STRAIN` and `MAX_SHEAR`, at most `MAX_SETTINGS` of them.
 
-    Those come first whose number of atoms is that of the structure to within a defect, and among
-    these those with the least strain. Rotations of the host's lattice onto itself are settings of
+    They are sorted: first those whose number of atoms is that of the structure to within a defect,
+    and among these by strain. Rotations of the host's lattice onto itself are settings of
     their own, whether or not they are symmetries of the host.
     """
     unit, unit_steps = _reduced(plane(pristine))
@@ -226,17 +226,17 @@ class FoldedHost:
     could gain, in which a site takes one atom only.
 
     Args:
-        pristine: the host.
-        most: Å².
-        other: Å².
+        pristine: the host, a layer in the xy plane.
+        most: Å², what an atom on its site gains.
+        other: Å², what it loses where the site is another element's.
     """
 
-    def __init__(self, pristine: Atoms, most: float, other: float):
+    def __init__(self, pristine: Atoms, most: float, other: float) -> None:
         self.pristine, self.most, self.other = pristine, most, other
 
     @cached_property
     def room(self) -> float:
-        """How far apart (Å, root mean square over atoms) two ways to lay the host are at least.
+        """Least distance (Å, root mean square over atoms) between two ways to lay the host.
 
         It is laid over itself in every setting that its lattice allows and at every origin that
         brings an atom of the rarest element onto another; ways that are its symmetries do not
@@ -272,7 +272,7 @@ class FoldedHost:
         return [shift for _, shift in groups[:MAX_ORIGINS]]
 
     def fit(self, atoms: Atoms, setting: Setting, origin: np.ndarray) -> tuple[float, np.ndarray]:
-        """What all atoms gain (Å²) from the sites, and the origin with their drift taken out."""
+        """The gain (Å²) of all atoms, and the origin (3,) Å moved by their mean displacement."""
         points = setting.into_host(atoms.positions)
         best = -np.inf, origin
         for _ in range(DRIFT_ROUNDS):
@@ -287,8 +287,8 @@ class FoldedHost:
         points = points.copy()
         points[:, :2] = self._wrapped(points[:, :2])
         distance, near = self._tree.query(points, NEAREST, distance_upper_bound=self.most**0.5)
-        there = np.append(self._images.numbers, 0)[near]
-        gains = self.most - distance**2 - self.other * (there != numbers[:, None])
+        elements = np.append(self._images.numbers, 0)[near]
+        gains = self.most - distance**2 - self.other * (elements != numbers[:, None])
         choice = gains.argmax(axis=1)[:, None]
         gain = np.take_along_axis(gains, choice, axis=1)[:, 0]
         kept = gain > 0

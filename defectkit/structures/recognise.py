@@ -248,7 +248,7 @@ class _Reading:
 
     @property
     def saving(self) -> float:
-        """Å², of the match against leaving every atom and every site of the setting alone."""
+        """What the match saves (Å²) against leaving every atom and every site alone."""
         return self.match.gain - ALONE_FEE * len(self.sites)
 
     def leaves_doubt(self, atoms: Atoms, room: float) -> bool:
@@ -258,7 +258,7 @@ class _Reading:
 
 
 def _best_reading(atoms: Atoms, pristine: Atoms) -> _Reading:
-    """As both files are laid out, unless another setting or origin of the host fits better."""
+    """The host as both files are laid out, unless another setting or origin fits better."""
     folded = FoldedHost(pristine, 2 * ALONE_FEE, OTHER_ELEMENT_FEE)
     best = None
     aligned = lattice.aligned_setting(pristine, atoms)
@@ -284,7 +284,7 @@ def _best_reading(atoms: Atoms, pristine: Atoms) -> _Reading:
 def _promising(
     atoms: Atoms, folded: FoldedHost, settings: list[Setting]
 ) -> list[tuple[float, Setting, np.ndarray]]:
-    """What a reading may save (Å²) at most, its setting, and the shift (3,) Å of its sites."""
+    """Bounds on what readings save (Å²), their settings, and the shifts (3,) Å of their sites."""
     found, best, strain = [], 0.0, 0.0
     for setting in settings:
         # All of one strain are looked at, as they differ by a turn; then a clear fit is enough.
@@ -301,14 +301,15 @@ def _promising(
 
 
 def _share(atoms: Atoms, pristine: Atoms, setting: Setting) -> float:
-    """Of the host's atoms in a setting, how many there are of their element in `atoms`."""
+    """Fraction of the host's atoms in a setting for which `atoms` has one of the element."""
     return _held(atoms, pristine, setting) / (setting.size * len(pristine))
 
 
 def _held(atoms: Atoms, pristine: Atoms, setting: Setting) -> int:
+    """How many of the host's atoms in a setting could be among `atoms`, going by elements."""
     kinds, counts = np.unique(pristine.numbers, return_counts=True)
-    here = (atoms.numbers == kinds[:, None]).sum(axis=1)
-    return int(np.minimum(here, setting.size * counts).sum())
+    held = (atoms.numbers == kinds[:, None]).sum(axis=1)
+    return int(np.minimum(held, setting.size * counts).sum())
 
 
 def _refusal(atoms: Atoms, pristine: Atoms, setting: Setting | None) -> str:
@@ -339,14 +340,14 @@ def _lengths(atoms: Atoms) -> str:
 def _more_than_needed(atoms: Atoms, sites: Atoms, match: _Match) -> bool:
     """Whether more sites are without their own atom than the composition explains.
 
-    So it is where a shift by part of a lattice vector brings most atoms onto other sites of their
-    element: in CrI3 all iodine, and a third of the chromium into the hollows.
+    This happens where a shift by part of a lattice vector brings most atoms onto other sites of
+    their element: in CrI3 all iodine, and a third of the chromium into the hollows.
     """
     kinds = np.unique(sites.numbers)
-    here, there = ((a.numbers == kinds[:, None]).sum(axis=1) for a in (atoms, sites))
+    held, wanted = ((a.numbers == kinds[:, None]).sum(axis=1) for a in (atoms, sites))
     replaced = atoms.numbers[match.rows] != sites.numbers[match.columns]
     without = len(match.sites_alone) + replaced.sum()
-    return bool(without > (there - here).clip(min=0).sum())
+    return bool(without > (wanted - held).clip(min=0).sum())
 
 
 def _settled_match(atoms: Atoms, sites: Atoms, shift: np.ndarray) -> _Match:
@@ -436,8 +437,10 @@ def _doubt(atoms: Atoms, sites: Atoms, match: _Match) -> str:
         gains = match.gains.copy()
         gains[atom, site] = 0.0
         if _gain(gains) > match.gain - AMBIGUITY_MARGIN:
-            here, there = _named(atoms, atom), _named(sites, site)
-            return f"{here} could as well stand elsewhere than on the site of {there}"
+            return (
+                f"{_named(atoms, atom)} could as well stand elsewhere than on the site of "
+                f"{_named(sites, site)}"
+            )
     return ""
 
 

@@ -1,4 +1,4 @@
-"""One home for every field of a defect: names, units, and the record that carries them.
+"""The record of a defect: every field with its name and unit.
 
 A database row of any source becomes a `DefectRecord`; a list of records becomes a table with
 the columns of `COLUMNS`. Units: eV, Å, μB.
@@ -159,7 +159,7 @@ def to_frame(
 
 
 def reduced_formula(atoms: Atoms) -> str:
-    """As in "MoS2", for any number of cells and order of atoms; metals come first."""
+    """The formula unit, such as "MoS2", for any number of cells; metals come first."""
     return format(atoms.symbols.formula.reduce()[0], "metal")
 
 

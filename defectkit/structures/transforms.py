@@ -340,9 +340,12 @@ def dilation_field(points: np.ndarray, cell: np.ndarray, core: float) -> np.ndar
 
 
 def _mapped(
-    record: DefectRecord, matrix: np.ndarray, shift=0.0, cell: np.ndarray | None = None
+    record: DefectRecord,
+    matrix: np.ndarray,
+    shift: np.ndarray | float = 0.0,
+    cell: np.ndarray | None = None,
 ) -> DefectRecord:
-    """Everything that has a place, (n, 3) Å, moved to place @ matrix + shift, the cell along.
+    """The record with all positions, (n, 3) Å, mapped to positions @ matrix + shift, and the cell.
 
     `cell` (3, 3) Å replaces the cell where another description of the lattice is wanted.
     """
@@ -500,7 +503,7 @@ def _nearest_images(points: np.ndarray, centre: np.ndarray, cell: np.ndarray) ->
 
 
 def _larger_supercell(supercell: int, size: np.ndarray, larger: np.ndarray) -> int:
-    """331 grown from 3 x 3 to 4 x 4 is 441; 0 where the source is silent."""
+    """The record's `supercell` after the cell grew: 331 becomes 441; 0 where it is unknown."""
     digits = [int(digit) for digit in str(supercell)]
     if len(digits) != 3:
         return 0

@@ -5,6 +5,7 @@ import pytest
 from ase.db import connect
 from processors import other_processors, run_on
 
+from defectkit.data.card import write_card
 from defectkit.data.demo import DOPANTS, MAX_STRAIN, NO_DOPANT, _inventory, read_hosts
 from defectkit.data.potential import LABEL_SOURCE
 from defectkit.data.readers import read_demo
@@ -23,6 +24,11 @@ def data():
 @pytest.fixture(scope="module")
 def metadata():
     return connect(DATABASE, type="db", use_lock_file=False).metadata
+
+
+def test_the_data_card_is_that_of_the_database(tmp_path):
+    write_card(DATABASE, tmp_path / "card.md")
+    assert (tmp_path / "card.md").read_bytes() == (CHECKOUT_DATA / "README.md").read_bytes()
 
 
 def test_size_and_shares(data):
