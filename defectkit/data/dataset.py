@@ -64,7 +64,7 @@ class Dataset:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The table of all rows by uid, with the columns and units of `structures.record.COLUMNS`."""
+        """The table of all rows by uid; columns and units as in `structures.record.COLUMNS`."""
         return to_frame(self.records, self.hosts)
 
     def need_labels(self, purpose: str) -> None:

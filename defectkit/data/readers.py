@@ -279,9 +279,10 @@ def _record(row: AtomsRow, names: Counter, label_source: str, where: str) -> Def
     atoms = with_height(atoms)
     check_layer(atoms, where)
     shapes = {
-        "unrelaxed_positions": (len(atoms), 3), "defect_positions": (None, 3),
+        "unrelaxed_positions": (len(atoms), 3),
+        "defect_positions": (None, 3),
         "site_magmoms": (len(atoms),),
-    }  # fmt: skip
+    }
     data = row.data
     arrays = {key: _array(data.get(key), s, f"{where}, {key}") for key, s in shapes.items()}
     return DefectRecord(

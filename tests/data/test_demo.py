@@ -433,8 +433,10 @@ def test_a_build_goes_on_after_one_that_was_killed_while_writing(tmp_path, quick
     assert {row.get("calculator") for row in connect(path).select()} == {None}
 
 
-@pytest.mark.parametrize("words", [["--rows", "-5"], ["--rows", "0"], ["--workers", "-1"],
-                                   ["--workers", "0"], ["--seed", "-1"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [["--rows", "-5"], ["--rows", "0"], ["--workers", "-1"], ["--workers", "0"], ["--seed", "-1"]],
+)
 def test_numbers_out_of_range_are_refused(tmp_path, words):
     result = CliRunner().invoke(cli.app, ["demo", "build", "--output", str(tmp_path / "x"), *words])
     assert result.exit_code == 2
