@@ -333,9 +333,9 @@ def info(name: DataName = "demo", path: DataPath = None) -> None:
 @data_app.command()
 def fetch(name: Annotated[str, typer.Argument(help="The data set.")] = "imp2d") -> None:
     """Download a data set, check it and keep it for later."""
-    from defectkit.data import fetch as fetching
+    from defectkit.data import sources
 
-    print(fetching.fetch(name))
+    print(sources.fetch(name))
 
 
 @data_app.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from defectkit import DefectkitError
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.writing import write_text
 
 README = CHECKOUT_DATA.parent / "README.md"

@@ -2,7 +2,7 @@
 
 The runs are those of the study `ablation`, which trained the hybrid model with every read-out on
 the cells of the demo as they are. Its validation rows are set into larger cells of pristine host
-(`structures.augment.PadSupercell`), which keeps their energy: what a prediction then changes by
+(`structures.transforms.PadSupercell`), which keeps their energy: what a prediction then changes by
 belongs to the read-out, not to the defect.
 """
 

@@ -30,7 +30,7 @@ from defectkit.evaluation.metrics import common_rows, compare, confusion, mean_i
 from defectkit.evaluation.reasons import Training, reasons, rule_errors, worst
 from defectkit.predict.domain import NEIGHBOURS, Guard, Nearness, composition_vectors
 from defectkit.predict.intervals import ensemble
-from defectkit.structures.recognise import recognise
+from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 from defectkit.structures.writing import atomic, make_folder, write_text
 from defectkit.training.config import to_dict
@@ -498,7 +498,7 @@ def picture(record: DefectRecord, dataset: Dataset) -> np.ndarray:
     marked, vacancies = [], []
     if record.host in dataset.hosts:
         try:
-            found = recognise(record.atoms, dataset.hosts[record.host])
+            found = recognised(record, dataset.hosts[record.host])
             marked, vacancies = found.defect_indices, found.vacancy_positions
         except DefectkitError:
             pass  # the picture is of use without rings

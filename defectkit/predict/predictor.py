@@ -7,6 +7,7 @@ from is stored in one file beside their folders, so that a prediction needs no d
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -306,7 +307,8 @@ class _Structure:
     ) -> "_Structure":
         """Read one; DefectkitError where it cannot be."""
         host = host_of(record, hosts)
-        found = read_defect(record, host, config)
+        # Of many records only these few keep what is found: it goes with the copy.
+        found = read_defect(copy(record), host, config)
         removed, added = record.removed, set(record.atoms.symbols) - set(host.symbols)
         if not (record.dopant or record.removed or record.defecttype):
             removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])

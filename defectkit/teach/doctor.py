@@ -131,8 +131,7 @@ def _cores() -> int:
 
 
 def _data_sets() -> list[Finding]:
-    from defectkit.data.fetch import CHECKOUT_DATA, data_folder
-    from defectkit.data.sources import SOURCES
+    from defectkit.data.sources import CHECKOUT_DATA, SOURCES, data_folder
 
     findings = []
     for source in SOURCES.values():

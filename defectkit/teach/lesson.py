@@ -10,7 +10,7 @@ import pandas as pd
 from defectkit import DefectkitError
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
-from defectkit.structures.recognise import recognise
+from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 
 EASY_TO_SEE = 40  # atoms: examples come from cells no larger than this, where there are any
@@ -72,7 +72,7 @@ def defect_of(data: Dataset, record: DefectRecord) -> tuple[np.ndarray, np.ndarr
     """
     try:
         if record.host in data.hosts:
-            found = recognise(record.atoms, data.hosts[record.host])
+            found = recognised(record, data.hosts[record.host])
             return found.defect_indices, found.vacancy_positions
         reason = f"its pristine host {record.host!r} is not among the data"
     except DefectkitError as refusal:

@@ -17,7 +17,7 @@ from defectkit import DefectkitError
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
-from defectkit.data.fetch import data_folder
+from defectkit.data.sources import data_folder
 from defectkit.data.splits import Split, make_split, structure_groups
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs

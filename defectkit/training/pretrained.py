@@ -4,7 +4,7 @@ import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.training.prepared import prepare
 from defectkit.training.run import Run
 

@@ -40,7 +40,7 @@ from pymatgen.core import Element
 from defectkit import plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import clean
-from defectkit.data.fetch import data_folder
+from defectkit.data.sources import data_folder
 from defectkit.data.splits import make_split
 from defectkit.evaluation.metrics import scores
 from defectkit.graphs import periodic
@@ -49,9 +49,8 @@ from defectkit.graphs.dataset import load_graphs
 from defectkit.models import build_model
 from defectkit.models.alignn import EdgeGatedConv
 from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS
+from defectkit.structures.hosts import HOSTS, twin_structures
 from defectkit.structures.names import in_figure
-from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
 from defectkit.training.config import with_values
 from defectkit.training.inference import load_model, predict

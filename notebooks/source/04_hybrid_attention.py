@@ -52,8 +52,7 @@ from defectkit.models.angular import FastPower, TripletPower, legendre, spherica
 from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
 from defectkit.models.hybrid import Hybrid
 from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS, shortest_translation
-from defectkit.structures.twins import twin_structures
+from defectkit.structures.hosts import HOSTS, shortest_translation, twin_structures
 from defectkit.teach import check
 from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
 from defectkit.training.inference import load_model

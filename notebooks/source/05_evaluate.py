@@ -37,8 +37,7 @@ import torch
 from defectkit import DefectkitError, plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import clean
-from defectkit.data.fetch import data_folder
-from defectkit.data.sources import SOURCES
+from defectkit.data.sources import SOURCES, data_folder
 from defectkit.data.splits import structure_groups
 from defectkit.evaluation import breakdown, coverage, decisions, leakage, reasons
 from defectkit.evaluation.coverage import guard_table

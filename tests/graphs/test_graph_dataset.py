@@ -165,8 +165,8 @@ def test_two_processes_may_build_one_cache(tmp_path):
 import sys
 import time
 from pathlib import Path
-sys.path[:0] = sys.argv[2], str(Path(sys.argv[2]).parent)
-from test_graph_dataset import HOSTS, records
+sys.path.insert(0, sys.argv[2])
+from graphs.test_graph_dataset import HOSTS, records
 from defectkit.graphs import load_graphs
 from defectkit.graphs import dataset
 build = dataset._build
@@ -181,7 +181,7 @@ print(len(load_graphs(records(), HOSTS, cache=Path(sys.argv[1], "..", "cache")))
     (tmp_path / "begun").mkdir()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script, tmp_path / "begun", Path(__file__).parent, name],
+            [sys.executable, "-c", script, tmp_path / "begun", Path(__file__).parents[1], name],
             stdout=subprocess.PIPE,
             text=True,
         )

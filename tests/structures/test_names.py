@@ -101,9 +101,17 @@ def test_names_of_rows(name):
 @drawn
 def test_names_of_runs(name):
     table = pd.DataFrame(
-        {"model": [name, "other"], "seed": 0, "split": "random", "eform_mae": [0.2, 0.3],
-         "eform_mae_lo": 0.1, "eform_mae_hi": 0.4, "build_ms": 1.0, "infer_ms_b64": [2.0, 3.0]}
-    )  # fmt: skip
+        {
+            "model": [name, "other"],
+            "seed": 0,
+            "split": "random",
+            "eform_mae": [0.2, 0.3],
+            "eform_mae_lo": 0.1,
+            "eform_mae_hi": 0.4,
+            "build_ms": 1.0,
+            "infer_ms_b64": [2.0, 3.0],
+        }
+    )
     assert_drawn(plots.results.model_errors(table, "source"), name)
     assert_drawn(plots.evaluation.ladder(table, "source"), name)
     assert_drawn(plots.evaluation.cost_accuracy(table, "source"), name)
@@ -111,10 +119,16 @@ def test_names_of_runs(name):
     assert_drawn(plots.studies.transfer(study, name), name)
     chosen = decisions.choices(
         pd.DataFrame(
-            {"host": ["a", "a", "b", "b"], "dopant": "Fe", "strain": 0.0,
-             "eform": [0.0, 1.0, 2.0, 3.0], "eform_pred": [0.1, 0.9, 3.0, 2.0]},
-        ), decisions.SITE,
-    )  # fmt: skip
+            {
+                "host": ["a", "a", "b", "b"],
+                "dopant": "Fe",
+                "strain": 0.0,
+                "eform": [0.0, 1.0, 2.0, 3.0],
+                "eform_pred": [0.1, 0.9, 3.0, 2.0],
+            },
+        ),
+        decisions.SITE,
+    )
     assert_drawn(plots.evaluation.regret({name: chosen, "other": chosen}, "site"), name)
     recalls = {name: decisions.top_k(chosen), "other": decisions.top_k(chosen)}
     assert_drawn(plots.evaluation.recall(recalls, "site"), name)
