@@ -105,8 +105,8 @@ def test_names_of_runs(name):
          "eform_mae_lo": 0.1, "eform_mae_hi": 0.4, "build_ms": 1.0, "infer_ms_b64": [2.0, 3.0]}
     )  # fmt: skip
     assert_drawn(plots.results.model_errors(table, "source"), name)
-    assert_drawn(plots.evaluation.ladder(table, "source"), name)
-    assert_drawn(plots.evaluation.cost_accuracy(table, "source"), name)
+    assert_drawn(plots.studies.ladder(table, "source"), name)
+    assert_drawn(plots.studies.cost_accuracy(table, "source"), name)
     study = pd.DataFrame({"group": "size", "seed": 0, "n_train": [10, 20], "eform_mae": [0.3, 0.2]})
     assert_drawn(plots.studies.transfer(study, name), name)
     chosen = decisions.choices(
