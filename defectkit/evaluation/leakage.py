@@ -1,4 +1,4 @@
-"""Two ways to a small error that holds for no new defect, each beside the honest way.
+"""Data leakage: two ways to a small error that no new defect confirms, each beside the honest way.
 
 A model that has seen a structure knows its energy. Copies of one structure must therefore lie on
 one side of a split: the noisy ones that augmentation makes as well as those that data sets hold,

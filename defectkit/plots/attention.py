@@ -42,7 +42,7 @@ def strain_map(
         cmap=style.SIGNED,
         vmin=-most,
         vmax=most,
-        edgecolors=style.OTHER_TYPE,
+        edgecolors=style.LIGHT_GREY,
         linewidths=0.3,
     )
     ax.scatter(0, 0, s=90, color=ORANGE, label="the defect", zorder=3)

@@ -41,15 +41,11 @@ def periodic_table(values: pd.Series, label: str, ax: Axes | None = None, fmt: s
         known = symbol in values.index and np.isfinite(values[symbol])
         face = cmap(norm(values[symbol])) if known else style.NO_VALUE
         ax.add_patch(plt.Rectangle((column, row), 0.94, 0.94, facecolor=face, edgecolor="none"))
-        ink = (
-            style.NO_VALUE_TEXT
-            if not known
-            else ("white" if norm(values[symbol]) < 0.6 else "black")
-        )
-        ax.text(column + 0.47, row + 0.36, symbol, ha="center", va="center", color=ink, size=10)
+        ink = ("white" if norm(values[symbol]) < 0.6 else "black") if known else style.NO_VALUE_TEXT
+        look = {"ha": "center", "va": "center", "color": ink}
+        ax.text(column + 0.47, row + 0.36, symbol, size=10, **look)
         if known:
-            text = format(values[symbol], fmt)
-            ax.text(column + 0.47, row + 0.74, text, ha="center", va="center", color=ink, size=7)
+            ax.text(column + 0.47, row + 0.74, format(values[symbol], fmt), size=7, **look)
     ax.set(xlim=(1, 19), ylim=(10.2, 1), aspect="equal")
     ax.axis("off")
     colours = plt.cm.ScalarMappable(norm, cmap)
@@ -72,23 +68,12 @@ def _table_place(symbol: str) -> tuple[float, int]:
 def eform_by_type(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Distribution of the formation energy for each type of defect, with medians."""
     others = sorted({*frame.defecttype} - {*style.TYPES, ""})  # words of the user's own
-    colours = style.TYPES | dict.fromkeys(others, style.OTHER_TYPE)
+    colours = style.TYPES | dict.fromkeys(others, style.LIGHT_GREY)
     order = [kind for kind in colours if (frame.defecttype == kind).any()]
     ax = ax or plt.subplots(figsize=(8, 0.6 * len(order) + 1))[1]
-    sns.violinplot(
-        frame,
-        x="eform",
-        y="defecttype",
-        hue="defecttype",
-        order=order,
-        hue_order=order,
-        palette=colours,
-        inner="quart",
-        cut=0,
-        density_norm="width",
-        legend=False,
-        ax=ax,
-    )
+    types = {"y": "defecttype", "hue": "defecttype", "order": order, "hue_order": order}
+    look = {"palette": colours, "inner": "quart", "cut": 0, "density_norm": "width"}
+    sns.violinplot(frame, x="eform", **types, **look, legend=False, ax=ax)
     counts = frame.defecttype.value_counts()
     ax.set_yticks(range(len(order)), [f"{kind}\n({counts[kind]} rows)" for kind in order])
     ax.set(xlabel=EFORM, ylabel="")
@@ -132,16 +117,8 @@ def spin_by_dopant(frame: pd.DataFrame, top: int = 20, ax: Axes | None = None) -
     ax = ax or plt.subplots(figsize=(10, 3.8))[1]
     moments = each_dopant(frame).assign(spin=lambda f: f.spin.abs())
     order = moments.groupby("dopant").spin.mean().nlargest(top).index
-    sns.boxplot(
-        moments,
-        x="dopant",
-        y="spin",
-        order=order,
-        color=style.LIGHT_BLUE,
-        fliersize=2,
-        linewidth=0.8,
-        ax=ax,
-    )
+    look = {"color": style.LIGHT_BLUE, "fliersize": 2, "linewidth": 0.8}
+    sns.boxplot(moments, x="dopant", y="spin", order=order, ax=ax, **look)
     ax.set(xlabel=f"dopant (the {len(order)} with the largest mean)", ylabel=f"|{SPIN}|")
     return ax
 
@@ -312,27 +289,13 @@ def route(ax: Axes | None = None) -> Axes:
             (place * 2, 0), 1.5, 1, boxstyle="round,pad=0.08", fc=colour, ec="none"
         )
         ax.add_patch(box)
-        ax.text(
-            place * 2 + 0.75,
-            0.74,
-            title,
-            ha="center",
-            va="center",
-            color="white",
-            weight="bold",
-            size=10,
-        )
-        ax.text(place * 2 + 0.75, 0.3, detail, ha="center", va="center", color="white", size=8.5)
+        ink = {"ha": "center", "va": "center", "color": "white"}
+        ax.text(place * 2 + 0.75, 0.74, title, weight="bold", size=10, **ink)
+        ax.text(place * 2 + 0.75, 0.3, detail, size=8.5, **ink)
         if place:
-            ax.add_patch(
-                FancyArrowPatch(
-                    (place * 2 - 0.42, 0.5),
-                    (place * 2 - 0.08, 0.5),
-                    arrowstyle="-|>",
-                    mutation_scale=14,
-                    color=style.CELL,
-                )
-            )
+            ends = (place * 2 - 0.42, 0.5), (place * 2 - 0.08, 0.5)
+            look = {"arrowstyle": "-|>", "mutation_scale": 14, "color": style.CELL}
+            ax.add_patch(FancyArrowPatch(*ends, **look))
     ax.set(xlim=(-0.2, len(ROUTE) * 2 - 0.3), ylim=(-0.2, 1.2), aspect="equal")
     ax.axis("off")
     return ax

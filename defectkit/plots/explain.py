@@ -24,50 +24,27 @@ RELATIVE = "attention relative to uniform"
 
 def weight_by_distance(
     table: pd.DataFrame,
-    column: str = "relative",
     fit: Mapping[str, float] | None = None,
-    label: str = RELATIVE,
-    uniform: float | None = 1.0,
     centre: str = "the defect",
     ax: Axes | None = None,
 ) -> Axes:
-    """A score against the distance from the defect, with means of rings and the fitted decay.
+    """Attention against the distance from the defect, with means of rings and the fitted decay.
 
     Args:
-        table: columns distance (Å), defect and the score, a row a node.
-        column: the score.
+        table: columns distance (Å), defect and relative (one if uniform), a row a node.
         fit: of `explain.decay_length`; no curve where it is not given or found none.
-        label: what the score is, with its unit.
-        uniform: the value of a score that tells nothing, None where there is no such value.
         centre: what distances are measured from.
         ax: where to draw; a new figure where it is not given.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
     host, defect = table[~table.defect], table[table.defect]
     alpha = float(np.clip(60 / max(len(host), 1) ** 0.5 / 4, 0.12, 0.7))
-    ax.plot(
-        host.distance,
-        host[column],
-        "o",
-        ms=3.5,
-        mew=0,
-        color=GREY,
-        alpha=alpha,
-        label="an atom of the host",
-    )
-    ax.plot(
-        defect.distance,
-        defect[column],
-        "D",
-        ms=5,
-        mew=0,
-        color=DEFECT,
-        alpha=min(1.0, 2 * alpha),
-        label="a node of the defect",
-    )
-    ring = np.floor(host.distance)
-    means = host.groupby(ring)[["distance", column]].mean()
-    ax.plot(means.distance, means[column], "s-", ms=5, color=BLUE, label="mean of a ring of 1 Å")
+    look = {"ms": 3.5, "mew": 0, "color": GREY, "alpha": alpha, "label": "an atom of the host"}
+    ax.plot(host.distance, host.relative, "o", **look)
+    look = {"ms": 5, "mew": 0, "color": DEFECT, "alpha": min(1.0, 2 * alpha)}
+    ax.plot(defect.distance, defect.relative, "D", label="a node of the defect", **look)
+    means = host.groupby(np.floor(host.distance))[["distance", "relative"]].mean()
+    ax.plot(means.distance, means.relative, "s-", ms=5, color=BLUE, label="mean of a ring of 1 Å")
     if fit is not None and np.isfinite(fit["length"]):
         d = np.linspace(host.distance.min(), host.distance.max(), 200)
         text = f"decay over {fit['length']:.2g} Å"
@@ -77,22 +54,15 @@ def weight_by_distance(
             text += ", not settled"
         curve = fit["amplitude"] * np.exp(-d / fit["length"]) + fit["floor"]
         ax.plot(d, curve, color=ORANGE, lw=2, label=text)
-    if uniform is not None:
-        ax.axhline(uniform, color="black", ls=":", lw=1, label="uniform")
+    ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
     # A few far-off points would flatten all others.
-    top = np.nanquantile(table[column], 0.995) * 1.25
-    above = int((table[column] > top).sum())
-    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=label)
+    top = np.nanquantile(table.relative, 0.995) * 1.25
+    above = int((table.relative > top).sum())
+    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=RELATIVE)
     ax.set_ylim(0, top if top > 0 else None)
     if above:
-        ax.text(
-            0.09,
-            0.98,
-            f"{above} of {len(table):,} nodes\nlie above the frame",
-            size=9,
-            va="top",
-            transform=ax.transAxes,
-        )
+        words = f"{above} of {len(table):,} nodes\nlie above the frame"
+        ax.text(0.09, 0.98, words, size=9, va="top", transform=ax.transAxes)
     ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
     return ax
 
@@ -302,28 +272,21 @@ def share_bars(shares: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Ax
     return ax
 
 
-def rings(
-    tables: Mapping[str, pd.DataFrame],
-    column: str = "relative",
-    label: str = RELATIVE,
-    ax: Axes | None = None,
-) -> Axes:
-    """Mean score of the host's atoms by their distance from the defect, a line a table.
+def rings(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Mean attention of the host's atoms by their distance from the defect, a line a table.
 
     Every structure counts once in a ring of 1 Å; the bars are intervals (95 %) over structures.
     Rings that fewer than five structures reach are left out.
 
     Args:
-        tables: by name; columns uid, distance (Å), defect and the score.
-        column: the score, one where it is uniform.
-        label: what the score is.
+        tables: by name; columns uid, distance (Å), defect and relative (one if uniform).
         ax: where to draw; a new figure where it is not given.
     """
     ax = ax or plt.subplots(figsize=(8.5, 3.8), layout="constrained")[1]
     for place, ((name, table), colour) in enumerate(zip(tables.items(), SERIES)):
         host = table[~table.defect].assign(ring=lambda t: np.floor(t.distance))
-        single = host.groupby(["uid", "ring"])[column].mean().reset_index()
-        found = summary(single, column, "ring").sort_values("ring")
+        single = host.groupby(["uid", "ring"]).relative.mean().reset_index()
+        found = summary(single, "relative", "ring").sort_values("ring")
         found = found[found.structures >= 5]
         reach = style.whiskers(found)
         shift = 0.5 + 0.06 * (place - (len(tables) - 1) / 2)  # bars would hide each other
@@ -338,19 +301,17 @@ def rings(
             label=f"{name}, {table.uid.nunique()} structures",
         )
     ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
-    ax.set(xlabel="distance from the defect, nearest image (Å)", ylabel=label)
+    ax.set(xlabel="distance from the defect, nearest image (Å)", ylabel=RELATIVE)
     ax.set_ylim(bottom=0)
     ax.legend(**BESIDE)
     return ax
 
 
-def by_element(table: pd.DataFrame, column: str = "relative", label: str = RELATIVE) -> Axes:
-    """A score of the nodes of one structure, element by element.
+def by_element(table: pd.DataFrame) -> Axes:
+    """Attention of the nodes of one structure, element by element.
 
     Args:
-        table: of one structure; columns symbol, defect and the score.
-        column: the score, one where it is uniform.
-        label: what the score is.
+        table: of one structure; columns symbol, defect and relative (one if uniform).
     """
     symbols = sorted(table.symbol.unique())
     ax = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
@@ -359,10 +320,10 @@ def by_element(table: pd.DataFrame, column: str = "relative", label: str = RELAT
         rows = table[table.defect == defect]
         x = rows.symbol.map(symbols.index) + rng.uniform(-0.2, 0.2, len(rows))
         name = "a node of the defect" if defect else "an atom of the host"
-        ax.plot(x, rows[column], marker, ms=6, mew=0, color=colour, alpha=0.7, label=name)
+        ax.plot(x, rows.relative, marker, ms=6, mew=0, color=colour, alpha=0.7, label=name)
     ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
     ax.set_xticks(range(len(symbols)), symbols)
-    ax.set(ylabel=label, xlim=(-0.5, len(symbols) - 0.5))
+    ax.set(ylabel=RELATIVE, xlim=(-0.5, len(symbols) - 0.5))
     ax.set_ylim(bottom=0)
     ax.legend(**BESIDE)
     return ax

@@ -23,6 +23,7 @@ from defectkit.structures.writing import atomic, make_folder
 
 # Colours that all eyes tell apart, by Okabe and Ito (Color Universal Design, 2008), and a grey.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
+LIGHT_GREY = "#999999"
 PINK, SKY, AMBER, BLACK = "#cc79a7", "#56b4e9", "#e69f00", "#000000"
 SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, AMBER, BLACK, GREY)  # of lines and groups, in this order
 
@@ -36,7 +37,6 @@ TYPES = {
     "vacancy": DEEP_PURPLE,
     "complex": DEEP_RED,
 }
-OTHER_TYPE = "#999999"
 BOUND = DEEP_RED  # bounds of cleaning rules
 
 # Structures.

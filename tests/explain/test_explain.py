@@ -173,14 +173,8 @@ def test_attention_of_a_real_model_sums_to_one_over_a_structure(graph):
 
 def test_untrained_has_other_weights_and_the_same_tables(graph):
     model = small_model("hybrid", seed=3)
-    settings = {
-        "hidden": 16,
-        "local_layers": 2,
-        "global_layers": 1,
-        "attention_heads": 2,
-        "radial": 10,
-        "angular_cutoff": 3.5,
-    }
+    settings = {"hidden": 16, "local_layers": 2, "global_layers": 1, "attention_heads": 2}
+    settings |= {"radial": 10, "angular_cutoff": 3.5}
     card = ModelCard(
         ModelConfig("hybrid", settings), CONFIG, (), "demo", "test", "", "", (0, 1), (0, 1)
     )
@@ -435,16 +429,8 @@ def test_a_score_of_the_distance_alone_prefers_no_direction(vacancy):
 
 def test_a_preferred_direction_is_found():
     turn = np.radians([0, 90, 180, 270])
-    table = pd.DataFrame(
-        {
-            "uid": "a",
-            "defect": False,
-            "inside": True,
-            "distance": 3.0,
-            "direction": turn,
-            "relative": [3.0, 1.0, 3.0, 1.0],
-        }
-    )
+    table = pd.DataFrame({"direction": turn, "relative": [3.0, 1.0, 3.0, 1.0]})
+    table = table.assign(uid="a", defect=False, inside=True, distance=3.0)
     rows = explain.anisotropy(table, {"a": np.diag([10.0, 12.0, 20.0])}).set_index("direction")
     assert rows.ratio["a"] == pytest.approx(1.5)  # 3 against a mean of 2
     assert rows.ratio["b"] == pytest.approx(0.5)

@@ -43,8 +43,8 @@ def test_the_curve_is_the_fitted_one(graph):
 def test_without_a_fit_there_is_no_curve(graph):
     table = decaying(graph).assign(relative=1.0)
     fit = explain.decay_length(table)
-    ax = plots.explain.weight_by_distance(table, fit=fit, uniform=None)
-    assert not any("decay" in text or text == "uniform" for text in labels(ax))
+    ax = plots.explain.weight_by_distance(table, fit=fit)
+    assert not any("decay" in text for text in labels(ax))
 
 
 def test_the_map_colours_atoms_by_value_and_marks_the_vacancy(graph):

@@ -38,15 +38,8 @@ from defectkit.widgets import structure
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "build" / "browser"
 CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+ARGUMENTS = """--headless=new --no-sandbox --disable-quic --no-first-run --disable-sync
+    --disable-background-networking --disable-component-update""".split()
 SETTINGS = {
     # Draw every cell, seen or not; ask nothing about the kernel.
     "@jupyterlab/notebook-extension/tracker": {
@@ -183,13 +176,8 @@ def server(tmp_path_factory):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
         nbformat.write(notebook, lab.notebook(name))
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "lab",
-        "--no-browser",
-        "--allow-root",
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    command += [
         f"--ServerApp.port={port}",
         f"--IdentityProvider.token={lab.token}",
         f"--ServerApp.root_dir={work / 'notebooks'}",
