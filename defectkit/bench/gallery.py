@@ -13,7 +13,8 @@ from defectkit import explain
 from defectkit.graphs.build import CrystalGraph, build_graph
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.plots.explain import lattice_map, weight_by_distance
-from defectkit.plots.results import BLUE, GREY, parity
+from defectkit.plots.results import parity
+from defectkit.plots.style import BLUE, GREY
 from defectkit.structures.writing import atomic, make_folder
 from defectkit.training.inference import load_model
 from defectkit.training.prepared import prepare

@@ -281,7 +281,7 @@ def _overview(judged: Sequence[Judged], table: pd.DataFrame) -> list[str]:
     kinds = {one.run.config.data.split.kind for one in judged}
     if len(kinds) > 1:
         steps = ladder_table(judged)
-        html.append(_drawn("errors by what was held out", plots.evaluation.ladder, steps, source))
+        html.append(_drawn("errors by what was held out", plots.studies.ladder, steps, source))
     elif len(table) > 1:
         html.append(_drawn("errors of all runs", plots.results.model_errors, table, source))
     costs = _costs(judged[0].run)
@@ -291,7 +291,7 @@ def _overview(judged: Sequence[Judged], table: pd.DataFrame) -> list[str]:
         *html,
         "<h2>Cost against accuracy</h2>",
         "<p>From the benchmark of the kit's models on these data.</p>",
-        _drawn("error over prediction time", plots.evaluation.cost_accuracy, costs, source),
+        _drawn("error over prediction time", plots.studies.cost_accuracy, costs, source),
     ]
 
 

@@ -21,8 +21,8 @@ def described(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
         `rows` with the columns `error`, those of `DESCRIPTIONS`, `pair` (host and dopant), and
         `energy`, the range of the formation energy. Rows without a label are left out.
     """
-    known = rows.dropna(subset=["eform"])
-    table = known.join(frame.loc[known.index, DESCRIPTIONS])
+    labelled = rows.dropna(subset=["eform"])
+    table = labelled.join(frame.loc[labelled.index, DESCRIPTIONS])
     return table.assign(
         error=table.eform_pred - table.eform,
         pair=table.host + " + " + table.dopant.where(table.dopant != "", "nothing"),
@@ -34,7 +34,7 @@ def ranges(values: pd.Series, unit: str, n: int = RANGES) -> pd.Series:
     """The range that each value lies in, ordered and named as in "1.2 to 3.4 eV".
 
     There are `n` ranges with equally many rows each, fewer where values repeat; up to `n` different
-    values stand for themselves.
+    values are their own ranges.
     """
     few = values.nunique() <= n
     bins = values.astype("category") if few else pd.qcut(values, n, duplicates="drop")
@@ -94,7 +94,7 @@ def size_slope(
 
     A formation energy is local: the same defect in a larger cell has the same energy. A model
     that sums over atoms errs more the more atoms there are, and its slope is not zero. In most
-    data the number of atoms is the host's, so that rows of one host must be drawn together.
+    data the number of atoms depends on the host, so rows of one host must be drawn together.
 
     Args:
         errors: signed, eV.
@@ -114,9 +114,9 @@ def size_slope(
     if groups is not None:
         sums = sums.groupby(groups.to_numpy()).sum()
 
-    def slope(n, x, y, xx, xy, axis=-1):
-        n, x, y, xx, xy = (part.sum(axis) for part in (n, x, y, xx, xy))
-        with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one size alone
+    def slope(*parts: np.ndarray, axis: int = -1) -> np.ndarray:
+        n, x, y, xx, xy = (part.sum(axis) for part in parts)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of one size only
             return (n * xy - x * y) / (n * xx - x * x)
 
     low, high = resampled(tuple(sums.to_numpy().T), slope, seed)

@@ -24,9 +24,9 @@ def coverage(
     """How often intervals cover the label, and how wide they are.
 
     Args:
-        calibration: of `ensemble`, rows that were not trained on; or of a single run, which has
-            absolute intervals alone.
-        rows: likewise, those to judge; other ones, else DefectkitError.
+        calibration: table of `intervals.ensemble` over rows that were not trained on; or of a
+            single run, which has absolute intervals only.
+        rows: the same columns, rows to judge; DefectkitError where one of them calibrates.
         levels: confidences.
         groups: what was held out together, by uid; every row for itself where it is not given.
 
@@ -35,13 +35,13 @@ def coverage(
         `hi`, Wilson's or a bootstrap over groups; mean and median full width, `width_mean` and
         `width_median` (eV).
     """
-    known = _judged(calibration, rows)
-    errors = (known.eform_pred - known.eform).abs()
+    judged = _judged(calibration, rows)
+    errors = (judged.eform_pred - judged.eform).abs()
     table = []
     for method in _methods(calibration):
         fitted = Conformal.fit(calibration, METHODS[method])
         for level in levels:
-            half = fitted.half_width(known, level)
+            half = fitted.half_width(judged, level)
             covered = errors <= half
             low, high = _share_interval(covered, groups)
             table.append(
@@ -72,7 +72,7 @@ def coverage_by(
     level: float = 0.9,
     method: str = "absolute",
 ) -> pd.DataFrame:
-    """Coverage by a label, the worst first: the promise holds for all rows together only.
+    """Coverage by a label, the lowest first: conformal intervals promise it for all rows together.
 
     Args:
         calibration: as in `coverage`.
@@ -84,11 +84,11 @@ def coverage_by(
     Returns:
         By label: `n` rows, `coverage`, mean full `width` (eV).
     """
-    known = _judged(calibration, rows)
-    half = Conformal.fit(calibration, METHODS[method]).half_width(known, level)
-    covered = (known.eform_pred - known.eform).abs() <= half
+    judged = _judged(calibration, rows)
+    half = Conformal.fit(calibration, METHODS[method]).half_width(judged, level)
+    covered = (judged.eform_pred - judged.eform).abs() <= half
     table = pd.DataFrame({"covered": covered, "width": 2 * half}).groupby(
-        label.loc[known.index], observed=True
+        label.loc[judged.index], observed=True
     )
     found = table.agg(n=("covered", "size"), coverage=("covered", "mean"), width=("width", "mean"))
     return found.sort_values("coverage")
@@ -97,9 +97,9 @@ def coverage_by(
 def reliability(
     calibration: pd.DataFrame, rows: pd.DataFrame, levels: Sequence[float] | None = None
 ) -> pd.DataFrame:
-    """Observed coverage of every confidence, by method; also that of prediction ± z sigma.
+    """Observed coverage of every confidence, by method; also of the prediction ± z sigma.
 
-    The last, `gaussian`, takes the spread of the seeds for the error's standard deviation.
+    That method, `gaussian`, takes the spread of the seeds for the error's standard deviation.
 
     Args:
         calibration: as in `coverage`.
@@ -110,15 +110,15 @@ def reliability(
         Columns of the methods, indexed by `level`.
     """
     levels = np.round(np.arange(0.05, 1.0, 0.05), 2) if levels is None else levels
-    known = _judged(calibration, rows)
-    errors = (known.eform_pred - known.eform).abs()
+    judged = _judged(calibration, rows)
+    errors = (judged.eform_pred - judged.eform).abs()
     table = {}
     for method in _methods(calibration):
         fitted = Conformal.fit(calibration, METHODS[method])
-        table[method] = [(errors <= fitted.half_width(known, c)).mean() for c in levels]
-    if "eform_sigma" in known:
+        table[method] = [(errors <= fitted.half_width(judged, c)).mean() for c in levels]
+    if "eform_sigma" in judged:
         table["gaussian"] = [
-            (errors <= norm.ppf((1 + c) / 2) * known.eform_sigma).mean() for c in levels
+            (errors <= norm.ppf((1 + c) / 2) * judged.eform_sigma).mean() for c in levels
         ]
     return pd.DataFrame(table, pd.Index(levels, name="level"))
 
@@ -134,15 +134,16 @@ def ranking(rows: pd.DataFrame, by: str = "eform_sigma", seed: int = 0) -> dict[
     Returns:
         `spearman` with its interval `lo` to `hi`; NaN where the number does not vary.
     """
-    known = rows.dropna(subset=["eform", by])
-    if np.ptp(known[by]) < ROUNDING:
+    labelled = rows.dropna(subset=["eform", by])
+    if np.ptp(labelled[by]) < ROUNDING:
         return dict.fromkeys(("spearman", "lo", "hi"), np.nan)
-    number, error = known[by].to_numpy(), (known.eform_pred - known.eform).abs().to_numpy()
+    number = labelled[by].to_numpy()
+    error = (labelled.eform_pred - labelled.eform).abs().to_numpy()
 
-    def rank_correlation(x, y, axis=-1):
+    def rank_correlation(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
         x, y = (rankdata(values, axis=axis) for values in (x, y))
         x, y = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (x, y))
-        with np.errstate(invalid="ignore"):  # few rows: a draw of one row alone
+        with np.errstate(invalid="ignore"):  # few rows: a resample of one row only
             return (x * y).sum(axis) / np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
 
     low, high = resampled((number, error), rank_correlation, seed)
@@ -181,7 +182,7 @@ def guard_table(
 
 
 def _judged(calibration: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Labelled rows that intervals can be judged on: none of those that set their widths."""
+    """The labelled rows; DefectkitError where some of them set the widths of the intervals."""
     both = rows.index.intersection(calibration.index)
     if len(both):
         raise DefectkitError(
@@ -192,6 +193,6 @@ def _judged(calibration: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _methods(calibration: pd.DataFrame) -> list[str]:
-    """Those that the columns allow."""
+    """The methods of `METHODS` that the columns allow."""
     spreads = "eform_sigma" in calibration and calibration.eform_sigma.median() > ROUNDING
     return [name for name, normalised in METHODS.items() if spreads or not normalised]

@@ -1,4 +1,4 @@
-"""What a prediction is for: a choice. How much is lost by choosing with the model.
+"""Regret: how much energy is lost by choosing a site or a dopant with the model.
 
 The rows of one unit, such as all sites of a dopant in a host, compete, and the lowest formation
 energy wins. Regret is the true energy of the model's choice minus the lowest true energy: zero
@@ -60,7 +60,7 @@ def choices(
 
 
 def _choice(energies: pd.DataFrame) -> dict:
-    """One unit: columns eform, eform_pred (eV), indexed by the name of the option."""
+    """The row of one unit; `energies`: columns eform, eform_pred (eV), indexed by option."""
     lowest = energies.eform.min()
     order = energies.eform_pred.sort_values(kind="stable").index
     tied = energies.eform <= lowest + SAME_ENERGY
@@ -122,15 +122,15 @@ def top_k(
     """
     rows = {}
     for k in ks:
-        open_ = table[table.options > k]
-        found = (open_["rank"] <= k).astype(float)
+        eligible = table[table.options > k]
+        found = (eligible["rank"] <= k).astype(float)
         low, high = mean_interval(found, groups, seed)
-        random = hypergeom.sf(0, open_.options.astype(int), open_.ties.astype(int), k)
+        random = hypergeom.sf(0, eligible.options.astype(int), eligible.ties.astype(int), k)
         rows[k] = {
-            "units": len(open_),
+            "units": len(eligible),
             "recall": found.mean(),
             "lo": low,
             "hi": high,
-            "chance": float(random.mean()) if len(open_) else np.nan,
+            "chance": float(random.mean()) if len(eligible) else np.nan,
         }
     return pd.DataFrame(rows).T.rename_axis("k").astype({"units": int})

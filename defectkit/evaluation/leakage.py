@@ -1,4 +1,4 @@
-"""Two ways to a small error that holds for no new defect, each beside the honest way.
+"""Data leakage: two ways to a small error that no new defect confirms, each beside the honest way.
 
 A model that has seen a structure knows its energy. Copies of one structure must therefore lie on
 one side of a split: the noisy ones that augmentation makes as well as those that data sets hold,
@@ -60,13 +60,13 @@ def augmentation_before_split(
 
     Raises DefectkitError for fewer than two copies, or too few or too many rows.
     """
-    known = dataset.frame.index[dataset.frame.eform.notna()]
+    labelled = dataset.frame.index[dataset.frame.eform.notna()]
     if copies < 2:
         raise DefectkitError(f"copies is {copies}; a leak needs at least two copies of a row.")
-    if not FEWEST <= n <= len(known):
-        raise DefectkitError(f"n is {n}; choose from {FEWEST} to {len(known)} rows.")
+    if not FEWEST <= n <= len(labelled):
+        raise DefectkitError(f"n is {n}; choose from {FEWEST} to {len(labelled)} rows.")
     rng = np.random.default_rng(seed)
-    chosen = dataset.subset(rng.choice(known.to_numpy(), n, replace=False))
+    chosen = dataset.subset(rng.choice(labelled.to_numpy(), n, replace=False))
     noisy = [
         replace(NOISE(record, rng), uid=f"{record.uid}, copy {number}")
         for record in chosen.records

@@ -1,4 +1,4 @@
-"""How good predictions are: the figures that every table and report of the kit shows.
+"""How good predictions are: the error measures of every table and report, with intervals.
 
 Intervals are percentile bootstraps. Rows that were held out together, such as all defects of a
 host, err together: given as `groups`, they are drawn together. Few groups make an interval too
@@ -34,8 +34,8 @@ def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -
 
     Args:
         rows: columns eform, spin, eform_pred, spin_pred (eV, μB), a row a structure; rows with
-            an unknown label do not count for it. Models predict the size of a moment, so that of
-            the label counts.
+            an unknown label do not count for it. Models predict the size of a moment, so the
+            label's sign is dropped.
         seed: of the bootstrap.
         groups: what was held out together, by uid; every row for itself where it is not given.
 
@@ -60,7 +60,7 @@ def scores(rows: pd.DataFrame, seed: int = 0, groups: pd.Series | None = None) -
 
 
 def confusion(rows: pd.DataFrame) -> pd.DataFrame:
-    """How many rows of each label, (2, 2) down, are called what, across; |spin| > `MAGNETIC`.
+    """Confusion matrix (2, 2) of |spin| > `MAGNETIC`: labels down, predictions across.
 
     Args:
         rows: columns spin and spin_pred (μB); a row with an unknown label does not count.
@@ -112,10 +112,11 @@ def resampled(
 
     Args:
         samples: arrays of (n,), the same n.
-        statistic: called with as many arrays and `axis`.
-        seed: of the draws.
+        statistic: of as many arrays, along its keyword `axis`.
+        seed: of the resamples.
 
-    NaN where there are fewer than two values.
+    Returns:
+        Lower and upper end; NaN where there are fewer than two values.
     """
     if len(samples[0]) < 2:
         return float("nan"), float("nan")
@@ -145,7 +146,7 @@ def compare(
     Args:
         rows: columns eform and eform_pred (eV), indexed by uid. Several seeds may stand below
             each other; the error of a row is then its mean over them.
-        reference: likewise, of the other model.
+        reference: the same columns, of the other model.
         groups: what was held out together, by uid; every row for itself where it is not given.
         seed: of the bootstrap.
 
@@ -172,7 +173,7 @@ def common_rows(tables: Mapping[Hashable, pd.DataFrame]) -> dict[Hashable, pd.Da
     """The rows that all tables of predictions hold: models are compared on the same rows only.
 
     Args:
-        tables: of `compare`, by name. Not every model can read every structure.
+        tables: as `compare` takes them, by name. Not every model can read every structure.
 
     Raises DefectkitError where no row is in all of them, or their labels differ.
     """
@@ -190,7 +191,7 @@ def common_rows(tables: Mapping[Hashable, pd.DataFrame]) -> dict[Hashable, pd.Da
 
 
 def _absolute_errors(rows: pd.DataFrame) -> pd.Series:
-    """Of each uid, eV, a mean over seeds."""
+    """Absolute error of each uid, eV, the mean over seeds."""
     return (rows.eform_pred - rows.eform).abs().dropna().groupby(level=0, sort=False).mean()
 
 
@@ -200,7 +201,7 @@ def _magnetic(moment: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def _score(
-    metric: Callable, label: pd.Series, predicted: pd.Series, least: int = 1, **options
+    metric: Callable, label: pd.Series, predicted: pd.Series, least: int = 1, **options: float
 ) -> float:
-    """NaN for fewer than `least` rows."""
+    """A metric of scikit-learn; NaN for fewer than `least` rows."""
     return float(metric(label, predicted, **options)) if len(label) >= least else float("nan")

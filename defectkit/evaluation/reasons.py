@@ -30,7 +30,7 @@ class Training:
         uids: of the training rows.
     """
 
-    def __init__(self, dataset: Dataset, uids: Iterable[str]):
+    def __init__(self, dataset: Dataset, uids: Iterable[str]) -> None:
         self.dataset = dataset
         self.frame = dataset.frame.loc[list(uids)]
         self.counts = {column: self.frame[column].value_counts() for column in ("host", "dopant")}
@@ -99,9 +99,9 @@ def _unlike_its_pair(record: DefectRecord, training: Training) -> str:
         record.eform < others.min() - APART or record.eform > others.max() + APART
     ):
         return ""
-    lie = f"lies at {others.min():.1f}" if len(others) == 1 else (
-        f"lie between {others.min():.1f} and {others.max():.1f}"
-    )  # fmt: skip
+    lie = f"lie between {others.min():.1f} and {others.max():.1f}"
+    if len(others) == 1:
+        lie = f"lies at {others.min():.1f}"
     what = f"{record.dopant} in {record.host}" if record.dopant else f"vacancies in {record.host}"
     rows = "row" if len(others) == 1 else "rows"
     return f"{len(others)} training {rows} with {what} {lie} eV, this one at {record.eform:.1f} eV"
@@ -149,10 +149,11 @@ RULES: dict[str, Callable[[DefectRecord, Training], str]] = {
 
 def reasons(uids: Iterable[str], training: Training) -> pd.DataFrame:
     """The sentence of every rule for every row, empty where it does not apply; (rows, rules)."""
-    return pd.DataFrame(
-        {uid: {n: rule(training.dataset[uid], training) for n, rule in RULES.items()}
-         for uid in uids}
-    ).T.reindex(columns=list(RULES))  # fmt: skip
+    sentences = {
+        uid: {name: rule(training.dataset[uid], training) for name, rule in RULES.items()}
+        for uid in uids
+    }
+    return pd.DataFrame(sentences).T.reindex(columns=list(RULES))
 
 
 def rule_errors(
@@ -193,7 +194,7 @@ def worst(rows: pd.DataFrame, sentences: pd.DataFrame, n: int = 10, most: int = 
     """The `n` rows with the largest absolute errors, the worst first, with a likely `reason`.
 
     Args:
-        rows: with the column error (eV), such as from `errors.described`.
+        rows: with the column error (eV), as `breakdown.described` gives it.
         sentences: of `reasons`, for these rows at least.
         n: how many rows.
         most: sentences a row, those first that go with the largest errors among all rows.

@@ -1,19 +1,23 @@
 """What a trained model looks at, and whether that says anything about why it answers as it does.
 
-`nodes` says where every node lies seen from the defect, `attention` reads the weights, and
-`attribution` asks the model itself by changing its input; `agreement` sets them side by side, and
-`survey` keeps of it one row a structure.
+`nodes` places every node relative to the defect, `attention` reads the weights, and `attribution`
+measures how the prediction answers to changes of the input; `agreement` compares these scores.
+`anatomy` lists the parts of a network.
 """
 
 from defectkit.explain.agreement import (
     anisotropy,
+    correlations,
     decay_length,
     decay_lengths,
     element_shares,
+    expectations,
     group_shares,
+    near,
     rank_correlations,
     shares,
     summary,
+    survey,
 )
 from defectkit.explain.attention import (
     attention_maps,
@@ -25,7 +29,6 @@ from defectkit.explain.attention import (
 )
 from defectkit.explain.attribution import gradients, occlusion, relaxation, score_table
 from defectkit.explain.nodes import node_table
-from defectkit.explain.survey import correlations, expectations, near, survey
 
 __all__ = [
     "anisotropy",

@@ -1,10 +1,12 @@
 """Is it physics? Shares, decay, direction and agreement of scores, with intervals over structures.
 
-Every function takes a tidy table with the columns of `node_table` and one column a score.
+Functions take a tidy table with the columns of `node_table` and one column a score. `survey` keeps
+what they find, one row a structure: a table small enough to ship, and enough for intervals.
 """
 
 import warnings
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,8 @@ from defectkit.evaluation.metrics import CONFIDENCE, interval
 LENGTHS = 0.05, 1000.0  # Å, between which a decay length is sought
 RING = 0.5  # Å, width of the rings inside which directions are compared
 SECTOR = np.radians(15)  # half the opening of a lattice direction
+SURVEYED = ("attention", "asked_by_all", "occlusion", "gradient", "relaxation")
+WAYS = {"all": ("all", False), "given": ("host", True)}  # part, given_distance
 
 
 def shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -33,9 +37,9 @@ def shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
         total = score.sum()
         row = {"uid": uid}
         for number, name in enumerate(("defect", "first_shell")):
-            here = shell == number
-            row[name] = score[here].sum() / total if total > 0 else np.nan
-            row[f"uniform_{name}"] = here.mean()
+            inside = shell == number
+            row[name] = score[inside].sum() / total if total > 0 else np.nan
+            row[f"uniform_{name}"] = inside.mean()
         row["near"] = row["defect"] + row["first_shell"]
         row["uniform_near"] = row["uniform_defect"] + row["uniform_first_shell"]
         row["gain"] = row["near"] / row["uniform_near"]
@@ -103,16 +107,24 @@ def decay_lengths(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
 
 
-def _fit(distance: np.ndarray, score: np.ndarray, start=None) -> tuple[float, float, float]:
-    """a, length, floor of a exp(-d / length) + floor; NaN where that fails."""
+def _fit(
+    distance: np.ndarray, score: np.ndarray, start: tuple[float, float, float] | None = None
+) -> tuple[float, float, float]:
+    """a, length, floor of a exp(-d / length) + floor by least squares; NaN where the fit fails.
+
+    Args:
+        distance: (k,) Å.
+        score: (k,).
+        start: a, length and floor to begin from; a guess from the data where it is not given.
+    """
     nothing = (np.nan, np.nan, np.nan)
     if len(np.unique(distance)) < 3 or not np.ptp(score) > 0:
         return nothing
-    # The amplitude belongs to the nearest atom here: at d = 0, far from all points, it would be
-    # as good as free.
+    # Fitted is the amplitude at the nearest atom: at d = 0, far from all points, it would hardly
+    # be determined.
     nearest, scale = distance.min(), np.abs(score).max()
 
-    def curve(d, a, length, floor):
+    def curve(d: np.ndarray, a: float, length: float, floor: float) -> np.ndarray:
         return a * np.exp(-(d - nearest) / length) + floor
 
     if start is None:
@@ -143,11 +155,11 @@ def rank_correlations(
 
     Args:
         table: one row a node.
-        first: columns, every one of which is compared
-        second: with every one of these.
+        first: columns.
+        second: columns; each of `first` is compared with each of these.
         part: "all" nodes, or "host" for those that are not the defect's.
-        given_distance: whether the partial correlation at equal rank of distance is meant: two
-            scores that fall with the distance agree by that alone.
+        given_distance: partial correlation at equal rank of distance: two scores that both fall
+            with the distance agree by that alone.
 
     Returns:
         uid, first, second, rho, nodes: one row a structure and pair of scores. rho is NaN with
@@ -169,7 +181,10 @@ def rank_correlations(
 
 
 def _rank_correlation(values: np.ndarray, given_third: bool) -> float:
-    """Of the first two columns of (n, 3) values, at equal rank of the third if asked for."""
+    """Spearman's rank correlation of the first two columns of (n, 3) values.
+
+    With `given_third` the partial one, (r01 - r02 r12) / sqrt((1 - r02²) (1 - r12²)).
+    """
     if len(values) < 5 or (np.ptp(values[:, :2], axis=0) == 0).any():
         return np.nan
     ranks = rankdata(values, axis=0)
@@ -183,10 +198,9 @@ def _rank_correlation(values: np.ndarray, given_third: bool) -> float:
 def group_shares(table: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
     """How much of a score's variance within a structure lies between groups of atoms, by uid.
 
-    Compared are host atoms that are not the defect's. `share` is one where all atoms of a group
-    have the same score, and `chance` is what as many groups of equally many atoms explain on
-    average when the score is shuffled: (groups - 1) / (atoms - 1). NaN where there is one group
-    only or one value.
+    Host atoms that are not the defect's are compared. `share` (η² of an analysis of variance) is
+    one where all atoms of a group have the same score. `chance` is its mean for a shuffled score:
+    (groups - 1) / (atoms - 1). Both are NaN where there is one group only or one value.
 
     Args:
         table: one row a node.
@@ -198,9 +212,9 @@ def group_shares(table: pd.DataFrame, column: str, by: Sequence[str]) -> pd.Data
         score, groups = atoms[column].to_numpy(float), atoms.groupby(list(by))
         spread = ((score - score.mean()) ** 2).sum()
         means = groups[column].transform("mean").to_numpy(float)
-        known = groups.ngroups > 1 and spread > 0
-        share = ((means - score.mean()) ** 2).sum() / spread if known else np.nan
-        chance = (groups.ngroups - 1) / (len(atoms) - 1) if known else np.nan
+        varies = groups.ngroups > 1 and spread > 0
+        share = ((means - score.mean()) ** 2).sum() / spread if varies else np.nan
+        chance = (groups.ngroups - 1) / (len(atoms) - 1) if varies else np.nan
         rows.append((uid, share, chance))
     return pd.DataFrame(rows, columns=["uid", "share", "chance"]).set_index("uid")
 
@@ -213,11 +227,11 @@ def element_shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def anisotropy(
     table: pd.DataFrame, cells: dict[str, np.ndarray], column: str = "relative"
 ) -> pd.DataFrame:
-    """Does a score prefer a lattice direction, one row a structure and direction.
+    """Whether a score prefers a lattice direction, one row a structure and direction.
 
-    Compared are atoms that lie within 15° of a lattice direction, seen from the defect, with
-    all atoms of the same rings `RING` Å wide: what falls with the distance alone gives one. Only
-    atoms `inside` take part, whose direction is certain.
+    Atoms within 15° of a lattice direction, seen from the defect, are compared with all atoms of
+    the same rings, `RING` Å wide: a score that falls with the distance alone has the ratio one.
+    Only atoms `inside` take part, whose direction is certain.
 
     Args:
         table: one row a node.
@@ -262,3 +276,116 @@ def summary(table: pd.DataFrame, value: str, by: str | Sequence[str]) -> pd.Data
         values = group[value].to_numpy(float)
         rows.append((*key, values.mean(), *interval(values), len(values)))
     return pd.DataFrame(rows, columns=[*by, "mean", "lo", "hi", "structures"])
+
+
+def survey(table: pd.DataFrame) -> pd.DataFrame:
+    """Shares, elements and agreement of every score that a table of nodes holds.
+
+    Args:
+        table: of `score_table`, or of `attention_table` with its weight called "attention".
+
+    Returns:
+        One row a structure, indexed by uid: for every score S of `SURVEYED` that is there
+        `defect S` and `first_shell S` with `uniform_defect` and `uniform_first_shell` (see
+        `shares`) and `element S` with `chance` (see `element_shares`); for every pair S and T of
+        them the rank correlation `rho all S T` of all nodes, and `rho given S T` of host atoms
+        at equal distance (see `rank_correlations`).
+    """
+    scores = [score for score in SURVEYED if score in table]
+    columns = {}
+    for score in scores:
+        found = shares(table, score)
+        columns |= {f"{part} {score}": found[part] for part in ("defect", "first_shell")}
+        columns |= {name: found[name] for name in ("uniform_defect", "uniform_first_shell")}
+        element = element_shares(table, score)
+        columns |= {f"element {score}": element.element, "chance": element.chance}
+    for way, (part, given) in WAYS.items():
+        for one, other in combinations(scores, 2):
+            rho = rank_correlations(table, [one], [other], part, given).set_index("uid").rho
+            columns[f"rho {way} {one} {other}"] = rho
+    return pd.DataFrame(columns)
+
+
+def correlations(table: pd.DataFrame, way: str = "all") -> pd.DataFrame:
+    """The rank correlations of a survey, one row a structure and pair of scores.
+
+    Args:
+        table: of `survey`.
+        way: "all" nodes, or "given" for host atoms at equal distance.
+
+    Returns:
+        uid, first, second, rho.
+    """
+    tables = []
+    for column in table.columns[table.columns.str.startswith(f"rho {way} ")]:
+        one, other = column.split()[2:]
+        tables.append(pd.DataFrame({"first": one, "second": other, "rho": table[column]}))
+    if not tables:
+        return pd.DataFrame(columns=["uid", "first", "second", "rho"])
+    return pd.concat(tables).rename_axis("uid").reset_index()
+
+
+def near(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The shares of a survey by score: defect, first_shell and what they would be if uniform.
+
+    Args:
+        table: of `survey`.
+    """
+    uniform = table[["uniform_defect", "uniform_first_shell"]]
+    found = {}
+    for score in SURVEYED:
+        if table.get(f"defect {score}", pd.Series(dtype=float)).notna().any():
+            own = table[[f"defect {score}", f"first_shell {score}"]]
+            own.columns = ["defect", "first_shell"]
+            found[score] = own.join(uniform).assign(
+                near=own.sum(axis=1, skipna=False),
+                uniform_near=uniform.sum(axis=1),
+            )
+            found[score]["gain"] = found[score].near / found[score].uniform_near
+    return found
+
+
+def expectations(table: pd.DataFrame, lengths: pd.DataFrame) -> pd.DataFrame:
+    """What attention was expected to show, beside what was measured.
+
+    Args:
+        table: of `defectkit bench attention`: surveys of the models "trained", "untrained" and
+            "without PART", with columns uid, model, predicted and label (eV).
+        lengths: of `decay_lengths`, a row a type of defect.
+
+    Returns:
+        A row an expectation: measured, lo and hi (interval over structures, 95 %), `above`, what
+        lo has to exceed, and `holds`. Errors are compared structure by structure (eV).
+    """
+    models = {name: rows.set_index("uid") for name, rows in table.groupby("model")}
+    trained, untrained = models["trained"], models["untrained"]
+    close, before = near(trained)["attention"], near(untrained)["attention"].near
+    error = {name: (rows.predicted - rows.label).abs() for name, rows in models.items()}
+    expected = [
+        ("the defect and its first shell hold most of the weight", close.near, 0.5),
+        ("they hold more than if it were uniform", close.near - close.uniform_near, 0.0),
+        ("they hold more than before training", close.near - before, 0.0),
+        *(
+            (f"attention ranks {whom} as {name}", trained[f"rho {way} attention {score}"], 0.0)
+            for way, whom in (("all", "nodes"), ("given", "host atoms at equal distance"))
+            for score, name in (
+                ("occlusion", "occlusion does"),
+                ("gradient", "the gradient does"),
+                ("relaxation", "they moved in the relaxation"),
+            )
+        ),
+        *(
+            (f"without {name} the error grows (eV)", error[f"without {part}"] - error["trained"], 0)
+            for part, name in (("phi", "φ"), ("psi", "ψ"), ("content", "query times key"))
+        ),
+    ]
+    rows = []
+    for name, values, above in expected:
+        values = values.dropna()
+        low, high = interval(values.to_numpy())
+        rows.append((name, values.mean(), low, high, above, low > above))
+    settled = lengths.settled.sum()
+    name = "types of defects with a settled decay length, all of them wanted"
+    rows.append((name, settled, settled, settled, len(lengths) - 1, settled == len(lengths)))
+    columns = ["expected", "measured", "lo", "hi", "above", "holds"]
+    return pd.DataFrame(rows, columns=columns).set_index("expected")

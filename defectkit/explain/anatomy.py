@@ -1,6 +1,6 @@
-"""What goes through a model, seen from outside: shapes, weights, the vectors of the nodes."""
+"""The parts of a model: shapes of their outputs, their weights, and the vectors of the nodes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from defectkit.graphs.build import CrystalGraph
 from defectkit.models.attention import Pairs
 
-READOUTS = ("pooling", "readout")  # what the models call it
+READOUTS = ("pooling", "readout")  # names of the read-out in the models
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def shapes(model: nn.Module, graph: CrystalGraph) -> pd.DataFrame:
     """
     rows: list[tuple] = []
 
-    def note(name: str):
+    def note(name: str) -> Callable:
         def hook(part: nn.Module, inputs: tuple, output: object) -> None:
             weights = sum(p.numel() for p in part.parameters())
             rows.append((name, type(part).__name__, _describe(output), weights))
@@ -44,7 +44,7 @@ def shapes(model: nn.Module, graph: CrystalGraph) -> pd.DataFrame:
 
 @torch.no_grad()
 def node_vectors(model: nn.Module, graph: CrystalGraph) -> Tensor:
-    """What reaches the read-out of a model, (N, D)."""
+    """(N, D) the vectors of the nodes that reach the read-out of a model."""
     found: list[Tensor] = []
     readout = next(getattr(model, name) for name in READOUTS if hasattr(model, name))
     hook = readout.register_forward_pre_hook(lambda part, inputs: found.append(inputs[0]))

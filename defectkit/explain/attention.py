@@ -7,10 +7,9 @@ one. From these, one matrix:
 - "rollout": the product over layers, the last one on the left, of (I + mean over heads) / 2, in
   which I stands for the residual connection (Abnar and Zuidema, ACL 2020).
 
-And from a matrix one number a node j: the mean of column j over the nodes that ask. Asking are the
-nodes of the defect ("the query is the defect's probe, the key the response of another atom"), or
-all nodes, or chosen ones. The numbers of one structure sum to one; times the number of nodes they
-are `relative`, one where attention is uniform.
+From a matrix follows one number for each node j: the mean of column j over the nodes that ask
+(the queries), which are the nodes of the defect, or all nodes, or chosen ones. The numbers of one
+structure sum to one; times the number of nodes they are `relative`, one where attention is uniform.
 
 Before the first global layer, local layers have already carried information between neighbours:
 a weight on node j is a weight on what j has gathered, not on atom j alone.
@@ -56,8 +55,8 @@ def combine(
         layer: for the mean of one layer.
         head: for the mean of one head.
 
-    Raises DefectkitError for another `how`, for a layer or head that is not there, and for a
-    rollout of one layer or one head, which is none.
+    Raises DefectkitError for another `how`, for a layer or head that does not exist, and for a
+    rollout of one layer or one head.
     """
     if how not in HOW:
         raise DefectkitError(f"Attention is not combined by '{how}'; use one of {HOW}.")
@@ -95,7 +94,7 @@ def attention_table(
     Args:
         model: in evaluation mode.
         graphs: single graphs with a defect.
-        how: see `combine`, like the next two.
+        how: "mean" or "rollout", see above.
         layer: for the mean of one layer.
         head: for the mean of one head.
         query: who asks, "defect" or "all".

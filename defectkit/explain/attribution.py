@@ -1,9 +1,9 @@
-"""What a prediction depends on, asked of the model itself, and what the crystal really did.
+"""What a prediction depends on, by occlusion and gradients, and how far atoms really moved.
 
 Axes: N nodes of a batch, n of one graph, W width of a node's input.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,6 +19,7 @@ from defectkit.graphs.build import CrystalGraph
 from defectkit.structures.record import DefectRecord
 
 BATCH = 16  # copies of a structure at a time
+Change = Callable[[Tensor], Tensor]  # of the nodes' inputs, (N, W)
 SCORES = {
     "attention": "attention of the defect",
     "asked_by_all": "attention of all nodes",
@@ -38,11 +39,11 @@ def occlusion(model: nn.Module, graph: CrystalGraph, how: str = "mask") -> np.nd
     Args:
         model: in evaluation mode.
         graph: a single graph.
-        how: "mask": no other node hears of the node any more, neither by a local message nor an
-            angle nor by attention. It still hears the others and takes part in the read-out.
-            "mean": its input is the mean input of the host's atoms, as if we did not know what
-            it is; it stays where it is. What a model reads apart from its nodes' inputs, such
-            as the elements in `parts.Ingredients` or the radii in bonds, stays known.
+        how: "mask": no other node receives anything from the node, neither by a local message nor
+            an angle nor by attention. The node still receives, and takes part in the read-out.
+            "mean": its input is the mean input of the host's atoms, as if its element were
+            unknown; its position stays. What a model reads apart from its nodes' inputs, such
+            as the elements in `parts.Ingredients` or the radii in bonds, stays as it is.
     """
     if how not in ("mask", "mean"):
         raise DefectkitError(f"Occlusion '{how}' is unknown; use 'mask' or 'mean'.")
@@ -62,22 +63,22 @@ def occlusion(model: nn.Module, graph: CrystalGraph, how: str = "mask") -> np.nd
 
 
 def silenced(graph: CrystalGraph, node: int) -> CrystalGraph:
-    """The graph in which nothing that `node` says is heard by another node."""
-    quiet = graph.clone()
-    heard = graph.edge_index[0] != node
-    quiet.edge_index, quiet.edge_shift = graph.edge_index[:, heard], graph.edge_shift[heard]
+    """The graph without the edges, angles and pairs by which other nodes receive from `node`."""
+    silent = graph.clone()
+    kept = graph.edge_index[0] != node
+    silent.edge_index, silent.edge_shift = graph.edge_index[:, kept], graph.edge_shift[kept]
     if "angle_index" in graph:
-        number = heard.long().cumsum(0) - 1  # of an edge among those that are left
-        left = heard[graph.angle_index].all(dim=0)
-        quiet.angle_index = number[graph.angle_index[:, left]]
+        number = kept.long().cumsum(0) - 1  # of an edge among those that are kept
+        left = kept[graph.angle_index].all(dim=0)
+        silent.angle_index = number[graph.angle_index[:, left]]
     if "pair_index" in graph:
         sender, receiver = graph.pair_index
-        heard = (sender != node) | (receiver == node)
-        quiet.pair_index, quiet.pair_shift = graph.pair_index[:, heard], graph.pair_shift[heard]
-    return quiet
+        kept = (sender != node) | (receiver == node)
+        silent.pair_index, silent.pair_shift = graph.pair_index[:, kept], graph.pair_shift[kept]
+    return silent
 
 
-def _mean_rows(graph: CrystalGraph, nodes: range):
+def _mean_rows(graph: CrystalGraph, nodes: range) -> Change:
     """A change of the inputs (N, W) of copies of `graph`: node k of copy k becomes the mean."""
     n = len(graph.z)
     host = (~graph.is_defect).nonzero()[:, 0]
@@ -90,7 +91,7 @@ def _mean_rows(graph: CrystalGraph, nodes: range):
 
 
 def gradients(model: nn.Module, graph: CrystalGraph) -> pd.DataFrame:
-    """First-order answers of the predicted energy, one row a node.
+    """First-order sensitivities of the predicted energy, one row a node.
 
     Returns:
         gradient: |dE / dr_i|, eV/Å;
@@ -121,8 +122,8 @@ def gradients(model: nn.Module, graph: CrystalGraph) -> pd.DataFrame:
 
 
 @contextmanager
-def _changed_inputs(model: nn.Module, change) -> Iterator[None]:
-    """Inside, `change` is applied to what `model.inputs` gives, (N, W)."""
+def _changed_inputs(model: nn.Module, change: Change) -> Iterator[None]:
+    """While the context lasts, `change` is applied to the output of `model.inputs`, (N, W)."""
     if not isinstance(getattr(model, "inputs", None), nn.Module):
         raise DefectkitError("This model has no module `inputs`; only models of this kit have one.")
     handle = model.inputs.register_forward_hook(lambda module, given, output: change(output))
@@ -146,7 +147,7 @@ def score_table(
     graphs: Iterable[CrystalGraph],
     records: Mapping[str, DefectRecord] | None = None,
 ) -> pd.DataFrame:
-    """Every way to say how much a node matters, side by side, for many structures.
+    """Every score of how much a node matters, side by side, for many structures.
 
     Args:
         model: with attention, in evaluation mode.

@@ -1,5 +1,29 @@
-"""Figures, one module a subject; `plots.graphs.neighbours` and the like need this import alone."""
+"""Figures, one module a subject; `plots.graphs.local_edges` and the like need this import alone."""
 
-from defectkit.plots import attention, database, evaluation, explain, graphs, results, studies
+from defectkit.plots import (
+    attention,
+    database,
+    evaluation,
+    explain,
+    graphs,
+    results,
+    studies,
+    style,
+)
+from defectkit.structures import names
 
-__all__ = ["attention", "database", "evaluation", "explain", "graphs", "results", "studies"]
+__all__ = [
+    "attention",
+    "database",
+    "evaluation",
+    "explain",
+    "graphs",
+    "results",
+    "studies",
+    "style",
+]
+
+# Notebooks import figures: theirs get words for readers who do not see them, their tables show
+# names as text.
+style.attach_descriptions()
+names.attach()

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, Polygon
 
+from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors, lengths
-from defectkit.plots.results import BLUE, GREEN, GREY, ORANGE
+from defectkit.plots import style
+from defectkit.plots.style import ABOVE, BESIDE, BLUE, GREEN, GREY, ORANGE
 
-CLOSEST = 60  # the largest denominator that is shown as a fraction
+LARGEST_DENOMINATOR = 60  # of weights written as fractions
 
 
 def strain_map(
@@ -34,14 +35,22 @@ def strain_map(
     percent = 100 * strain
     most = max(np.abs(percent).max(), 1e-3)
     order = np.argsort(np.abs(percent))
-    dots = ax.scatter(*offset[order, :2].T, c=percent[order], s=14, cmap="coolwarm",
-                      vmin=-most, vmax=most, edgecolors="#999999", linewidths=0.3)  # fmt: skip
+    dots = ax.scatter(
+        *offset[order, :2].T,
+        c=percent[order],
+        s=14,
+        cmap=style.SIGNED,
+        vmin=-most,
+        vmax=most,
+        edgecolors=style.LIGHT_GREY,
+        linewidths=0.3,
+    )
     ax.scatter(0, 0, s=90, color=ORANGE, label="the defect", zorder=3)
     turn = np.linspace(0, 2 * np.pi, 100)
     ax.plot(reach * np.cos(turn), reach * np.sin(turn), "k:", label=f"local reach, {reach:g} Å")
     ax.figure.colorbar(dots, ax=ax, label="mean bond strain (%)", shrink=0.8)
     ax.set(xlabel="x (Å)", ylabel="y (Å)", aspect="equal")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.legend(**ABOVE, ncols=2)
     return ax
 
 
@@ -55,33 +64,30 @@ def change_by_distance(
         changes: (N,) length of the change of a node's vector, in any unit, by title.
         moved: Å, the distance beyond which atoms were moved.
     """
-    _, axes = plt.subplots(
-        1, len(changes), figsize=(5.5 * len(changes), 3.8), layout="constrained", sharex=True,
-        sharey=True, squeeze=False,
-    )  # fmt: skip
+    axes = style.row_of_axes(len(changes), 5.5, 3.8, sharex=True, sharey=True)
     felt = np.concatenate([change[change > 0] for change in changes.values()])
     floor = felt.min() / 100
-    for ax, (title, change) in zip(axes[0], changes.items()):
+    for ax, (title, change) in zip(axes, changes.items()):
         zero = change == 0
-        ax.axvspan(moved, distance.max() * 1.03, color="#fde8d7", zorder=0,
-                   label="atoms moved here")  # fmt: skip
+        end = distance.max() * 1.03
+        ax.axvspan(moved, end, color=style.MOVED_BAND, zorder=0, label="atoms moved here")
         ax.scatter(distance[~zero], change[~zero], s=10, color=BLUE, linewidths=0, label="changed")
-        ax.scatter(distance[zero], np.full(zero.sum(), floor), s=10, color=GREY, linewidths=0,
-                   label="exactly as before")  # fmt: skip
+        look = {"s": 10, "color": GREY, "linewidths": 0, "label": "exactly as before"}
+        ax.scatter(distance[zero], np.full(zero.sum(), floor), **look)
         nearest = distance.argmin()
-        ax.scatter(distance[nearest], change[nearest] or floor, s=90, color=ORANGE, zorder=3,
-                   label="the defect")  # fmt: skip
-        ax.axhspan(floor / 4, floor * 4, color="#eeeeee", zorder=0)
-        ax.set(xlabel="distance from the defect (Å)", yscale="log", ylim=(floor / 4, None),
-               xlim=(-0.5, distance.max() * 1.03), title=title)  # fmt: skip
-    axes[0, 0].text(distance.max(), floor, "zero", ha="right", va="center", color=GREY)
-    axes[0, 0].set_ylabel("change of the node's vector")
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    more, words = axes[0, 0].get_legend_handles_labels()
-    known = dict(zip(words, more)) | dict(zip(labels, handles))
-    axes[0, 0].figure.legend(known.values(), known.keys(), loc="outside upper left", ncols=4,
-                             frameon=False)  # fmt: skip
-    return axes[0]
+        look = {"s": 90, "color": ORANGE, "zorder": 3, "label": "the defect"}
+        ax.scatter(distance[nearest], change[nearest] or floor, **look)
+        ax.axhspan(floor / 4, floor * 4, color=style.BAND, zorder=0)
+        ax.set(xlabel="distance from the defect (Å)", yscale="log", title=title)
+        ax.set(xlim=(-0.5, end), ylim=(floor / 4, None))
+    axes[0].text(distance.max(), floor, "zero", ha="right", va="center", color=GREY)
+    axes[0].set_ylabel("change of the node's vector")
+    handles, labels = axes[-1].get_legend_handles_labels()
+    first_handles, first_labels = axes[0].get_legend_handles_labels()
+    by_label = dict(zip(first_labels, first_handles)) | dict(zip(labels, handles))
+    look = {"loc": "outside upper left", "ncols": 4, "frameon": False}
+    axes[0].figure.legend(by_label.values(), by_label.keys(), **look)
+    return axes
 
 
 def chain(
@@ -102,11 +108,16 @@ def chain(
         for number, (place, name) in enumerate(zip(x + image * length, names)):
             if not ends[0] < place < ends[1]:
                 continue
-            faint = 1.0 if image == 0 else 0.3
             empty = number in vacancies
-            ax.add_patch(Circle((place, 0), 0.34, fc="white" if empty else "#9ecae1", ec="#333333",
-                                ls="--" if empty else "-", alpha=faint, zorder=2))  # fmt: skip
-            ax.text(place, 0, name, ha="center", va="center", alpha=faint, zorder=3)
+            style.labelled_disc(
+                ax,
+                (place, 0),
+                0.34,
+                name,
+                fc="white" if empty else style.LIGHT_BLUE,
+                ls="--" if empty else "-",
+                alpha=1.0 if image == 0 else 0.3,
+            )
     for border in (-0.5, length - 0.5):
         ax.axvline(border, color=GREY, ls="--", lw=1)
     for number in range(1, len(x)):
@@ -114,10 +125,16 @@ def chain(
         height = 0.45 + 0.32 * number
         arrow = {"arrowstyle": "->", "color": ORANGE, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", (x[0] + nearest, height), (x[0], height), arrowprops=arrow)
-        ax.text(x[0] + nearest / 2, height + 0.04, f"{abs(nearest):g} Å to {names[number]}",
-                ha="center", va="bottom", size=9, color=ORANGE)  # fmt: skip
-    ax.set(xlim=ends, ylim=(-0.5, 0.95 + 0.32 * len(x)),
-           xlabel="x (Å)", aspect="equal", yticks=[])  # fmt: skip
+        ax.text(
+            x[0] + nearest / 2,
+            height + 0.04,
+            f"{abs(nearest):g} Å to {names[number]}",
+            ha="center",
+            va="bottom",
+            size=9,
+            color=ORANGE,
+        )
+    ax.set(xlim=ends, ylim=(-0.5, 0.95 + 0.32 * len(x)), xlabel="x (Å)", aspect="equal", yticks=[])
     ax.spines[["left", "right", "top"]].set_visible(False)
     return ax
 
@@ -129,28 +146,32 @@ def attention_maps(weights: dict[str, np.ndarray], names: list[str]) -> np.ndarr
         weights: (n, n) by title, rows are queries.
         names: (n,).
     """
-    _, axes = plt.subplots(
-        1, len(weights), figsize=(3.7 * len(weights), 3.6), layout="constrained", squeeze=False
-    )
-    for ax, (title, matrix) in zip(axes[0], weights.items()):
-        ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    axes = style.row_of_axes(len(weights), 3.7, 3.6)
+    for ax, (title, matrix) in zip(axes, weights.items()):
+        ax.imshow(matrix, cmap=style.SHARES, vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(matrix):
-            ax.text(column, row, _fraction(value), ha="center", va="center",
-                    color="white" if value > 0.6 else "black")  # fmt: skip
+            ax.text(
+                column,
+                row,
+                _fraction(value),
+                ha="center",
+                va="center",
+                color="white" if value > 0.6 else "black",
+            )
         ax.set_xticks(range(len(names)), names)
         ax.set_yticks(range(len(names)), names)
         ax.set(title=title, xlabel="key: who is heard")
-    axes[0, 0].set_ylabel("query: who listens")
-    return axes[0]
+    axes[0].set_ylabel("query: who listens")
+    return axes
 
 
 def _fraction(value: float) -> str:
-    near = Fraction(float(value)).limit_denominator(CLOSEST)
+    near = Fraction(float(value)).limit_denominator(LARGEST_DENOMINATOR)
     return str(near) if abs(near - value) < 1e-6 else f"{value:.2f}"
 
 
 def images_heard(
-    graphs: dict[str, object], node: int, share: Callable[[np.ndarray], np.ndarray]
+    graphs: dict[str, CrystalGraph], node: int, share: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Which images of all atoms one node listens to, from above; a panel a graph.
 
@@ -159,28 +180,33 @@ def images_heard(
         node: who listens.
         share: from distances (P,) in Å to what an image counts for, between 0 and 1.
     """
-    _, axes = plt.subplots(
-        1, len(graphs), figsize=(5.4 * len(graphs), 4.8), layout="constrained", squeeze=False,
-        sharex=True, sharey=True,
-    )  # fmt: skip
-    for ax, (title, graph) in zip(axes[0], graphs.items()):
-        here = graph.pair_index[1] == node
-        vectors = edge_vectors(graph.pos, graph.cell, graph.pair_index, graph.pair_shift)[here]
+    axes = style.row_of_axes(len(graphs), 5.4, 4.8, sharex=True, sharey=True)
+    for ax, (title, graph) in zip(axes, graphs.items()):
+        incoming = graph.pair_index[1] == node
+        vectors = edge_vectors(graph.pos, graph.cell, graph.pair_index, graph.pair_shift)[incoming]
         counts = share(lengths(vectors).numpy())
         places = (graph.pos[node] + vectors).numpy()
         order = counts.argsort()
-        dots = ax.scatter(*places[order, :2].T, c=counts[order], cmap="Blues", vmin=0, vmax=1,
-                          s=55, edgecolors="#333333", linewidths=0.4, zorder=2)  # fmt: skip
+        dots = ax.scatter(
+            *places[order, :2].T,
+            c=counts[order],
+            cmap=style.SHARES,
+            vmin=0,
+            vmax=1,
+            s=55,
+            edgecolors=style.RIM,
+            linewidths=0.4,
+            zorder=2,
+        )
         ax.scatter(*graph.pos[node, :2], s=110, color=ORANGE, zorder=3, label="who listens")
-        a, b = graph.cell[0, :2, :2].numpy()
-        ax.add_patch(Polygon([0 * a, a, a + b, b], fill=False, ec=GREY, ls="--", zorder=1,
-                             label="the cell"))  # fmt: skip
+        corners = style.cell_corners(graph.cell[0, :2, :2].numpy())
+        style.outline(ax, corners, ec=GREY, ls="--", zorder=1, label="the cell")
         ax.set(title=f"{title}: {len(counts)} terms", xlabel="x (Å)", aspect="equal")
         ax.autoscale_view()
-    axes[0, 0].set_ylabel("y (Å)")
-    axes[0, 0].legend(loc="lower left", frameon=True)
-    axes[0, 0].figure.colorbar(dots, ax=list(axes[0]), label="exp φ", shrink=0.8)
-    return axes[0]
+    axes[0].set_ylabel("y (Å)")
+    axes[0].legend(loc="lower left", frameon=True)
+    axes[0].figure.colorbar(dots, ax=list(axes), label="exp φ", shrink=0.8)
+    return axes
 
 
 def addition_theorem(cosine: torch.Tensor, direct: torch.Tensor, summed: torch.Tensor) -> Axes:
@@ -198,7 +224,7 @@ def addition_theorem(cosine: torch.Tensor, direct: torch.Tensor, summed: torch.T
         ax.plot(cosine, summed[:, degree], "o", ms=4, mfc="none", color=line.get_color())
     ax.plot([], [], "o", ms=4, mfc="none", color=GREY, label="from harmonics")
     ax.set(xlabel="cosine of the angle", ylabel="value")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.legend(**BESIDE)
     return ax
 
 

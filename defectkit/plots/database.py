@@ -4,58 +4,24 @@ Units stand in every axis label. Structures are drawn flat, from above and from 
 that a page without a running kernel still shows them.
 """
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from ase import Atoms
-from ase.data import chemical_symbols, covalent_radii
-from ase.data.colors import jmol_colors
+from ase.data import chemical_symbols
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from numpy.typing import ArrayLike
 
 from defectkit.data.cleaning import EFORM_BOUND, EXTENSION_BOUND, SETTLED
-from defectkit.plots import alt
-from defectkit.structures import names
+from defectkit.plots import style
+from defectkit.plots.style import ABOVE
 from defectkit.structures.names import in_figure
-from defectkit.structures.writing import atomic, make_folder
-
-# Notebooks import figures: theirs get words for readers who do not see them, their tables show
-# names as text.
-alt.attach()
-names.attach()
 
 EFORM = "formation energy (eV)"
 SPIN = "magnetic moment (μB)"
-TYPE_COLOURS = {
-    "adsorbate": "#4c72b0",
-    "interstitial": "#dd8452",
-    "substitution": "#55a868",
-    "vacancy": "#8172b3",
-    "complex": "#c44e52",
-}
-DEFECT_COLOUR = "#d62728"
-BOUND_COLOUR = "#c44e52"
 MOST_NAMES = 24  # ticks with names that have room below an axis
-
-
-def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Write a figure for print: `path` with .png (300 dots an inch) and .svg (text stays text).
-
-    The folder is made where it is missing. Returns both paths.
-    """
-    path = Path(path)
-    make_folder(path.parent)
-    files = [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
-    with plt.rc_context({"svg.fonttype": "none"}):
-        for file in files:
-            with atomic(file) as part:
-                figure.savefig(part, dpi=300, bbox_inches="tight")
-    return files
 
 
 def each_dopant(frame: pd.DataFrame) -> pd.DataFrame:
@@ -66,22 +32,20 @@ def each_dopant(frame: pd.DataFrame) -> pd.DataFrame:
 
 def periodic_table(values: pd.Series, label: str, ax: Axes | None = None, fmt: str = ".1f") -> Axes:
     """A periodic table coloured by `values`, a series indexed by element symbol."""
-    from pymatgen.core import Element
-
     ax = ax or plt.subplots(figsize=(12, 5))[1]
-    places = {symbol: _table_place(Element(symbol)) for symbol in chemical_symbols[1:104]}
+    places = {symbol: _table_place(symbol) for symbol in chemical_symbols[1:104]}
     low, high = values.quantile([0.02, 0.98])
     norm = plt.Normalize(low, high)
-    cmap = sns.color_palette("viridis", as_cmap=True)
+    cmap = plt.get_cmap(style.SEQUENTIAL)
     for symbol, (row, column) in places.items():
         known = symbol in values.index and np.isfinite(values[symbol])
-        face = cmap(norm(values[symbol])) if known else "#f0f0f0"
+        face = cmap(norm(values[symbol])) if known else style.NO_VALUE
         ax.add_patch(plt.Rectangle((column, row), 0.94, 0.94, facecolor=face, edgecolor="none"))
-        ink = "#b0b0b0" if not known else ("white" if norm(values[symbol]) < 0.6 else "black")
-        ax.text(column + 0.47, row + 0.36, symbol, ha="center", va="center", color=ink, size=10)
+        ink = ("white" if norm(values[symbol]) < 0.6 else "black") if known else style.NO_VALUE_TEXT
+        look = {"ha": "center", "va": "center", "color": ink}
+        ax.text(column + 0.47, row + 0.36, symbol, size=10, **look)
         if known:
-            text = format(values[symbol], fmt)
-            ax.text(column + 0.47, row + 0.74, text, ha="center", va="center", color=ink, size=7)
+            ax.text(column + 0.47, row + 0.74, format(values[symbol], fmt), size=7, **look)
     ax.set(xlim=(1, 19), ylim=(10.2, 1), aspect="equal")
     ax.axis("off")
     colours = plt.cm.ScalarMappable(norm, cmap)
@@ -89,7 +53,11 @@ def periodic_table(values: pd.Series, label: str, ax: Axes | None = None, fmt: s
     return ax
 
 
-def _table_place(element) -> tuple[float, int]:
+def _table_place(symbol: str) -> tuple[float, int]:
+    """Row and column of an element, lanthanoids and actinoids below the others."""
+    from pymatgen.core import Element
+
+    element = Element(symbol)
     if element.is_lanthanoid:
         return 8.2, element.Z - 57 + 3
     if element.is_actinoid:
@@ -99,14 +67,13 @@ def _table_place(element) -> tuple[float, int]:
 
 def eform_by_type(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Distribution of the formation energy for each type of defect, with medians."""
-    others = sorted({*frame.defecttype} - {*TYPE_COLOURS, ""})  # words of the user's own
-    colours = TYPE_COLOURS | dict.fromkeys(others, "#999999")
+    others = sorted({*frame.defecttype} - {*style.TYPES, ""})  # words of the user's own
+    colours = style.TYPES | dict.fromkeys(others, style.LIGHT_GREY)
     order = [kind for kind in colours if (frame.defecttype == kind).any()]
     ax = ax or plt.subplots(figsize=(8, 0.6 * len(order) + 1))[1]
-    sns.violinplot(
-        frame, x="eform", y="defecttype", hue="defecttype", order=order, hue_order=order,
-        palette=colours, inner="quart", cut=0, density_norm="width", legend=False, ax=ax,
-    )  # fmt: skip
+    types = {"y": "defecttype", "hue": "defecttype", "order": order, "hue_order": order}
+    look = {"palette": colours, "inner": "quart", "cut": 0, "density_norm": "width"}
+    sns.violinplot(frame, x="eform", **types, **look, legend=False, ax=ax)
     counts = frame.defecttype.value_counts()
     ax.set_yticks(range(len(order)), [f"{kind}\n({counts[kind]} rows)" for kind in order])
     ax.set(xlabel=EFORM, ylabel="")
@@ -126,11 +93,18 @@ def host_dopant_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots(figsize=(14, max(0.24 * len(table) + 1.5, 3)))[1]
     low, high = np.nanquantile(table, [0.02, 0.98])
     sns.heatmap(
-        table, cmap="viridis", vmin=low, vmax=high, ax=ax, xticklabels=True,
+        table,
+        cmap=style.SEQUENTIAL,
+        vmin=low,
+        vmax=high,
+        ax=ax,
+        xticklabels=True,
         yticklabels=[in_figure(host) for host in table.index],
         cbar_kws={"label": f"mean {EFORM}", "extend": "both", "pad": 0.01},
-    )  # fmt: skip
-    ax.set(xlabel="dopant, in Mendeleev order", ylabel="host, by mean energy", facecolor="#f0f0f0")
+    )
+    ax.set(
+        xlabel="dopant, in Mendeleev order", ylabel="host, by mean energy", facecolor=style.NO_VALUE
+    )
     ax.tick_params(labelsize=8)
     return ax
 
@@ -143,10 +117,8 @@ def spin_by_dopant(frame: pd.DataFrame, top: int = 20, ax: Axes | None = None) -
     ax = ax or plt.subplots(figsize=(10, 3.8))[1]
     moments = each_dopant(frame).assign(spin=lambda f: f.spin.abs())
     order = moments.groupby("dopant").spin.mean().nlargest(top).index
-    sns.boxplot(
-        moments, x="dopant", y="spin", order=order, color="#9ecae1", fliersize=2, linewidth=0.8,
-        ax=ax,
-    )  # fmt: skip
+    look = {"color": style.LIGHT_BLUE, "fliersize": 2, "linewidth": 0.8}
+    sns.boxplot(moments, x="dopant", y="spin", order=order, ax=ax, **look)
     ax.set(xlabel=f"dopant (the {len(order)} with the largest mean)", ylabel=f"|{SPIN}|")
     return ax
 
@@ -157,13 +129,15 @@ def traps(frame: pd.DataFrame) -> dict[str, Axes]:
     Red lines are the bounds of the cleaning rules. A panel whose columns hold no number is left
     out; there is one at least, or an empty dictionary.
     """
-    panels = {"a": (_energies, ["eform"]), "b": (_convergence, ["conv1", "conv2"]),
-              "c": (_thickness, ["extension_factor"])}  # fmt: skip
+    panels = {
+        "a": (_energies, ["eform"]),
+        "b": (_convergence, ["conv1", "conv2"]),
+        "c": (_thickness, ["extension_factor"]),
+    }
     shown = {k: draw for k, (draw, names) in panels.items() if frame[names].notna().all(1).any()}
     if not shown:
         return {}
-    size = (4.7 * len(shown), 3.8)
-    axes = plt.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)[1][0]
+    axes = style.row_of_axes(len(shown), 4.7, 3.8)
     for ax, (letter, draw) in zip(axes, shown.items(), strict=True):
         draw(frame, ax)
         ax.set_title(letter, loc="left", weight="bold")
@@ -174,22 +148,22 @@ def traps(frame: pd.DataFrame) -> dict[str, Axes]:
 def _energies(frame: pd.DataFrame, ax: Axes) -> None:
     low, high = -EFORM_BOUND / 2, 1.5 * EFORM_BOUND
     sns.histplot(frame.eform.clip(low, high), bins=np.linspace(low, high, 61), ax=ax)
-    ax.axvline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
+    ax.axvline(EFORM_BOUND, color=style.BOUND, lw=1)
     ax.set(xlabel=f"{EFORM}, clipped to {low:g} … {high:g}", ylabel="rows", yscale="symlog")
 
 
 def _convergence(frame: pd.DataFrame, ax: Axes) -> None:
     tiny = 1e-6  # eV: a logarithm has no place for zero
     ax.loglog(frame.conv1.abs() + tiny, frame.conv2.abs() + tiny, ".", ms=3, alpha=0.4)
-    ax.axvline(SETTLED, color=BOUND_COLOUR, lw=1)
-    ax.axhline(SETTLED, color=BOUND_COLOUR, lw=1)
+    ax.axvline(SETTLED, color=style.BOUND, lw=1)
+    ax.axhline(SETTLED, color=style.BOUND, lw=1)
     ax.set(xlabel="|conv1| (eV)", ylabel="|conv2| (eV)")
 
 
 def _thickness(frame: pd.DataFrame, ax: Axes) -> None:
     high = 2 * EXTENSION_BOUND
     sns.histplot(frame.extension_factor.clip(0, high), bins=np.linspace(0, high, 61), ax=ax)
-    ax.axvline(EXTENSION_BOUND, color=BOUND_COLOUR, lw=1)
+    ax.axvline(EXTENSION_BOUND, color=style.BOUND, lw=1)
     ax.set(xlabel=f"extension factor, clipped to 0 … {high:g}", ylabel="rows", yscale="symlog")
 
 
@@ -200,16 +174,18 @@ def series(energies: pd.Series, label: str, ax: Axes | None = None) -> Axes:
     """
     ax = ax or plt.subplots(figsize=(8, 3.2))[1]
     ordered = energies.sort_values()
-    ax.plot(range(len(ordered)), ordered, "o", color="#4c72b0")
+    ax.plot(range(len(ordered)), ordered, "o", color=style.DEEP_BLUE)
     if ordered.max() > EFORM_BOUND / 2:
-        ax.axhline(EFORM_BOUND, color=BOUND_COLOUR, lw=1)
+        ax.axhline(EFORM_BOUND, color=style.BOUND, lw=1)
     if len(ordered) <= MOST_NAMES:
         ax.set_xticks(range(len(ordered)), ordered.index)
     ax.set(xlabel=label, ylabel=EFORM)
     return ax
 
 
-def two_views(atoms: Atoms, defect: np.ndarray, title: str = "", vacancies=()) -> np.ndarray:
+def two_views(
+    atoms: Atoms, defect: np.ndarray, title: str = "", vacancies: ArrayLike = ()
+) -> np.ndarray:
     """A structure from above and from the side, defect atoms circled, vacancies as dashed rings.
 
     Args:
@@ -219,33 +195,34 @@ def two_views(atoms: Atoms, defect: np.ndarray, title: str = "", vacancies=()) -
         vacancies: (k, 3) Å positions of vacant sites.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), width_ratios=[1.3, 1], layout="compressed")
+    radii = style.atom_radii(atoms.numbers, scale=1.0)
     for ax, (right, up, depth) in zip(axes, ((0, 1, 2), (0, 2, 1)), strict=True):
         _draw_atoms(ax, atoms, right, up, depth)
-        marks = [(atoms.positions[i], covalent_radii[atoms.numbers[i]], "-") for i in defect]
+        marks = [(atoms.positions[i], radii[i], "-") for i in defect]
         marks += [(np.asarray(point), 0.9, "--") for point in vacancies]
-        for point, radius, style in marks:
-            ring = Circle(
-                point[[right, up]],
-                radius * 0.8 + 0.35,
-                fill=False,
-                ec=DEFECT_COLOUR,
-                lw=2,
-                ls=style,
-            )
-            ax.add_patch(ring)
+        for point, radius, line in marks:
+            look = {"fill": False, "ec": style.DEFECT, "lw": 2, "ls": line}
+            ax.add_patch(Circle(point[[right, up]], radius * 0.8 + 0.35, **look))
         ax.set(aspect="equal", xlabel="x (Å)", ylabel=f"{'xyz'[up]} (Å)")
         ax.autoscale_view()
-    corner = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ atoms.cell.array[:2, :2]
-    axes[0].add_patch(Polygon(corner, fill=False, ec="#555555", lw=1, ls=":"))
+    style.outline(axes[0], style.cell_corners(atoms.cell.array[:2, :2]), ls=":")
     axes[0].autoscale_view()
     symbols = sorted(set(atoms.symbols), key=list(atoms.symbols).index)
     handles = [
-        plt.Line2D([], [], marker="o", ls="", ms=8, mfc=jmol_colors[chemical_symbols.index(s)],
-                   mec="#333333", label=s)
+        plt.Line2D(
+            [],
+            [],
+            marker="o",
+            ls="",
+            ms=8,
+            mfc=style.atom_faces(chemical_symbols.index(s)),
+            mec=style.RIM,
+            label=s,
+        )
         for s in symbols
-    ]  # fmt: skip
+    ]
     handles.append(
-        plt.Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec=DEFECT_COLOUR, label="defect")
+        plt.Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec=style.DEFECT, label="defect")
     )
     axes[1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     figure.suptitle(in_figure(title, 120))
@@ -253,14 +230,10 @@ def two_views(atoms: Atoms, defect: np.ndarray, title: str = "", vacancies=()) -
 
 
 def _draw_atoms(ax: Axes, atoms: Atoms, right: int, up: int, depth: int) -> None:
-    """Discs at covalent radius, those nearer to the reader on top."""
+    """Discs of all atoms, those nearer to the reader on top."""
     order = np.argsort(atoms.positions[:, depth] * (1 if depth == 2 else -1))
-    discs = [
-        Circle(atoms.positions[i, [right, up]], 0.55 * covalent_radii[atoms.numbers[i]])
-        for i in order
-    ]
-    colours = jmol_colors[atoms.numbers[order]]
-    ax.add_collection(PatchCollection(discs, facecolors=colours, edgecolors="#333333", lw=0.6))
+    places, z = atoms.positions[order][:, [right, up]], atoms.numbers[order]
+    style.discs(ax, places, style.atom_radii(z), style.atom_faces(z))
 
 
 def waterfall(table: pd.DataFrame, start: int, ax: Axes | None = None) -> Axes:
@@ -270,15 +243,15 @@ def waterfall(table: pd.DataFrame, start: int, ax: Axes | None = None) -> Axes:
     left = [start, *table.left]
     removed = [0, *table.removed]
     places = np.arange(len(labels))
-    ax.barh(places, left, color="#4c72b0", label="left")
-    ax.barh(places, removed, left=left, color="#dd8452", label="removed by this rule")
+    ax.barh(places, left, color=style.DEEP_BLUE, label="left")
+    ax.barh(places, removed, left=left, color=style.DEEP_ORANGE, label="removed by this rule")
     for place, stays, goes in zip(places, left, removed, strict=True):
         note = f" {stays:,}" + (f"  (−{goes:,})" if goes else "")
         ax.text(stays + goes, place, note, va="center", size=9)
     ax.set_yticks(places, map(in_figure, labels))
     ax.invert_yaxis()
     ax.set(xlabel="rows", xlim=(0, start * 1.18))
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.legend(**ABOVE, ncols=2)
     return ax
 
 
@@ -287,10 +260,12 @@ def split_sizes(splits: dict[str, object], ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots(figsize=(8, 0.5 * len(splits) + 1.2))[1]
     parts = ("train", "valid", "test")
     sizes = pd.DataFrame({n: [len(getattr(s, p)) for p in parts] for n, s in splits.items()}, parts)
-    sizes.T.plot.barh(stacked=True, ax=ax, color=["#4c72b0", "#9ecae1", "#dd8452"], width=0.7)
+    sizes.T.plot.barh(
+        stacked=True, ax=ax, color=[style.DEEP_BLUE, style.LIGHT_BLUE, style.DEEP_ORANGE], width=0.7
+    )
     ax.invert_yaxis()
     ax.set(xlabel="rows", ylabel="")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
+    ax.legend(**ABOVE, ncols=3)
     return ax
 
 
@@ -314,27 +289,13 @@ def route(ax: Axes | None = None) -> Axes:
             (place * 2, 0), 1.5, 1, boxstyle="round,pad=0.08", fc=colour, ec="none"
         )
         ax.add_patch(box)
-        ax.text(
-            place * 2 + 0.75,
-            0.74,
-            title,
-            ha="center",
-            va="center",
-            color="white",
-            weight="bold",
-            size=10,
-        )
-        ax.text(place * 2 + 0.75, 0.3, detail, ha="center", va="center", color="white", size=8.5)
+        ink = {"ha": "center", "va": "center", "color": "white"}
+        ax.text(place * 2 + 0.75, 0.74, title, weight="bold", size=10, **ink)
+        ax.text(place * 2 + 0.75, 0.3, detail, size=8.5, **ink)
         if place:
-            ax.add_patch(
-                FancyArrowPatch(
-                    (place * 2 - 0.42, 0.5),
-                    (place * 2 - 0.08, 0.5),
-                    arrowstyle="-|>",
-                    mutation_scale=14,
-                    color="#555555",
-                )
-            )
+            ends = (place * 2 - 0.42, 0.5), (place * 2 - 0.08, 0.5)
+            look = {"arrowstyle": "-|>", "mutation_scale": 14, "color": style.CELL}
+            ax.add_patch(FancyArrowPatch(*ends, **look))
     ax.set(xlim=(-0.2, len(ROUTE) * 2 - 0.3), ylim=(-0.2, 1.2), aspect="equal")
     ax.axis("off")
     return ax

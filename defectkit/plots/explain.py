@@ -10,56 +10,41 @@ from itertools import product
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from ase.data import covalent_radii
-from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
 from matplotlib.colorbar import Colorbar
-from matplotlib.patches import Polygon
 
 from defectkit.explain import summary
 from defectkit.graphs.build import CrystalGraph
-from defectkit.plots.database import DEFECT_COLOUR
-from defectkit.plots.results import BLUE, GREEN, GREY, ORANGE
+from defectkit.plots import style
+from defectkit.plots.style import ABOVE, BESIDE, BLUE, DEFECT, GREY, ORANGE, SERIES
 
-CMAP = "viridis"
-SIGNED = "coolwarm"  # for values on both sides of zero
-DISC = 0.55  # of the covalent radius, or there would be no seeing the lower atoms
-GHOST = 0.9  # Å, radius of the ring that stands for a vacancy
+VACANCY_RADIUS = 0.9  # Å, of the ring that stands for a vacancy
 RELATIVE = "attention relative to uniform"
-COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def weight_by_distance(
     table: pd.DataFrame,
-    column: str = "relative",
     fit: Mapping[str, float] | None = None,
-    label: str = RELATIVE,
-    uniform: float | None = 1.0,
     centre: str = "the defect",
     ax: Axes | None = None,
 ) -> Axes:
-    """A score against the distance from the defect, with means of rings and the fitted decay.
+    """Attention against the distance from the defect, with means of rings and the fitted decay.
 
     Args:
-        table: columns distance (Å), defect and the score, a row a node.
-        column: the score.
+        table: columns distance (Å), defect and relative (one if uniform), a row a node.
         fit: of `explain.decay_length`; no curve where it is not given or found none.
-        label: what the score is, with its unit.
-        uniform: the value of a score that tells nothing, None where there is no such value.
         centre: what distances are measured from.
         ax: where to draw; a new figure where it is not given.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
     host, defect = table[~table.defect], table[table.defect]
     alpha = float(np.clip(60 / max(len(host), 1) ** 0.5 / 4, 0.12, 0.7))
-    ax.plot(host.distance, host[column], "o", ms=3.5, mew=0, color=GREY, alpha=alpha,
-            label="an atom of the host")  # fmt: skip
-    ax.plot(defect.distance, defect[column], "D", ms=5, mew=0, color=DEFECT_COLOUR,
-            alpha=min(1.0, 2 * alpha), label="a node of the defect")  # fmt: skip
-    ring = np.floor(host.distance)
-    means = host.groupby(ring)[["distance", column]].mean()
-    ax.plot(means.distance, means[column], "s-", ms=5, color=BLUE, label="mean of a ring of 1 Å")
+    look = {"ms": 3.5, "mew": 0, "color": GREY, "alpha": alpha, "label": "an atom of the host"}
+    ax.plot(host.distance, host.relative, "o", **look)
+    look = {"ms": 5, "mew": 0, "color": DEFECT, "alpha": min(1.0, 2 * alpha)}
+    ax.plot(defect.distance, defect.relative, "D", label="a node of the defect", **look)
+    means = host.groupby(np.floor(host.distance))[["distance", "relative"]].mean()
+    ax.plot(means.distance, means.relative, "s-", ms=5, color=BLUE, label="mean of a ring of 1 Å")
     if fit is not None and np.isfinite(fit["length"]):
         d = np.linspace(host.distance.min(), host.distance.max(), 200)
         text = f"decay over {fit['length']:.2g} Å"
@@ -69,16 +54,15 @@ def weight_by_distance(
             text += ", not settled"
         curve = fit["amplitude"] * np.exp(-d / fit["length"]) + fit["floor"]
         ax.plot(d, curve, color=ORANGE, lw=2, label=text)
-    if uniform is not None:
-        ax.axhline(uniform, color="black", ls=":", lw=1, label="uniform")
+    ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
     # A few far-off points would flatten all others.
-    top = np.nanquantile(table[column], 0.995) * 1.25
-    above = int((table[column] > top).sum())
-    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=label)
+    top = np.nanquantile(table.relative, 0.995) * 1.25
+    above = int((table.relative > top).sum())
+    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=RELATIVE)
     ax.set_ylim(0, top if top > 0 else None)
     if above:
-        ax.text(0.09, 0.98, f"{above} of {len(table):,} nodes\nlie above the frame", size=9,
-                va="top", transform=ax.transAxes)  # fmt: skip
+        words = f"{above} of {len(table):,} nodes\nlie above the frame"
+        ax.text(0.09, 0.98, words, size=9, va="top", transform=ax.transAxes)
     ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
     return ax
 
@@ -91,7 +75,6 @@ def lattice_map(
     query: int | None = None,
     copies: int = 1,
     ax: Axes | None = None,
-    bar: Colorbar | None = None,
 ) -> Axes:
     """Atoms seen from above, coloured by a value; those of lower layers are drawn first.
 
@@ -107,66 +90,80 @@ def lattice_map(
         query: a node to mark by a square, the one that asks.
         copies: of the cell on every side, of which the figure shows the nearest part.
         ax: where to draw; a new figure where it is not given.
-        bar: a colour bar to bring up to date; a new one where it is not given.
     """
     ax = ax or plt.subplots(figsize=(6, 5), layout="constrained")[1]
     pos, cell = graph.pos.detach().numpy(), graph.cell[0].detach().numpy()
-    order = np.argsort(pos[:, 2], kind="stable")  # the highest are drawn last
-    z, defect = graph.z.numpy()[order], graph.is_defect.numpy()[order]
-    size = 2 * np.where(z > 0, DISC * covalent_radii[z], GHOST)
-    if values is None:
-        faces, label = jmol_colors[z].copy(), ""
-        faces[z == 0] = 1.0
-    else:
-        values = np.asarray(values, dtype=float)
-        norm, cmap = colours_of(values, limits)
-        faces = plt.get_cmap(cmap)(norm(values[order]))
-        faces[np.isnan(values[order])] = 1.0
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell[:2, :2]
+    corners = style.cell_corners(cell[:2, :2])
     corners += pos[:, :2].mean(axis=0) - corners.mean(axis=0)  # the cell may begin anywhere
     low, high = _frame(np.concatenate([pos[:, :2], corners]), 0.2 if copies else 0.0)
+    if values is None:
+        faces = style.atom_faces(graph.z.numpy())
+    else:
+        values = np.asarray(values, dtype=float)
+        norm, cmap = style.colour_scale(values, limits)
+        faces = plt.get_cmap(cmap)(norm(values))
+        faces[np.isnan(values)] = 1.0
     steps = np.array(list(product(range(-copies, copies + 1), repeat=2)))
-    for own in (False, True):
-        shifts = steps[(steps == 0).all(axis=1) == own] @ cell[:2, :2]
-        # Layer by layer: all copies of a lower atom come before a higher one.
-        places = (pos[order, None, :2] + shifts).reshape(-1, 2)
-        nodes = np.repeat(np.arange(len(order)), len(shifts))
-        here = ((places > low - 1) & (places < high + 1)).all(axis=1)
-        places, nodes = places[here], nodes[here]
-        discs = EllipseCollection(
-            size[nodes], size[nodes], np.zeros(len(nodes)), units="xy", offsets=places,
-            offset_transform=ax.transData, facecolors=faces[nodes], alpha=1.0 if own else 0.45,
-            edgecolors=np.where(defect[nodes], DEFECT_COLOUR, "#333333"),
-            linewidths=np.where(defect[nodes], 2.2, 0.5),
-            linestyles=np.where(z[nodes] > 0, "-", "--").tolist(), zorder=3 if own else 2,
-        )  # fmt: skip
-        ax.add_collection(discs)
+    own = (steps == 0).all(axis=1)
+    for shifts, alpha, zorder in ((steps[~own], 0.45, 2), (steps[own], 1.0, 3)):
+        _atoms(ax, graph, faces, (shifts @ cell[:2, :2], low, high), alpha=alpha, zorder=zorder)
     if query is not None:
         ax.plot(*pos[query, :2], "s", ms=15, mfc="none", mec="black", mew=1.8, zorder=5)
     vacant = pos[graph.is_vacancy.numpy(), :2]
-    ax.plot(*vacant.T, "x", ms=9, mew=2, color=DEFECT_COLOUR, zorder=5)
-    ax.add_patch(Polygon(corners, fill=False, ec="#555555", ls=":", lw=1.2, zorder=4))
-    ax.set(aspect="equal", xlabel="x (Å)", ylabel="y (Å)",
-           xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # fmt: skip
-    if label:
+    ax.plot(*vacant.T, "x", ms=9, mew=2, color=DEFECT, zorder=5)
+    style.outline(ax, corners, ls=":", lw=1.2, zorder=4)
+    ax.set(aspect="equal", xlabel="x (Å)", ylabel="y (Å)")
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    if label and values is not None:
         colours = plt.cm.ScalarMappable(norm, cmap)
-        if bar is None:
-            bar = ax.figure.colorbar(colours, ax=ax, shrink=0.85, pad=0.02)
-        else:
-            bar.update_normal(colours)
-        bar.set_label(label)
+        ax.figure.colorbar(colours, ax=ax, shrink=0.85, pad=0.02).set_label(label)
     return ax
 
 
-def colours_of(
-    values: np.ndarray, limits: tuple[float, float] | None = None
-) -> tuple[plt.Normalize, str]:
-    """Scale and map of colours for values; around zero where some of them are below it."""
-    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
-    if low < 0:
-        end = max(-low, high)
-        return plt.Normalize(-end, end), SIGNED
-    return plt.Normalize(low, high), CMAP
+def _atoms(
+    ax: Axes,
+    graph: CrystalGraph,
+    faces: np.ndarray,
+    copies: tuple[np.ndarray, np.ndarray, np.ndarray],
+    **look: float,
+) -> None:
+    """Discs of all nodes, from the lowest to the highest, with red rims for those of the defect.
+
+    Args:
+        ax: where to draw.
+        graph: a single graph.
+        faces: (n, 3 or 4) colours of its nodes.
+        copies: (k, 2) Å, shifts of the copies of the cell, and the lower left and upper right
+            corner (2,) Å of the part that is shown.
+        look: alpha and zorder.
+    """
+    shifts, low, high = copies
+    pos, defect = graph.pos.detach().numpy(), graph.is_defect.numpy()
+    order = np.argsort(pos[:, 2], kind="stable")
+    # Layer by layer: all copies of a lower atom come before a higher one.
+    places = (pos[order, None, :2] + shifts).reshape(-1, 2)
+    nodes = np.repeat(order, len(shifts))
+    inside = ((places > low - 1) & (places < high + 1)).all(axis=1)
+    places, nodes = places[inside], nodes[inside]
+    z = graph.z.numpy()[nodes]
+    style.discs(
+        ax,
+        places,
+        style.atom_radii(z, vacancy=VACANCY_RADIUS),
+        faces[nodes],
+        edgecolors=np.where(defect[nodes], DEFECT, style.RIM),
+        linewidths=np.where(defect[nodes], 2.2, 0.5),
+        linestyles=np.where(z > 0, "-", "--").tolist(),
+        **look,
+    )
+
+
+def set_bar(
+    bar: Colorbar, values: np.ndarray, label: str, limits: tuple[float, float] | None = None
+) -> None:
+    """Let a colour bar show the scale of other values; arguments as in `lattice_map`."""
+    bar.update_normal(plt.cm.ScalarMappable(*style.colour_scale(values, limits)))
+    bar.set_label(label)
 
 
 def _frame(points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
@@ -197,16 +194,18 @@ def head_maps(
     limits = 0.0, float(shown.max())
     if axes is None:
         figure, axes = plt.subplots(
-            rows, columns, figsize=(2.6 * columns + 0.9, 2.7 * rows), layout="constrained",
+            rows,
+            columns,
+            figsize=(2.6 * columns + 0.9, 2.7 * rows),
+            layout="constrained",
             squeeze=False,
-        )  # fmt: skip
+        )
         bar = figure.colorbar(plt.cm.ScalarMappable(), ax=axes, shrink=0.8, pad=0.01)
     for layer, head in np.ndindex(rows, columns):
         ax = axes[layer, head]
         lattice_map(graph, shown[layer, head], "", limits, query, copies=0, ax=ax)
         ax.set(title=f"layer {layer}, head {head}", xlabel="", ylabel="", xticks=[], yticks=[])
-    bar.update_normal(plt.cm.ScalarMappable(plt.Normalize(*limits), CMAP))
-    bar.set_label(RELATIVE)
+    set_bar(bar, shown, RELATIVE, limits)
     return axes
 
 
@@ -227,19 +226,27 @@ def agreement_dots(
     found = pd.concat([table[["first", "second"]] for table in groups.values()])
     pairs = list(found.drop_duplicates().itertuples(index=False, name=None))
     ax = ax or plt.subplots(figsize=(8.5, 0.42 * len(pairs) + 1.4), layout="constrained")[1]
-    for place, ((name, table), colour) in enumerate(zip(groups.items(), COLOURS)):
+    for place, ((name, table), colour) in enumerate(zip(groups.items(), SERIES)):
         rows = table.set_index(["first", "second"]).reindex(pairs)
         heights = np.arange(len(pairs)) + 0.2 * (place - (len(groups) - 1) / 2)
-        reach = np.abs(rows[["lo", "hi"]].to_numpy().T - rows["mean"].to_numpy())
-        ax.errorbar(rows["mean"], heights, xerr=reach, fmt="o", ms=5, capsize=2, color=colour,
-                    label=f"{name}, {rows.structures.max():.0f} structures")  # fmt: skip
+        reach = style.whiskers(rows)
+        ax.errorbar(
+            rows["mean"],
+            heights,
+            xerr=reach,
+            fmt="o",
+            ms=5,
+            capsize=2,
+            color=colour,
+            label=f"{name}, {rows.structures.max():.0f} structures",
+        )
     ax.axvline(0, color="black", lw=1, ls=":")
     labels = [f"{names.get(one, one)} – {names.get(other, other)}" for one, other in pairs]
     ax.set_yticks(range(len(pairs)), labels)
     ax.invert_yaxis()
     ax.set(xlabel="rank correlation within a structure: mean and interval (95 %)")
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.legend(**ABOVE, ncols=2)
     return ax
 
 
@@ -261,65 +268,64 @@ def share_bars(shares: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Ax
     ax.set_yticks(places, means.index)
     ax.invert_yaxis()
     ax.set(xlabel="share of the score, mean over structures", xlim=(0, 1))
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
+    ax.legend(**ABOVE, ncols=3)
     return ax
 
 
-def rings(
-    tables: Mapping[str, pd.DataFrame],
-    column: str = "relative",
-    label: str = RELATIVE,
-    ax: Axes | None = None,
-) -> Axes:
-    """Mean score of the host's atoms by their distance from the defect, a line a table.
+def rings(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """Mean attention of the host's atoms by their distance from the defect, a line a table.
 
     Every structure counts once in a ring of 1 Å; the bars are intervals (95 %) over structures.
     Rings that fewer than five structures reach are left out.
 
     Args:
-        tables: by name; columns uid, distance (Å), defect and the score.
-        column: the score, one where it is uniform.
-        label: what the score is.
+        tables: by name; columns uid, distance (Å), defect and relative (one if uniform).
         ax: where to draw; a new figure where it is not given.
     """
     ax = ax or plt.subplots(figsize=(8.5, 3.8), layout="constrained")[1]
-    for place, ((name, table), colour) in enumerate(zip(tables.items(), COLOURS)):
+    for place, ((name, table), colour) in enumerate(zip(tables.items(), SERIES)):
         host = table[~table.defect].assign(ring=lambda t: np.floor(t.distance))
-        single = host.groupby(["uid", "ring"])[column].mean().reset_index()
-        found = summary(single, column, "ring").sort_values("ring")
+        single = host.groupby(["uid", "ring"]).relative.mean().reset_index()
+        found = summary(single, "relative", "ring").sort_values("ring")
         found = found[found.structures >= 5]
-        reach = np.abs(found[["lo", "hi"]].to_numpy().T - found["mean"].to_numpy())
+        reach = style.whiskers(found)
         shift = 0.5 + 0.06 * (place - (len(tables) - 1) / 2)  # bars would hide each other
-        ax.errorbar(found.ring + shift, found["mean"], yerr=reach, marker="o", ms=4, capsize=2,
-                    color=colour, label=f"{name}, {table.uid.nunique()} structures")  # fmt: skip
+        ax.errorbar(
+            found.ring + shift,
+            found["mean"],
+            yerr=reach,
+            marker="o",
+            ms=4,
+            capsize=2,
+            color=colour,
+            label=f"{name}, {table.uid.nunique()} structures",
+        )
     ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
-    ax.set(xlabel="distance from the defect, nearest image (Å)", ylabel=label)
+    ax.set(xlabel="distance from the defect, nearest image (Å)", ylabel=RELATIVE)
     ax.set_ylim(bottom=0)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.legend(**BESIDE)
     return ax
 
 
-def by_element(table: pd.DataFrame, column: str = "relative", label: str = RELATIVE) -> Axes:
-    """A score of the nodes of one structure, element by element.
+def by_element(table: pd.DataFrame) -> Axes:
+    """Attention of the nodes of one structure, element by element.
 
     Args:
-        table: of one structure; columns symbol, defect and the score.
-        column: the score, one where it is uniform.
-        label: what the score is.
+        table: of one structure; columns symbol, defect and relative (one if uniform).
     """
     symbols = sorted(table.symbol.unique())
     ax = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
     rng = np.random.default_rng(0)  # spread sideways, or equal values would be one point
-    for defect, colour, marker in ((False, BLUE, "o"), (True, DEFECT_COLOUR, "D")):
+    for defect, colour, marker in ((False, BLUE, "o"), (True, DEFECT, "D")):
         rows = table[table.defect == defect]
         x = rows.symbol.map(symbols.index) + rng.uniform(-0.2, 0.2, len(rows))
         name = "a node of the defect" if defect else "an atom of the host"
-        ax.plot(x, rows[column], marker, ms=6, mew=0, color=colour, alpha=0.7, label=name)
+        ax.plot(x, rows.relative, marker, ms=6, mew=0, color=colour, alpha=0.7, label=name)
     ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
     ax.set_xticks(range(len(symbols)), symbols)
-    ax.set(ylabel=label, xlim=(-0.5, len(symbols) - 0.5))
+    ax.set(ylabel=RELATIVE, xlim=(-0.5, len(symbols) - 0.5))
     ax.set_ylim(bottom=0)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.legend(**BESIDE)
     return ax
 
 
@@ -330,14 +336,11 @@ def score_maps(graph: CrystalGraph, scores: Mapping[str, np.ndarray]) -> np.ndar
         graph: a single graph.
         scores: (n,) of its nodes, by what they are with their unit.
     """
-    _, axes = plt.subplots(
-        1, len(scores), figsize=(3.4 * len(scores), 3), layout="constrained", squeeze=False,
-        sharey=True,
-    )  # fmt: skip
-    for ax, (label, values) in zip(axes[0], scores.items()):
+    axes = style.row_of_axes(len(scores), 3.4, 3, sharey=True)
+    for ax, (label, values) in zip(axes, scores.items()):
         lattice_map(graph, values, "", copies=0, ax=ax)
-        colours = plt.cm.ScalarMappable(*colours_of(np.asarray(values, dtype=float)))
+        colours = plt.cm.ScalarMappable(*style.colour_scale(np.asarray(values, dtype=float)))
         ax.figure.colorbar(colours, ax=ax, label=label, location="top", shrink=0.85)
         ax.set(ylabel="")
-    axes[0, 0].set_ylabel("y (Å)")
-    return axes[0]
+    axes[0].set_ylabel("y (Å)")
+    return axes

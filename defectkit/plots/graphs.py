@@ -8,21 +8,23 @@ from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
-from ase.data.colors import jmol_colors
+from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.patches import Arc, Circle, Polygon
+from matplotlib.patches import Arc, Circle
 
+from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
+from defectkit.plots import style
+from defectkit.plots.style import ABOVE
 from defectkit.structures.record import DefectRecord
 
-NEAR, FAR = "#1f77b4", "#ff7f0e"
-GHOST = "#8172b3"  # vacancies
 MARGIN = 1.5  # Å around a cutoff
 
 
-def image_choice(cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes | None = None):
+def image_choice(
+    cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes | None = None
+) -> Axes:
     """All images of an atom around another one: the nearest, and what rounding would take.
 
     Args:
@@ -34,27 +36,31 @@ def image_choice(cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes 
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
     steps = np.array(list(product((-1, 0, 1), repeat=2)))
     for step in steps @ cell:
-        _outline(ax, cell, "-", origin=step, colour="#cccccc")
+        style.outline(ax, style.cell_corners(cell, step), ec=style.BEFORE)
     images = end + steps @ cell
-    ax.plot(*images.T, "o", color="#777777", ms=6, label="images of j")
+    ax.plot(*images.T, "o", color=style.GREY, ms=6, label="images of j")
     rounded = end - np.rint((end - start) @ np.linalg.inv(cell)) @ cell
     nearest = images[np.linalg.norm(images - start, axis=1).argmin()]
-    for point, colour, style, text in (
-        (rounded, FAR, "--", "rounded fractional coordinates"),
-        (nearest, NEAR, "-", "nearest image"),
+    for point, colour, line, text in (
+        (rounded, style.ROUNDED, "--", "rounded fractional coordinates"),
+        (nearest, style.NEAREST, "-", "nearest image"),
     ):
         length = np.linalg.norm(point - start)
         ax.plot(
-            *np.array([start, point]).T, style, color=colour, lw=2, label=f"{text}: {length:.2f} Å"
+            *np.array([start, point]).T, line, color=colour, lw=2, label=f"{text}: {length:.2f} Å"
         )
     ax.plot(*start, "s", color="black", ms=8, label="i")
     ax.set(aspect="equal", xlabel="x (Å)", ylabel="y (Å)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
+    ax.legend(**ABOVE, fontsize=9)
     return ax
 
 
 def local_edges(
-    graph, node: int, cutoff: float, ax: Axes | None = None, reach: float | None = None
+    graph: CrystalGraph,
+    node: int,
+    cutoff: float,
+    ax: Axes | None = None,
+    reach: float | None = None,
 ) -> Axes:
     """The edges that lead to one node, seen from above, with the images that they come from.
 
@@ -68,28 +74,30 @@ def local_edges(
     ax = ax or plt.subplots(figsize=(6, 6))[1]
     pos, cell = graph.pos.numpy(), graph.cell[0].numpy()
     sender, receiver = graph.edge_index.numpy()
-    here = receiver == node
+    incoming = receiver == node
     geometry = graph.pos, graph.cell, graph.edge_index, graph.edge_shift
-    vectors = edge_vectors(*geometry).numpy()[here]
+    vectors = edge_vectors(*geometry).numpy()[incoming]
     near = np.linalg.norm(vectors, axis=1) <= cutoff
-    ends, kinds = pos[node] + vectors[near], graph.z.numpy()[sender[here]][near]
+    ends, kinds = pos[node] + vectors[near], graph.z.numpy()[sender[incoming]][near]
     reach = cutoff + MARGIN if reach is None else reach
     for step in _steps(cell, reach):
         copies = pos + np.array([*step, 0]) @ cell
         shown = np.abs(copies[:, :2] - pos[node, :2]).max(axis=1) < reach
         _atoms(ax, copies[shown], graph.z.numpy()[shown], alpha=0.3)
     lines = [(pos[node, :2], end[:2]) for end in ends]
-    ax.add_collection(LineCollection(lines, colors=NEAR, lw=1.2, zorder=2))
+    ax.add_collection(LineCollection(lines, colors=style.NEAREST, lw=1.2, zorder=2))
     _atoms(ax, ends, kinds, alpha=1.0)
     _atoms(ax, pos[[node]], graph.z.numpy()[[node]], alpha=1.0)
-    ax.add_patch(Circle(pos[node, :2], cutoff, fill=False, ec="#d62728", ls=":", lw=1.5))
-    _outline(ax, cell[:2, :2], ":")
+    ax.add_patch(Circle(pos[node, :2], cutoff, fill=False, ec=style.RED, ls=":", lw=1.5))
+    style.outline(ax, style.cell_corners(cell[:2, :2]), ls=":")
     ax.set(
-        aspect="equal", xlabel="x (Å)", ylabel="y (Å)",
+        aspect="equal",
+        xlabel="x (Å)",
+        ylabel="y (Å)",
         xlim=(pos[node, 0] - reach, pos[node, 0] + reach),
         ylim=(pos[node, 1] - reach, pos[node, 1] + reach),
         title=f"cutoff {cutoff:.1f} Å: {len(ends)} edges to {_symbol(graph.z[node])}",
-    )  # fmt: skip
+    )
     return ax
 
 
@@ -104,9 +112,9 @@ def line_graph(points: np.ndarray, bonds: list[tuple[int, int]], names: list[str
     _, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     middles = np.array([(points[i] + points[j]) / 2 for i, j in bonds])
     axes[0].add_collection(
-        LineCollection([points[list(bond)] for bond in bonds], colors="#555555", lw=2)
+        LineCollection([points[list(bond)] for bond in bonds], colors=style.CELL, lw=2)
     )
-    axes[0].plot(*points.T, "o", ms=26, color="#9ecae1", mec="#333333")
+    axes[0].plot(*points.T, "o", ms=26, color=style.LIGHT_BLUE, mec=style.RIM)
     for point, name in zip(points, names, strict=True):
         axes[0].text(*point, name, ha="center", va="center")
     axes[0].set_title(f"graph: {len(points)} atoms, {len(bonds)} bonds")
@@ -119,17 +127,31 @@ def line_graph(points: np.ndarray, bonds: list[tuple[int, int]], names: list[str
         arms = [points[sum(bonds[k]) - centre] - points[centre] for k in (first, second)]
         cos = arms[0] @ arms[1] / np.prod([np.linalg.norm(arm) for arm in arms])
         pair = middles[[first, second]]
-        axes[1].plot(*pair.T, color="#dd8452", lw=2, zorder=1)
+        axes[1].plot(*pair.T, color=style.DEEP_ORANGE, lw=2, zorder=1)
         paper = {"fc": "white", "ec": "none", "pad": 2}  # the line does not cross the number
-        axes[1].text(*pair.mean(axis=0), f"{np.degrees(np.arccos(cos)):.0f}°", color="#a04000",
-                     ha="center", va="center", bbox=paper)  # fmt: skip
+        axes[1].text(
+            *pair.mean(axis=0),
+            f"{np.degrees(np.arccos(cos)):.0f}°",
+            color=style.RUST,
+            ha="center",
+            va="center",
+            bbox=paper,
+        )
         directions = np.degrees(np.arctan2(*np.array(arms).T[::-1]))
         low, high = sorted(directions) if np.ptp(directions) < 180 else sorted(directions % 360)
         across = 0.8 + 0.12 * angles  # arcs of one atom side by side
         axes[0].add_patch(
-            Arc(points[centre], across, across, theta1=low, theta2=high, color="#dd8452", lw=2)
+            Arc(
+                points[centre],
+                across,
+                across,
+                theta1=low,
+                theta2=high,
+                color=style.DEEP_ORANGE,
+                lw=2,
+            )
         )
-    axes[1].plot(*middles.T, "s", ms=24, color="#fdd0a2", mec="#333333")
+    axes[1].plot(*middles.T, "s", ms=24, color=style.LIGHT_ORANGE, mec=style.RIM)
     for middle, (i, j) in zip(middles, bonds, strict=True):
         axes[1].text(*middle, f"{names[i]}{names[j]}", ha="center", va="center", fontsize=9)
     axes[1].set_title(f"line graph: {len(bonds)} bonds, {angles} angles")
@@ -153,13 +175,13 @@ def moved_atoms(pairs: dict[str, tuple[DefectRecord, DefectRecord]]) -> np.ndarr
     for ax in axes.flat[len(pairs) :]:
         ax.axis("off")
     for ax, (name, (before, after)) in zip(axes.flat, pairs.items(), strict=False):
-        ax.plot(*before.atoms.positions[:, :2].T, "o", color="#cccccc", ms=9, zorder=1)
+        ax.plot(*before.atoms.positions[:, :2].T, "o", color=style.BEFORE, ms=9, zorder=1)
         _atoms(ax, after.atoms.positions, after.atoms.numbers, alpha=0.8, scale=0.35)
         grown = len(before.atoms) != len(after.atoms)  # the new atoms stand around the defect
-        for record, style in ((before, ":"), (after, "-")):
+        for record, line in ((before, ":"), (after, "-")):
             cell, places = record.atoms.cell.array[:2, :2], record.atoms.positions[:, :2]
             origin = places.mean(axis=0) - cell.sum(axis=0) / 2 if grown else (0.0, 0.0)
-            _outline(ax, cell, style, origin)
+            style.outline(ax, style.cell_corners(cell, origin), ls=line)
         ax.set(aspect="equal", title=name, xticks=[], yticks=[])
         if not grown:
             _arrows(ax, before.atoms.positions, after.atoms.positions)
@@ -174,14 +196,6 @@ def _steps(cell: np.ndarray, reach: float) -> np.ndarray:
     return np.array(list(product(*(range(-n, n + 1) for n in most))))
 
 
-def _outline(
-    ax: Axes, cell: np.ndarray, style: str, origin=(0.0, 0.0), colour: str = "#555555"
-) -> None:
-    """The cell of two vectors, (2, 2) Å, as a parallelogram."""
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ cell + origin
-    ax.add_patch(Polygon(corners, fill=False, ec=colour, lw=1, ls=style))
-
-
 def _arrows(ax: Axes, before: np.ndarray, after: np.ndarray) -> None:
     moved = after[:, :2] - before[:, :2]
     longest = np.linalg.norm(moved, axis=1).max()
@@ -189,28 +203,35 @@ def _arrows(ax: Axes, before: np.ndarray, after: np.ndarray) -> None:
         return
     factor = max(1, round(1.5 / longest))
     ax.quiver(
-        *before[:, :2].T, *(factor * moved).T, angles="xy", scale_units="xy", scale=1,
-        color="#d62728", width=0.008, zorder=5,
-    )  # fmt: skip
+        *before[:, :2].T,
+        *(factor * moved).T,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        color=style.RED,
+        width=0.008,
+        zorder=5,
+    )
     ax.set_title(f"{ax.get_title()}\narrows x {factor}")
 
 
 def _atoms(ax: Axes, pos: np.ndarray, z: np.ndarray, alpha: float, scale: float = 0.45) -> None:
-    """Discs, the higher ones on top; a vacancy is an open circle."""
-    for i in np.argsort(pos[:, 2]):
-        known = z[i] > 0
-        disc = Circle(
-            pos[i, :2],
-            scale * (covalent_radii[z[i]] if known else 1.2),
-            facecolor=jmol_colors[z[i]] if known else "white",
-            edgecolor="#333333" if known else GHOST,
-            ls="-" if known else "--",
-            lw=0.6 if known else 1.8,
-            alpha=alpha,
-            zorder=3,
-        )
-        ax.add_patch(disc)
+    """Discs, the higher ones on top; a vacancy is a dashed circle."""
+    order = np.argsort(pos[:, 2])
+    places, z = pos[order, :2], z[order]
+    atom = z > 0
+    style.discs(
+        ax,
+        places,
+        style.atom_radii(z, scale, vacancy=1.2 * scale),
+        style.atom_faces(z),
+        edgecolors=np.where(atom, style.RIM, style.VACANCY),
+        linestyles=np.where(atom, "-", "--").tolist(),
+        linewidths=np.where(atom, 0.6, 1.8),
+        alpha=alpha,
+        zorder=3,
+    )
 
 
-def _symbol(z) -> str:
+def _symbol(z: int) -> str:
     return chemical_symbols[int(z)] if int(z) else "a vacancy"

@@ -1,8 +1,7 @@
 """Figures of models: what layers compute, how models learn, how well they predict, at what cost.
 
 Each takes a table, a few arrays or graphs and returns matplotlib axes. Units stand in every axis
-label, beside energies and moments also what computed them. Colours are those of Okabe and Ito,
-which all eyes tell apart.
+label, beside energies and moments also what computed them.
 """
 
 from collections import Counter
@@ -12,17 +11,18 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from ase.data import chemical_symbols, covalent_radii
-from ase.data.colors import jmol_colors
+from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.patches import Circle
+from matplotlib.text import Text
 
-from defectkit.evaluation.metrics import interval
+from defectkit.evaluation.breakdown import errors_by
+from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
+from defectkit.plots import style
+from defectkit.plots.style import ABOVE, BLUE, GREY, ORANGE
 from defectkit.structures.names import in_figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
 HORIZONTAL, VERTICAL = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # right, up
 QUANTITIES = {"eform": ("formation energy", "eV"), "spin": ("magnetic moment", "μB")}
@@ -49,44 +49,50 @@ def message_rounds(
         lines = [points[list(bond)] for bond in bonds]
         ax.add_collection(LineCollection(lines, colors=GREY, lw=2, zorder=1))
         for point, name, value in zip(points, names, row):
-            colour = plt.cm.Blues(0.15 + 0.4 * norm(abs(value))) if value else "white"
-            ax.add_patch(Circle(point, 0.4, fc=colour, ec="#333333", zorder=2))
-            ax.text(*point, f"{name}\n{value:g}", ha="center", va="center", size=9, zorder=3)
-        ax.set(title=f"after round {number}" if number else "at the start", aspect="equal",
-               xlim=(low[0], high[0]), ylim=(low[1], high[1]))  # fmt: skip
+            colour = plt.get_cmap(style.SHARES)(0.15 + 0.4 * norm(abs(value))) if value else "white"
+            style.labelled_disc(ax, point, 0.4, f"{name}\n{value:g}", size=9, fc=colour)
+        ax.set(
+            title=f"after round {number}" if number else "at the start",
+            aspect="equal",
+            xlim=(low[0], high[0]),
+            ylim=(low[1], high[1]),
+        )
         ax.axis("off")
     return axes
 
 
-def surroundings(graphs: dict[str, object], node: int = 0) -> np.ndarray:
+def surroundings(graphs: dict[str, CrystalGraph], node: int = 0) -> np.ndarray:
     """One node of several graphs with its neighbours, from above; lengths and angles beneath.
 
     Args:
         graphs: a `CrystalGraph` for every title.
         node: the one in the middle.
     """
-    _, axes = plt.subplots(
-        1, len(graphs), figsize=(3.4 * len(graphs), 4), layout="constrained", squeeze=False,
-        sharex=True, sharey=True,
-    )  # fmt: skip
-    for ax, (title, graph) in zip(axes.flat, graphs.items()):
-        here = graph.edge_index[1] == node
-        vectors = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift)[here]
-        vectors, kinds = vectors.numpy(), graph.z[graph.edge_index[0][here]].tolist()
+    axes = style.row_of_axes(len(graphs), 3.4, 4, sharex=True, sharey=True)
+    for ax, (title, graph) in zip(axes, graphs.items()):
+        incoming = graph.edge_index[1] == node
+        vectors = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift)[incoming]
+        vectors, kinds = vectors.numpy(), graph.z[graph.edge_index[0][incoming]].tolist()
         lines = [((0.0, 0.0), vector[:2]) for vector in vectors]
         ax.add_collection(LineCollection(lines, colors=GREY, lw=2, zorder=1))
         shown = [(np.zeros(3), int(graph.z[node])), *zip(vectors, kinds)]
         for place, (point, kind) in enumerate(sorted(shown, key=lambda pair: pair[0][2])):
-            radius, face = 0.4 * covalent_radii[kind], jmol_colors[kind]
-            ax.add_patch(Circle(point[:2], radius, fc=face, ec="#333333", zorder=2 + 2 * place))
-            ax.text(*point[:2], chemical_symbols[kind], ha="center", va="center",
-                    zorder=3 + 2 * place)  # fmt: skip
+            radius, face = style.atom_radii(kind, 0.4), style.atom_faces(kind)
+            name, zorder = chemical_symbols[kind], 2 + 2 * place
+            style.labelled_disc(ax, point[:2], radius, name, fc=face, zorder=zorder)
         ax.set(title=title, aspect="equal", xlabel="x (Å)")
-        ax.text(0.5, -0.24, _lengths_and_angles(vectors, kinds), transform=ax.transAxes,
-                ha="center", va="top", size=9)  # fmt: skip
+        ax.text(
+            0.5,
+            -0.24,
+            _lengths_and_angles(vectors, kinds),
+            transform=ax.transAxes,
+            ha="center",
+            va="top",
+            size=9,
+        )
         ax.autoscale_view()
-    axes[0, 0].set_ylabel("y (Å)")
-    return axes[0]
+    axes[0].set_ylabel("y (Å)")
+    return axes
 
 
 def _lengths_and_angles(vectors: np.ndarray, kinds: list[int]) -> str:
@@ -127,7 +133,7 @@ def learning_curve(
         ax.set(xlabel="epoch", xlim=(0.5, epochs + 0.5))
         ax.set_ylim(bottom=0)
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+        ax.legend(**ABOVE, ncols=2)
     return axes
 
 
@@ -153,9 +159,11 @@ def parity(
     error = (predicted - label).abs().mean()
     text = f"{len(known):,} rows, mean absolute error {error:.2f} {unit}"
     ax.set(
-        xlabel=f"{words}, {in_figure(source)} ({unit})", ylabel=f"predicted {words} ({unit})",
-        title=f"{in_figure(title, 120)}\n{text}" if title else text, aspect="equal",
-    )  # fmt: skip
+        xlabel=f"{words}, {in_figure(source)} ({unit})",
+        ylabel=f"predicted {words} ({unit})",
+        title=f"{in_figure(title, 120)}\n{text}" if title else text,
+        aspect="equal",
+    )
     ax.legend(loc="upper left", frameon=False)
     return ax
 
@@ -169,26 +177,17 @@ def error_bars(errors: pd.Series, groups: pd.Series, source: str, ax: Axes | Non
         source: what computed the labels.
         ax: where to draw; a new figure where it is not given.
     """
-    grouped = errors.abs().groupby(groups)
-    means = grouped.mean().sort_values()
-    ax = ax or plt.subplots(figsize=(8, 0.24 * len(means) + 1.4), layout="constrained")[1]
-    values = [errors.abs()[groups == name].to_numpy() for name in means.index]
-    ends = np.array([interval(v) for v in values]).T
-    reach = np.abs(ends - means.to_numpy())
-    ax.barh(range(len(means)), means, color="#9ecae1", label="mean of a group")
-    ax.errorbar(
-        means, range(len(means)), xerr=reach, fmt="none", ecolor=BLUE, label="interval, 95 %"
-    )
+    found = errors_by(errors, groups).sort_values("mae")
+    ax = ax or plt.subplots(figsize=(8, 0.24 * len(found) + 1.4), layout="constrained")[1]
+    places, reach = range(len(found)), style.whiskers(found, "mae", "mae_lo", "mae_hi")
+    ax.barh(places, found.mae, color=style.LIGHT_BLUE, label="mean of a group")
+    ax.errorbar(found.mae, places, xerr=reach, fmt="none", ecolor=BLUE, label="interval, 95 %")
     ax.axvline(errors.abs().mean(), color=ORANGE, ls="--", label="mean of all rows")
-    ax.set_yticks(
-        range(len(means)), [f"{in_figure(name)} ({len(v)})" for name, v in zip(means.index, values)]
-    )
-    ax.set(
-        xlabel=f"mean absolute error, labels {in_figure(source)} (eV)",
-        ylim=(-0.7, len(means) - 0.3),
-    )
+    ax.set_yticks(places, [f"{in_figure(name)} ({n})" for name, n in found.n.items()])
+    ax.set_xlabel(f"mean absolute error, labels {in_figure(source)} (eV)")
+    ax.set_ylim(-0.7, len(found) - 0.3)
     ax.tick_params(axis="y", labelsize=9)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
+    ax.legend(**ABOVE, ncols=3)
     return ax
 
 
@@ -204,16 +203,28 @@ def error_by_energy(rows: pd.DataFrame, source: str, bins: int = 8, ax: Axes | N
     ax = ax or plt.subplots(figsize=(6.5, 4), layout="constrained")[1]
     size, error = rows.eform.abs(), (rows.eform_pred - rows.eform).abs()
     ax.scatter(size, error, s=8, alpha=0.3, color=GREY, linewidths=0, label="a row")
-    grouped = error.groupby(pd.qcut(size, bins, duplicates="drop"), observed=True)
-    middles = size.groupby(pd.qcut(size, bins, duplicates="drop"), observed=True).mean()
-    ends = np.array([interval(values.to_numpy()) for _, values in grouped]).T
-    reach = np.abs(ends - grouped.mean().to_numpy())
-    ax.errorbar(middles, grouped.mean(), yerr=reach, fmt="o-", color=ORANGE, capsize=3,
-                label="mean of a bin, interval 95 %")  # fmt: skip
+    binned_means(ax, size, error, bins, label="mean of a bin, interval 95 %")
     ax.set(xlabel=f"|formation energy|, {in_figure(source)} (eV)", ylabel="absolute error (eV)")
     ax.set_ylim(bottom=0)
     ax.legend(loc="upper left", frameon=False)
     return ax
+
+
+def binned_means(ax: Axes, x: pd.Series, error: pd.Series, bins: int, label: str) -> None:
+    """Draw the mean absolute error, with its interval (95 %), in bins of equally many rows.
+
+    Args:
+        ax: where to draw.
+        x: what is binned; a mean error stands at the mean of its bin.
+        error: eV, with or without sign.
+        bins: how many.
+        label: in the legend.
+    """
+    cut = pd.qcut(x, bins, duplicates="drop")
+    found = errors_by(error, cut)
+    middles = x.groupby(cut, observed=True).mean()
+    reach = style.whiskers(found, "mae", "mae_lo", "mae_hi")
+    ax.errorbar(middles, found.mae, yerr=reach, fmt="o-", color=ORANGE, capsize=3, label=label)
 
 
 def error_by_support(
@@ -231,8 +242,11 @@ def error_by_support(
     means = errors.abs().groupby(groups).mean()
     places = training.reindex(means.index).fillna(0)
     ax.plot(places, means, "o", color=BLUE)
-    ax.set(xlabel=f"training rows of the {groups.name}", ylabel="mean absolute error (eV)",
-           title=f"a point is a {groups.name}")  # fmt: skip
+    ax.set(
+        xlabel=f"training rows of the {groups.name}",
+        ylabel="mean absolute error (eV)",
+        title=f"a point is a {groups.name}",
+    )
     ax.set_ylim(bottom=0)
     name_points(ax, places, means, means.nlargest(5).index)
     return ax
@@ -244,7 +258,7 @@ def name_points(ax: Axes, x: pd.Series, y: pd.Series, names: Iterable[str] | Non
     Args:
         ax: with the points and its limits as they are to stay.
         x: places by name.
-        y: likewise.
+        y: places by name.
         names: those to write; all where they are not given.
     """
     ax.figure.draw_without_rendering()  # the layout decides what covers what
@@ -254,17 +268,24 @@ def name_points(ax: Axes, x: pd.Series, y: pd.Series, names: Iterable[str] | Non
         own = list(x.index).index(name)
         others = np.delete(points, own, axis=0)
 
-        def covered(text, others=others):
+        def covered(text: Text, others: np.ndarray = others) -> int:
             box = text.get_window_extent().padded(2)
             inside = ((others > box.min - 4) & (others < box.max + 4)).all(axis=1).sum()  # markers
             outside = not (frame.contains(*box.min) and frame.contains(*box.max))
             return inside + sum(box.overlaps(one) for one in taken) + outside
 
         texts = [
-            ax.annotate(in_figure(name), (x[name], y[name]), xytext=(away * right, away * up),
-                        textcoords="offset points", ha=HORIZONTAL[right], va=VERTICAL[up])
-            for away in (7, 16) for right, up in SIDES
-        ]  # fmt: skip
+            ax.annotate(
+                in_figure(name),
+                (x[name], y[name]),
+                xytext=(away * right, away * up),
+                textcoords="offset points",
+                ha=HORIZONTAL[right],
+                va=VERTICAL[up],
+            )
+            for away in (7, 16)
+            for right, up in SIDES
+        ]
         best = min(texts, key=covered)
         taken.append(best.get_window_extent().padded(2))
         for text in texts:
@@ -285,18 +306,17 @@ def model_errors(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Ax
     for place, name in enumerate(order):
         rows = table[table.model == name]
         heights = place + 0.22 * (np.arange(len(rows)) - (len(rows) - 1) / 2)
-        reach = np.abs(
-            rows[["eform_mae_lo", "eform_mae_hi"]].T.to_numpy() - rows.eform_mae.to_numpy()
-        )
-        ax.errorbar(rows.eform_mae, heights, xerr=reach, fmt="o", color=BLUE, ms=5, capsize=2,
-                    label="one seed, interval 95 %" if not place else None)  # fmt: skip
-        ax.plot(rows.eform_mae.mean(), place, "|", color=ORANGE, ms=22, mew=2.5,
-                label="mean of the seeds" if not place else None)  # fmt: skip
+        labels = (None, None) if place else ("one seed, interval 95 %", "mean of the seeds")
+        reach = style.whiskers(rows, "eform_mae", "eform_mae_lo", "eform_mae_hi")
+        seeds = {"fmt": "o", "color": BLUE, "ms": 5, "capsize": 2, "label": labels[0]}
+        ax.errorbar(rows.eform_mae, heights, xerr=reach, **seeds)
+        mean = {"color": ORANGE, "ms": 22, "mew": 2.5, "label": labels[1]}
+        ax.plot(rows.eform_mae.mean(), place, "|", **mean)
     ax.set_yticks(range(len(order)), map(in_figure, order))
     ax.set(xlabel=f"mean absolute error on test rows, labels {in_figure(source)} (eV)")
     ax.set_xlim(left=0)
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.legend(**ABOVE, ncols=2)
     return ax
 
 
@@ -312,15 +332,21 @@ def model_latency(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     times = times.loc[(times.build_ms + times.infer_ms_b1).sort_values(ascending=False).index]
     ax = ax or plt.subplots(figsize=(8, 0.4 * len(times) + 1.3), layout="constrained")[1]
     places = np.arange(len(times))
-    ax.barh(places, times.build_ms, color="#9ecae1", label="graph or features")
+    ax.barh(places, times.build_ms, color=style.LIGHT_BLUE, label="graph or features")
     ax.barh(
         places, times.infer_ms_b1, left=times.build_ms, color=ORANGE, label="model, one at a time"
     )
-    ax.plot(times.build_ms + times.infer_ms_b64, places, "D", color="black", ms=5,
-            label="end, when 64 go together")  # fmt: skip
+    ax.plot(
+        times.build_ms + times.infer_ms_b64,
+        places,
+        "D",
+        color="black",
+        ms=5,
+        label="end, when 64 go together",
+    )
     ax.set_yticks(places, times.index)
     ax.set(xlabel="time of a structure on one core (ms)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
+    ax.legend(**ABOVE, ncols=3)
     return ax
 
 
@@ -351,9 +377,13 @@ def echo(
         height = np.where(felt, change, floor)[nodes]
         ax.scatter(distance[nodes], height, s=size, color=colour, label=text, linewidths=0)
     ax.axvline(reach, color="black", ls=":", label=f"layers x cutoff = {reach:g} Å")
-    ax.axhspan(floor / 3, floor * 3, color="#eeeeee", zorder=0)
+    ax.axhspan(floor / 3, floor * 3, color=style.BAND, zorder=0)
     ax.text(0.01, floor, " zero", transform=ax.get_yaxis_transform(), va="center", color=GREY)
-    ax.set(xlabel="distance from the atom that moved (Å)", ylabel="change of the node's vector",
-           yscale="log", ylim=(floor / 3, None))  # fmt: skip
+    ax.set(
+        xlabel="distance from the atom that moved (Å)",
+        ylabel="change of the node's vector",
+        yscale="log",
+        ylim=(floor / 3, None),
+    )
     ax.legend(loc="upper right", frameon=False)
     return ax

@@ -11,14 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from defectkit.plots.results import BLUE, GREEN, GREY, ORANGE
+from defectkit.plots import style
+from defectkit.plots.results import name_points
+from defectkit.plots.style import ABOVE, BESIDE, BLUE, GREEN, GREY, ORANGE, PINK, SERIES
 from defectkit.structures.names import in_figure
 
 REFERENCE = "full"  # the variant that all others are compared with
 BETTER, WORSE, SAME = "better", "worse", "no clear difference"
 ENERGY_AIM = 0.2  # eV, of the mean absolute error on test rows
 POWERS = {1: "linear", 2: "square", 3: "cube"}
-COLOURS = (BLUE, ORANGE, GREEN, GREY, "#cc79a7")
+COLOURS = (BLUE, ORANGE, GREEN, GREY, PINK)
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
@@ -66,12 +68,19 @@ def variants(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
     height = len(found) + 0.8 * found.group.nunique()
     ax = ax or plt.subplots(figsize=(9, 0.33 * height + 1.3), layout="constrained")[1]
     ax.axvline(reference.mean(), color=GREY, ls="--", label="the full model")
-    ax.axvspan(reference.min(), reference.max(), color="#e5e5e5", label="its seeds", zorder=0)
+    ax.axvspan(reference.min(), reference.max(), color=style.SEED_BAND, label="its seeds", zorder=0)
     colours = {BETTER: GREEN, WORSE: ORANGE, SAME: BLUE}
     place, ticks, names = 0.0, [], []
     for group, rows in found.groupby("group", sort=False):
-        ax.text(0.01, place - 0.05, group, transform=ax.get_yaxis_transform(), va="center",
-                style="italic", color=GREY)  # fmt: skip
+        ax.text(
+            0.01,
+            place - 0.05,
+            group,
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            style="italic",
+            color=GREY,
+        )
         for variant, row in rows.iterrows():
             place -= 1
             values = table[table.variant == variant].eform_mae
@@ -88,10 +97,11 @@ def variants(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
     margin = 0.05 * (every.max() - every.min() or every.max())
     ax.set(
         xlabel=f"mean absolute error on validation rows, labels {in_figure(source)} (eV)",
-        xlim=(every.min() - 4 * margin, every.max() + margin), ylim=(place + 0.5, 0.6),
-    )  # fmt: skip
+        xlim=(every.min() - 4 * margin, every.max() + margin),
+        ylim=(place + 0.5, 0.6),
+    )
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False)
+    ax.legend(**ABOVE, ncols=5)
     return ax
 
 
@@ -114,10 +124,12 @@ def sizes(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(len(means)), names)
     ax.plot([], [], "o", ms=4, color=BLUE, label="one seed")
     ax.plot([], [], "|", ms=10, mew=2.5, color=ORANGE, label="mean of the seeds")
-    ax.set(xlabel=f"mean absolute error on validation rows, labels {in_figure(source)} (eV)",
-           ylim=(-0.6, len(means) - 0.4))  # fmt: skip
+    ax.set(
+        xlabel=f"mean absolute error on validation rows, labels {in_figure(source)} (eV)",
+        ylim=(-0.6, len(means) - 0.4),
+    )
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.legend(**ABOVE, ncols=2)
     return ax
 
 
@@ -135,15 +147,19 @@ def transfer(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
         ax.plot(rows.n_train, rows.eform_mae, "o", ms=4, color=colour, alpha=0.5)
         ax.plot(means.index, means, "o-", ms=7, color=colour, label=f"{group}, mean of the seeds")
     counts = sorted(table.n_train.unique())
-    ax.set(xscale="log", yscale="log", xlabel="training rows",
-           ylabel=f"mean absolute error on\nvalidation rows, {in_figure(source)} (eV)")  # fmt: skip
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="training rows",
+        ylabel=f"mean absolute error on\nvalidation rows, {in_figure(source)} (eV)",
+    )
     ax.set_xticks(counts, [f"{n:,}" for n in counts])
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("")
     ax.grid(alpha=0.3)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.legend(**ABOVE, ncols=2)
     return ax
 
 
@@ -167,13 +183,18 @@ def cost(
     top = table.ms.max()
     for slope, dashes in zip(slopes, (":", "--", "-.")):
         height = top * (ends / ends[1]) ** slope
-        ax.plot(ends, height, dashes, color="#aaaaaa", lw=1.5, label=POWERS[slope])
-    ax.set(xscale="log", yscale="log", xlabel=label, ylabel="time (ms)",
-           ylim=(0.6 * table.ms.min(), 1.6 * top))  # fmt: skip
+        ax.plot(ends, height, dashes, color=style.SLOPE, lw=1.5, label=POWERS[slope])
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=label,
+        ylabel="time (ms)",
+        ylim=(0.6 * table.ms.min(), 1.6 * top),
+    )
     ax.set_xticks(table[size].unique(), [f"{n:,}" for n in table[size].unique()])
     ax.set_xticks([], minor=True)
     ax.grid(alpha=0.3)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.legend(**BESIDE)
     return ax
 
 
@@ -189,16 +210,68 @@ def throughput(table: pd.DataFrame) -> np.ndarray:
         1, 2, figsize=(11, 0.4 * len(rows) + 1.2), layout="constrained", sharey=True
     )
     places = np.arange(len(rows))
-    colours = [ORANGE if name.startswith("hybrid") else "#9ecae1" for name in rows.model]
+    colours = [ORANGE if name.startswith("hybrid") else style.LIGHT_BLUE for name in rows.model]
     for ax, column, words in zip(axes, ("train_ms", "infer_ms"), ("training", "prediction")):
         ax.barh(places, rows[column], color=colours)
         for place, value in zip(places, rows[column]):
             ax.text(value, place, f" {value:.3g}", va="center", size=9)
         ax.set(xlabel=f"{words}, a structure (ms)", xlim=(0, 1.15 * rows[column].max()))
         ax.spines[["right", "top"]].set_visible(False)
-    axes[0].set_yticks(places, [f"{name}, {width} wide" for name, width in
-                                zip(rows.model, rows.hidden)])  # fmt: skip
+    axes[0].set_yticks(
+        places, [f"{name}, {width} wide" for name, width in zip(rows.model, rows.hidden)]
+    )
     return axes
+
+
+def ladder(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
+    """Errors of every model on every step of the generalisation ladder.
+
+    Args:
+        table: columns split, model, eform_mae, eform_mae_lo, eform_mae_hi (eV); steps and models
+            in the order of their first rows.
+        source: what computed the labels.
+        ax: where to draw; a new figure where it is not given.
+    """
+    steps, models = list(table.split.unique()), list(table.model.unique())
+    ax = ax or plt.subplots(figsize=(1.6 * len(steps) + 3, 4.2), layout="constrained")[1]
+    for number, (model, colour) in enumerate(zip(models, SERIES)):
+        rows = table[table.model == model].set_index("split").reindex(steps)
+        places = np.arange(len(steps)) + 0.5 * (number - (len(models) - 1) / 2) / len(models)
+        reach = style.whiskers(rows, "eform_mae", "eform_mae_lo", "eform_mae_hi")
+        look = {"fmt": "o", "color": colour, "capsize": 3, "label": in_figure(model)}
+        ax.errorbar(places, rows.eform_mae, yerr=reach, **look)
+    ax.set_xticks(range(len(steps)), steps)
+    ax.set(
+        xlabel="what was held out", ylabel=f"mean absolute error,\nlabels {in_figure(source)} (eV)"
+    )
+    ax.set_ylim(bottom=0)
+    ax.grid(axis="y", alpha=0.3)
+    ax.legend(**ABOVE, ncols=min(4, len(models)))
+    return ax
+
+
+def cost_accuracy(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
+    """Error over the time of a prediction, a point a model; down and to the left is better.
+
+    Args:
+        table: of `defectkit bench models`: model, seed, eform_mae (eV), build_ms, infer_ms_b64.
+        source: what computed the labels.
+        ax: where to draw; a new figure where it is not given.
+    """
+    ax = ax or plt.subplots(figsize=(6.5, 4.2), layout="constrained")[1]
+    times = (table.build_ms + table.infer_ms_b64).groupby(table.model).median()
+    times = times.dropna()  # not every model was timed
+    errors = table.groupby("model").eform_mae.agg(["mean", "std"]).loc[times.index]
+    ax.errorbar(times, errors["mean"], yerr=errors["std"].fillna(0), fmt="o", color=BLUE, capsize=3)
+    ax.set(
+        xlabel="time from atoms to prediction on one core, 64 together (ms a structure)",
+        ylabel=f"mean absolute error, labels {in_figure(source)} (eV)\n"
+        "± standard deviation of the seeds",
+    )
+    ax.set_ylim(0, 1.08 * errors["mean"].max())
+    ax.set_xlim(0.8 * times.min(), 1.15 * times.max())
+    name_points(ax, times, errors["mean"])
+    return ax
 
 
 def aims(models: pd.DataFrame, speed: pd.DataFrame, ladder: pd.DataFrame) -> pd.DataFrame:

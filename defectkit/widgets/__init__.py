@@ -2,8 +2,7 @@
 
 from defectkit.widgets.attention import AttentionExplorer, HeadGallery
 from defectkit.widgets.browser import DatabaseBrowser
-from defectkit.widgets.cutoff import CutoffExplorer
-from defectkit.widgets.structure import StructureView, view_defect
+from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
 from defectkit.widgets.training import LiveCurve
 
 __all__ = [

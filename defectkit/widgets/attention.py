@@ -5,10 +5,11 @@ from collections.abc import Iterable
 import ipywidgets
 import numpy as np
 import torch
+from traitlets import Bunch
 
 from defectkit.explain import attention_maps, combine, node_table, seen_by
 from defectkit.graphs.build import CrystalGraph
-from defectkit.plots.explain import RELATIVE, head_maps, lattice_map, weight_by_distance
+from defectkit.plots.explain import RELATIVE, head_maps, lattice_map, set_bar, weight_by_distance
 from defectkit.widgets.picture import ROW, Pictured, Sheet
 from defectkit.widgets.structure import StructureView
 
@@ -19,7 +20,7 @@ DEFECT, EVERYONE = -1, -2  # who asks, beside single nodes
 class _Explored(Pictured):
     """What both widgets share: structures to choose from, and maps computed once for each."""
 
-    def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph]):
+    def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph]) -> None:
         super().__init__()
         self.model = model
         self.graphs = {graph.uid: graph for graph in graphs}
@@ -58,7 +59,9 @@ class AttentionExplorer(_Explored):
         weights: (n,) what is shown, one where attention is uniform.
     """
 
-    def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph], size: str = "320px"):
+    def __init__(
+        self, model: torch.nn.Module, graphs: Iterable[CrystalGraph], size: str = "320px"
+    ) -> None:
         super().__init__(model, graphs)
         self.size, self._quiet = size, False
         self._sheet = Sheet((11, 4), (1.2, 1), barred=1)
@@ -103,7 +106,8 @@ class AttentionExplorer(_Explored):
         self._place_crystal(limits)
         centre = "the defect" if single is None else f"node {single}, which asks"
         left, right = self._sheet.wipe()[0]
-        lattice_map(graph, self.weights, RELATIVE, limits, single, ax=left, bar=self._sheet.bar)
+        lattice_map(graph, self.weights, "", limits, single, ax=left)
+        set_bar(self._sheet.bar, self.weights, RELATIVE, limits)
         weight_by_distance(table.assign(relative=self.weights), centre=centre, ax=right)
         self.paint(self._sheet)
 
@@ -118,7 +122,7 @@ class AttentionExplorer(_Explored):
             self.crystal.observe(self._clicked, names="selected")
             self.place.children = [self.crystal]
 
-    def _clicked(self, change) -> None:
+    def _clicked(self, change: Bunch) -> None:
         if change["new"] is not None:
             self.query.value = change["new"]
 
@@ -135,7 +139,7 @@ class HeadGallery(_Explored):
         picture: a PNG image widget.
     """
 
-    def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph]):
+    def __init__(self, model: torch.nn.Module, graphs: Iterable[CrystalGraph]) -> None:
         super().__init__(model, graphs)
         layers, heads = self.maps.shape[:2]
         edges = (0.01, 1.1, 0.02, 1 - 0.1 / layers, 0.06)

@@ -37,7 +37,7 @@ class DatabaseBrowser(Pictured):
         picture: of that structure, for pages without widgets.
     """
 
-    def __init__(self, dataset: Dataset, size: str = "360px"):
+    def __init__(self, dataset: Dataset, size: str = "360px") -> None:
         self.dataset, self.size = dataset, size
         frame = dataset.frame
         self.filters = {
@@ -95,7 +95,7 @@ class DatabaseBrowser(Pictured):
         self.place.children = [title, self.crystal]
 
     def _crystal(self, record: DefectRecord) -> StructureView:
-        """Of one row; DefectkitError where its structure cannot be drawn."""
+        """The view of one row; DefectkitError where its structure cannot be drawn."""
         graph = build_graph(record, GRAPH, self.dataset.hosts.get(record.host))
         values, label = None, ""
         if record.unrelaxed is not None:
@@ -106,19 +106,24 @@ class DatabaseBrowser(Pictured):
 
 
 def _energy_slider(eform: pd.Series) -> ipywidgets.FloatRangeSlider:
-    """Over the energies that are known: neither NaN nor infinity survives the way to a browser."""
-    known = eform[np.isfinite(eform.astype(float))]  # of no rows, it is no number
-    low, high = (np.floor(known.min()), np.ceil(known.max())) if len(known) else (0.0, 0.0)
+    """A slider over the finite energies: JSON has neither NaN nor infinity."""
+    finite = eform[np.isfinite(eform.astype(float))]  # without rows, the dtype is object
+    low, high = (np.floor(finite.min()), np.ceil(finite.max())) if len(finite) else (0.0, 0.0)
     high = max(high, low + 1)  # a slider without a length cannot be drawn
     return ipywidgets.FloatRangeSlider(
-        value=(low, high), min=low, max=high, step=max(0.1, (high - low) / 1000),
-        description="energy (eV)", continuous_update=False, readout_format=".1f",
-        layout={"width": "100%", "max_width": "560px", "display": None if len(known) else "none"},
-    )  # fmt: skip
+        value=(low, high),
+        min=low,
+        max=high,
+        step=max(0.1, (high - low) / 1000),
+        description="energy (eV)",
+        continuous_update=False,
+        readout_format=".1f",
+        layout={"width": "100%", "max_width": "560px", "display": None if len(finite) else "none"},
+    )
 
 
-def _line(row) -> str:
-    """What the list says of a row, in the words of the filters."""
+def _line(row: tuple) -> str:
+    """One row of the list, in the words of the filters; `row` is a named tuple of the frame."""
     words = [row.host, row.dopant, row.defecttype, row.site]
     words += [f"{row.strain:+.1%} strain"] if row.strain else []
     words += [f"{row.eform:.2f} eV" if np.isfinite(row.eform) else "energy not known"]

@@ -2,6 +2,8 @@
 
 import base64
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -11,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from defectkit.plots import alt
+from defectkit.plots import style
 
 DPI = 80
 ROW = {"flex_flow": "row wrap"}  # controls that do not fit beside each other stand in two lines
@@ -41,7 +43,7 @@ class Sheet:
         rows: int = 1,
         edges: tuple[float, ...] = (0.05, 0.99, 0.13, 0.96, 0.2),
         barred: int | None = None,
-    ):
+    ) -> None:
         self.figure = Figure(figsize=size, dpi=DPI)  # not of pyplot, which would show it once more
         self.canvas = FigureCanvasAgg(self.figure)
         names = ("left", "right", "bottom", "top", "wspace")
@@ -108,7 +110,7 @@ class Pictured(ipywidgets.VBox):
         alt: the picture in words.
     """
 
-    def __init__(self, children=(), **settings):
+    def __init__(self, children: Sequence[ipywidgets.Widget] = (), **settings: Any) -> None:
         # As large as it was drawn, but never larger than the page: a box would stretch it.
         layout = {"align_self": "flex-start", "max_width": "100%", "height": "auto"}
         self.picture = ipywidgets.Image(format="png", layout=layout)
@@ -123,9 +125,9 @@ class Pictured(ipywidgets.VBox):
             buffer, figure = io.BytesIO(), drawn
             figure.savefig(buffer, format="png", dpi=DPI)
             self.picture.value = buffer.getvalue()
-        self.alt = alt.describe(figure)
+        self.alt = style.describe(figure)
 
-    def _ipython_display_(self, **settings) -> None:
+    def _ipython_display_(self, **settings: Any) -> None:
         """Show the widget, and keep its picture as it is now."""
         bundle = super()._repr_mimebundle_() or {}
         display({**bundle, "text/plain": ""}, raw=True)

@@ -1,20 +1,30 @@
-"""3D views of a defect structure."""
+"""Views of one structure: in 3D with nglview, and a slider for the edges of its graph.
+
+`Crystal` is what draws in 3D. `view_defect` makes one of plain atoms, `StructureView` one of a
+graph with a value for every node.
+"""
+
+from collections.abc import Iterable
+from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import traitlets
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.neighborlist import neighbor_list
 from IPython.utils.capture import capture_output
-from matplotlib.colors import to_hex
+from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from traitlets import Bunch
 
 from defectkit.graphs.build import CrystalGraph
-from defectkit.plots.database import DEFECT_COLOUR, two_views
-from defectkit.plots.explain import colours_of, lattice_map
-from defectkit.plots.graphs import GHOST
+from defectkit.plots import style
+from defectkit.plots.database import two_views
+from defectkit.plots.explain import lattice_map, set_bar
+from defectkit.plots.graphs import MARGIN, local_edges
 from defectkit.structures.names import in_html
 from defectkit.structures.record import SiteKind
 from defectkit.widgets.picture import Pictured, Sheet
@@ -26,7 +36,6 @@ SMALL_BALL, SMALL_RIM = 0.45, 0.62
 BALL, RIM = 0.45, 0.56
 GHOST_BALL, GHOST_RIM = 0.9, 1.15
 STICK = 0.15
-CELL_COLOUR = [0.33, 0.33, 0.33]
 # NGL's camera looks upwards with x to the left. Half a turn about y makes that the view from above
 # with x to the right, as in every picture of the kit; a turn mirrors nothing.
 TURN = np.array([-1.0, 1.0, -1.0])
@@ -73,44 +82,39 @@ class Crystal(Pictured):
     Args:
         atoms: positions in Å; vacant sites are atoms of number 0.
         defect: (n,) bool, whether an atom belongs to the defect.
-        copies: of the cell along a and b.
         size: height of the 3D view, CSS.
 
     Attributes:
         view: the nglview widget, or None.
     """
 
-    def __init__(
-        self,
-        atoms: Atoms,
-        defect: np.ndarray,
-        copies: tuple[int, int] = (1, 1),
-        size: str = "400px",
-    ):
+    def __init__(self, atoms: Atoms, defect: np.ndarray, size: str = "400px") -> None:
         super().__init__()
-        self.defect, self.vacant, self.copies = defect, atoms.numbers == 0, copies
+        self.defect, self.vacant = defect, atoms.numbers == 0
         self.view = self._new_view(atoms, size)
         if self.view is not None:
             self.view.observe(self._drawn, names="loaded")
 
-    def _new_view(self, atoms: Atoms, size: str):
+    def _new_view(self, atoms: Atoms, size: str) -> ipywidgets.DOMWidget | None:
+        """The view of nglview with atoms, bonds and cell; None where nglview is missing."""
         try:
-            # What it shows when it is imported, and cannot show again without a kernel.
+            # Its import shows a widget, which a page without a kernel could not show.
             with capture_output():
                 import nglview
         except ImportError:
             return None
         with capture_output():
             view = nglview.NGLWidget()
-        copies = atoms.repeat((*self.copies, 1))
-        solid = np.flatnonzero(copies.numbers)
-        text = _mol2(copies, solid[bonds(copies[solid])] if len(solid) else np.zeros((0, 2)))
+        solid = np.flatnonzero(atoms.numbers)
+        text = _mol2(atoms, solid[bonds(atoms[solid])] if len(solid) else np.zeros((0, 2)))
         structure = nglview.TextStructure(text, ext="mol2")
         view.add_component(structure, default_representation=False)
         corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) @ atoms.cell.array[:2]
         corners += atoms.positions.mean(axis=0) - corners.mean(axis=0)  # it may begin anywhere
         ends = [(TURN * corner).tolist() for corner in corners]
-        edges = [("cylinder", ends[k - 1], ends[k], CELL_COLOUR, 0.05) for k in range(4)]
+        edges = [
+            ("cylinder", ends[k - 1], ends[k], list(to_rgb(style.CELL)), 0.05) for k in range(4)
+        ]
         view._add_shape(edges, name="cell")
         view.stage.set_parameters(**STAGE)
         view.layout.height = size
@@ -124,50 +128,54 @@ class Crystal(Pictured):
         if self.view is None:
             return
         solid, shown = ~self.vacant, []
-        sticks = {"sele": self._selection(solid)}
+        sticks = {"sele": _selection(solid)}
         if bins is None:
-            bins, colours, rim = np.zeros(len(solid), dtype=int), [GHOST], _size(SMALL_RIM)
+            bins, colours, rim = np.zeros(len(solid), dtype=int), [style.VACANCY], _size(SMALL_RIM)
             aspect = SMALL_BALL / STICK
             shown.append(("ball+stick", sticks | _size(STICK) | {"aspectRatio": aspect}))
         else:
             rim = {"radiusScale": RIM}
-            shown.append(("licorice", sticks | _size(STICK) | {"color": "#bbbbbb"}))
+            shown.append(("licorice", sticks | _size(STICK) | {"color": style.STICK}))
             for k in np.unique(bins[solid]):
-                sele = self._selection((bins == k) & solid)
+                sele = _selection((bins == k) & solid)
                 shown.append(("spacefill", _ball(sele, colours[k], {"radiusScale": BALL})))
         for k in np.unique(bins[self.vacant]):
-            sele = self._selection((bins == k) & self.vacant)
+            sele = _selection((bins == k) & self.vacant)
             shown.append(("spacefill", _ball(sele, colours[k], _size(GHOST_BALL))))
         # Of a sphere that shows its inside alone, what lies in front hides all but a rim.
         inside = {"side": "back", "disableImpostor": True, "quality": "high"}
         for chosen, radius in ((self.defect & solid, rim), (self.vacant, _size(GHOST_RIM))):
             if chosen.any():
-                shell = _ball(self._selection(chosen), DEFECT_COLOUR, radius)
+                shell = _ball(_selection(chosen), style.DEFECT, radius)
                 shown.append(("spacefill", shell | inside))
         self.view.set_representations(
             [{"type": kind, "params": parameters} for kind, parameters in shown]
         )
 
-    def _selection(self, chosen: np.ndarray) -> str:
-        """Of (n,) bool atoms, in all copies, in NGL's language."""
-        return "@" + ",".join(map(str, np.flatnonzero(np.tile(chosen, np.prod(self.copies)))))
-
-    def _drawn(self, change) -> None:
-        """The 3D view stands: the picture is not needed any more."""
+    def _drawn(self, change: Bunch) -> None:
+        """Hide the picture once the browser has drawn the 3D view."""
         if change["new"]:
             self.picture.layout.display = "none"
 
 
-def _size(radius: float) -> dict:
-    """Of all atoms alike, Å."""
+def _selection(chosen: np.ndarray) -> str:
+    """The atoms of a mask (n,) bool, in NGL's selection language."""
+    return "@" + ",".join(map(str, np.flatnonzero(chosen)))
+
+
+def _size(radius: float) -> dict[str, Any]:
+    """NGL's settings for one radius (Å) of all atoms."""
     return {"radiusType": "size", "radiusSize": radius}
 
 
-def _ball(sele: str, colour: str, radius: dict) -> dict:
+def _ball(sele: str, colour: str, radius: dict[str, Any]) -> dict[str, Any]:
+    """NGL's settings for dull balls of one colour."""
     return {"sele": sele, "color": colour, "roughness": 1.0, "metalness": 0.0, **radius}
 
 
-def view_defect(atoms: Atoms, defect_indices, vacancies=(), size: str = "400px") -> Crystal:
+def view_defect(
+    atoms: Atoms, defect_indices: Iterable[int], vacancies: ArrayLike = (), size: str = "400px"
+) -> Crystal:
     """`atoms` in 3D, coloured by element, with the defect marked.
 
     Args:
@@ -177,8 +185,8 @@ def view_defect(atoms: Atoms, defect_indices, vacancies=(), size: str = "400px")
         size: height of the 3D view, CSS.
     """
     points = np.asarray(vacancies, dtype=float).reshape(-1, 3)
-    known = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    sites = known + Atoms("X" * len(points), positions=points)
+    plain = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    sites = plain + Atoms("X" * len(points), positions=points)
     defect = np.zeros(len(sites), dtype=bool)
     defect[[int(k) for k in defect_indices]] = True
     shown = Crystal(sites, defect, size=size)
@@ -198,8 +206,6 @@ class StructureView(Crystal):
         values: (n,) of the nodes, NaN where it is not known; None colours atoms by element.
         label: what the values are, with their unit.
         limits: ends of the colour scale; those of the values where not given.
-        table: more to read of a clicked atom, a row a node.
-        copies: of the cell along a and b.
         size: height of the 3D view, CSS.
         flat: whether there is a picture beside the 3D view.
 
@@ -217,15 +223,13 @@ class StructureView(Crystal):
         values: np.ndarray | None = None,
         label: str = "",
         limits: tuple[float, float] | None = None,
-        table: pd.DataFrame | None = None,
-        copies: tuple[int, int] = (1, 1),
         size: str = "400px",
         flat: bool = True,
-    ):
+    ) -> None:
         sites = Atoms(graph.z.numpy(), graph.pos.numpy(), cell=graph.cell[0].numpy(), pbc=True)
-        super().__init__(sites, graph.is_defect.numpy(), copies, size)
+        super().__init__(sites, graph.is_defect.numpy(), size)
         self.picture.layout.display = None if flat else "none"
-        self.graph, self.table = graph, table
+        self.graph = graph
         self.legend = ipywidgets.HTML()
         self.reading = ipywidgets.HTML("Click an atom to read its values.")
         self._sheet = Sheet((6, 4.6), edges=(0.11, 0.98, 0.11, 0.97, 0)) if flat else None
@@ -250,32 +254,33 @@ class StructureView(Crystal):
         if self.values is None:
             self.show()
         else:
-            norm, cmap = colours_of(self.values, limits)
+            norm, cmap = style.colour_scale(self.values, limits)
             self.legend.value = _legend(norm, cmap, label)
             bins = np.nan_to_num(norm(self.values) * BINS).clip(0, BINS - 1).astype(int)
             bins[np.isnan(self.values)] = BINS  # not known
             scale = [to_hex(plt.get_cmap(cmap)((k + 0.5) / BINS)) for k in range(BINS)]
-            self.show(bins, [*scale, GHOST])
+            self.show(bins, [*scale, style.VACANCY])
         if self._sheet and self.picture.layout.display != "none":
-            ax, copies = self._sheet.wipe()[0, 0], int(max(self.copies) > 1)
-            self._sheet.bar.ax.set_visible(self.values is not None)
-            lattice_map(
-                self.graph, self.values, label, limits, copies=copies, ax=ax, bar=self._sheet.bar
-            )
+            ax, bar = self._sheet.wipe()[0, 0], self._sheet.bar
+            bar.ax.set_visible(self.values is not None)
+            lattice_map(self.graph, self.values, "", limits, copies=0, ax=ax)
+            if self.values is not None:
+                set_bar(bar, self.values, label, limits)
             self.paint(self._sheet)
         self._read()
 
-    def _clicked(self, change) -> None:
+    def _clicked(self, change: Bunch) -> None:
         atom = change["new"].get("atom1") or change["new"].get("atom") or {}
         if "index" in atom:
-            self.selected = int(atom["index"]) % len(self.graph.z)
+            self.selected = int(atom["index"])
 
-    def _drawn(self, change) -> None:
+    def _drawn(self, change: Bunch) -> None:
         super()._drawn(change)
         if change["new"]:
             self.legend.layout.display = None if self.values is not None else "none"
 
     def _read(self) -> None:
+        """Write about the node selected: element, number, kind of site, value."""
         if self.selected is None:
             return
         z, original = (int(t[self.selected]) for t in (self.graph.z, self.graph.original_z))
@@ -284,17 +289,10 @@ class StructureView(Crystal):
         lines = [f"<b>{name}</b>, node {self.selected}, {kind}"]
         if self.values is not None:
             lines.append(f"{in_html(self.label)}: {self.values[self.selected]:.3g}")
-        if self.table is not None:
-            row = self.table.iloc[self.selected]
-            lines += [
-                f"{in_html(key)}: {value:.3g}"
-                for key, value in row.items()
-                if isinstance(value, float)
-            ]
         self.reading.value = "<br>".join(lines)
 
 
-def _legend(norm, cmap: str, label: str) -> str:
+def _legend(norm: Normalize, cmap: str, label: str) -> str:
     """A colour bar in HTML, which is there at once: matplotlib takes a tenth of a second."""
     steps = ", ".join(to_hex(plt.get_cmap(cmap)(x)) for x in np.linspace(0, 1, BINS))
     return (
@@ -302,3 +300,40 @@ def _legend(norm, cmap: str, label: str) -> str:
         f'background: linear-gradient(to right, {steps})"></span> {norm.vmax:.3g} '
         f"&nbsp;{in_html(label)}"
     )
+
+
+class CutoffExplorer(Pictured):
+    """Move the slider: the edges to one node are drawn over the crystal, and counted.
+
+    The frame is that of the longest cutoff all along, so that a longer cutoff looks longer.
+
+    Args:
+        graph: its local edges reach at least as far as the slider.
+        node: the node in the middle.
+        longest: Å, the end of the slider.
+
+    Attributes:
+        slider: its `value` is the cutoff in Å.
+        picture: a PNG image widget, drawn anew at each move.
+    """
+
+    def __init__(self, graph: CrystalGraph, node: int, longest: float) -> None:
+        super().__init__()
+        self.graph, self.node = graph, node
+        self.slider = ipywidgets.FloatSlider(
+            value=min(3.0, longest),
+            min=1.0,
+            max=longest,
+            step=0.1,
+            description="cutoff (Å)",
+            continuous_update=False,
+        )
+        self.slider.observe(lambda change: self._draw(), names="value")
+        self._draw()
+        self.children = [self.slider, self.picture]
+
+    def _draw(self) -> None:
+        figure = Figure(figsize=(6, 6), layout="constrained")  # pyplot would show it once more
+        ax = figure.subplots()
+        local_edges(self.graph, self.node, self.slider.value, ax, reach=self.slider.max + MARGIN)
+        self.paint(figure)

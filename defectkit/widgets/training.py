@@ -26,13 +26,13 @@ class LiveCurve(Callback):
         metrics: columns train_loss and valid_eform_mae (eV) by epoch, counted from 1.
     """
 
-    def __init__(self, baseline: float | None = None):
+    def __init__(self, baseline: float | None = None) -> None:
         self.baseline = baseline
         self.metrics = pd.DataFrame(columns=list(SHOWN), dtype=float)
         self.handle = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """One more epoch."""
+        """Read the metrics of the epoch that ended, and draw them."""
         history = next(c for c in trainer.callbacks if isinstance(c, History))
         self.metrics = pd.DataFrame(history.rows).set_index("epoch")[list(SHOWN)]
         self.metrics.index += 1
@@ -40,7 +40,7 @@ class LiveCurve(Callback):
             self._draw(trainer.max_epochs)
 
     def in_words(self) -> str:
-        """Where the validation error falls below the baseline, its best and its last epoch."""
+        """Tell where the error falls below the baseline, and its best and last value (eV)."""
         error = self.metrics.valid_eform_mae
         below = error.index[error < self.baseline]
         where = "never below the dashed line"
@@ -62,5 +62,5 @@ class LiveCurve(Callback):
 
 
 def _in_notebook() -> bool:
-    """Whether pictures can be shown: a terminal's shell has no kernel."""
+    """Whether pictures can be shown: only a notebook's shell has a kernel."""
     return hasattr(get_ipython(), "kernel")

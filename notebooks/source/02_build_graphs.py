@@ -183,7 +183,7 @@ cosines = angle_cosines(vectors, graph.angle_index)
 print(f"{graph.edge_index.shape[1]:,} edges within 5 Å, "
       f"{graph.angle_index.shape[1]:,} angles between edges shorter than 4 Å")
 plt.figure(figsize=(7, 2.8))
-plt.hist(torch.rad2deg(torch.arccos(cosines.clamp(-1, 1))).numpy(), bins=90, color="#4c72b0")
+plt.hist(torch.rad2deg(torch.arccos(cosines.clamp(-1, 1))).numpy(), bins=90, color=plots.style.DEEP_BLUE)
 plt.xlabel("angle (degrees)")
 plt.ylabel("ordered pairs of edges");
 
@@ -365,7 +365,7 @@ def drop_ties(distances, k):
 ties_dropped = different_sets(drop_ties)
 ends = np.unique(length[index[1] == copies[0]], return_counts=True)[1].cumsum()
 plt.figure(figsize=(8, 3))
-plt.bar(ks, ties_dropped, color=np.where(np.isin(ks, ends), "#55a868", "#dd8452"))
+plt.bar(ks, ties_dropped, color=np.where(np.isin(ks, ends), plots.style.DEEP_GREEN, plots.style.DEEP_ORANGE))
 plt.axhline(1, color="black", lw=1)
 plt.xlabel("neighbours k, ties dropped (green: k ends a shell)")
 plt.ylabel(f"sets of {len(copies)} equal atoms")

@@ -534,8 +534,8 @@ with torch.no_grad():
         for sheet in [*sheets, unit]
     ]
 plt.figure(figsize=(8, 3.4), layout="constrained")
-plt.plot(cells, diluted, "o-", color=plots.results.BLUE, label="missing S in MoS$_2$, not relaxed")
-plt.axhline(pristine, color=plots.results.GREY, ls="--", label="no defect")
+plt.plot(cells, diluted, "o-", color=plots.style.BLUE, label="missing S in MoS$_2$, not relaxed")
+plt.axhline(pristine, color=plots.style.GREY, ls="--", label="no defect")
 plt.xlabel("supercell, n x n unit cells")
 plt.ylabel("predicted formation\nenergy (eV)")
 plt.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False);

@@ -290,8 +290,8 @@ found.style.format("{:.0e}").set_caption("largest relative change of a site's ve
 # %%
 images = pd.Series({uid: shortest_translation(data[uid].atoms.cell.array) for uid in frame.index})
 plt.figure(figsize=(8, 3.2), layout="constrained")
-plt.hist(images, np.arange(np.floor(images.min()), images.max() + 0.25, 0.25), color="#9ecae1", edgecolor="white")
-plt.axvline(images.median(), color=plots.results.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
+plt.hist(images, np.arange(np.floor(images.min()), images.max() + 0.25, 0.25), color=plots.style.LIGHT_BLUE, edgecolor="white")
+plt.axvline(images.median(), color=plots.style.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
 plt.xlabel("distance from a defect to its nearest image (Å)")
 plt.ylabel("rows")
 plt.legend(frameon=False);
@@ -478,8 +478,8 @@ for strain in strains:
         with torch.no_grad():
             answers[title].append(model(build_graph(atoms, plain, unit, dtype=torch.float64)).eform.item())
 plt.figure(figsize=(8, 3.4), layout="constrained")
-plt.plot(100 * strains, answers["usual cell"], color=plots.results.BLUE, label="usual cell")
-plt.plot(100 * strains, answers["skewed cell"], "x", ms=9, color=plots.results.ORANGE, label="skewed cell")
+plt.plot(100 * strains, answers["usual cell"], color=plots.style.BLUE, label="usual cell")
+plt.plot(100 * strains, answers["skewed cell"], "x", ms=9, color=plots.style.ORANGE, label="skewed cell")
 plt.xlabel("strain in both directions (%)")
 plt.ylabel("answer of an untrained\nmodel (arbitrary unit)")
 plt.legend(frameon=False);
@@ -733,7 +733,7 @@ for name in ("alignn", "hybrid", "hybrid-unrelaxed"):
     sheets = [build_graph(make_defect(unit, (n, n, 1), site, "").atoms, config, unit) for n in cells]
     with torch.no_grad():
         drowned[name] = [model(graph).eform.item() for graph in sheets]
-drowned.plot(marker="o", figsize=(8, 3.4), color=[plots.results.GREY, plots.results.BLUE, plots.results.ORANGE])
+drowned.plot(marker="o", figsize=(8, 3.4), color=[plots.style.GREY, plots.style.BLUE, plots.style.ORANGE])
 plt.xlabel("supercell, n x n unit cells")
 plt.ylabel(f"formation energy,\n{card.label_source} (eV)")
 plt.ylim(bottom=0)

@@ -231,7 +231,7 @@ check("05-3", leaks)
 
 # %%
 ladder = benchmark("ladder")
-ladder_axes = plots.evaluation.ladder(ladder, source)
+ladder_axes = plots.studies.ladder(ladder, source)
 
 # %% [markdown]
 # The intervals draw what was held out as a whole: thirty hosts are thirty pieces of evidence about new
@@ -578,7 +578,7 @@ plots.studies.transfer(benchmark("learning"), source);
 
 # %%
 models = benchmark("models_demo")
-plots.evaluation.cost_accuracy(models[models.input == "relaxed"], source);
+plots.studies.cost_accuracy(models[models.input == "relaxed"], source);
 
 # %% [markdown]
 # Could fewer digits make the network faster? Matrix products in numbers of 16 bits (bf16), or weights as
@@ -600,7 +600,7 @@ print("the kit computes with", precision.loc[same].infer_ms_b1.idxmin(), "- the 
 # size and can still be edited. The ladder of section 4:
 
 # %%
-for file in plots.database.save(ladder_axes.figure, data_folder() / "figures" / "ladder"):
+for file in plots.style.save(ladder_axes.figure, data_folder() / "figures" / "ladder"):
     print(file)
 
 # %% [markdown]

@@ -28,8 +28,17 @@ def record(uid: str, dopant: str = "Cu", eform: float = 1.0, moved: float = 0.0,
     atoms.positions[-1] = HOST[0].position + [0, 0, 3.2]
     start = atoms.positions.copy()
     start[-1, 2] += moved
-    return DefectRecord(uid=uid, atoms=atoms, host="MoS2", label_source="made up", dopant=dopant,
-                        eform=eform, spin=0.0, unrelaxed=start, **fields)  # fmt: skip
+    return DefectRecord(
+        uid=uid,
+        atoms=atoms,
+        host="MoS2",
+        label_source="made up",
+        dopant=dopant,
+        eform=eform,
+        spin=0.0,
+        unrelaxed=start,
+        **fields,
+    )
 
 
 @pytest.fixture
@@ -103,8 +112,10 @@ def test_rules_are_weighed_by_what_they_explain(sentences):
     table = rule_errors(errors, sentences)
     assert list(table.index[:2]) == ["extreme energy", "magnetic"]
     assert table.loc["extreme energy", ["n", "mae", "ratio"]].tolist() == [
-        1, 4.0, pytest.approx(4.0 / (5 / 3))
-    ]  # fmt: skip
+        1,
+        4.0,
+        pytest.approx(4.0 / (5 / 3)),
+    ]
     assert table.loc["magnetic", ["mae", "mae_else"]].tolist() == [2.5, 2.0]
     assert np.isnan(table.loc["ambiguous", "mae"])
 

@@ -173,10 +173,8 @@ def test_attention_of_a_real_model_sums_to_one_over_a_structure(graph):
 
 def test_untrained_has_other_weights_and_the_same_tables(graph):
     model = small_model("hybrid", seed=3)
-    settings = {
-        "hidden": 16, "local_layers": 2, "global_layers": 1, "attention_heads": 2, "radial": 10,
-        "angular_cutoff": 3.5,
-    }  # fmt: skip
+    settings = {"hidden": 16, "local_layers": 2, "global_layers": 1, "attention_heads": 2}
+    settings |= {"radial": 10, "angular_cutoff": 3.5}
     card = ModelCard(
         ModelConfig("hybrid", settings), CONFIG, (), "demo", "test", "", "", (0, 1), (0, 1)
     )
@@ -376,11 +374,14 @@ def test_what_two_scores_owe_to_the_distance_alone_is_taken_away():
 def test_what_elements_explain_by_hand():
     table = pd.DataFrame(
         {
-            "uid": list("aaaabb"), "defect": False, "symbol": ["Mo", "Mo", "S", "S", "C", "C"],
-            "one": [1.0, 1, 3, 3, 1, 2], "other": [1.0, 3, 1, 3, 1, 2],
+            "uid": list("aaaabb"),
+            "defect": False,
+            "symbol": ["Mo", "Mo", "S", "S", "C", "C"],
+            "one": [1.0, 1, 3, 3, 1, 2],
+            "other": [1.0, 3, 1, 3, 1, 2],
             "mixed": [0.0, 1, 1, 2, 1, 2],
         }
-    )  # fmt: skip
+    )
     shares = {c: explain.element_shares(table, c) for c in ("one", "other", "mixed")}
     assert [s.element["a"] for s in shares.values()] == pytest.approx([1.0, 0.0, 0.5])
     assert shares["one"].chance["a"] == pytest.approx(1 / 3)
@@ -390,10 +391,13 @@ def test_what_elements_explain_by_hand():
 def test_groups_of_two_columns_explain_what_neither_does_alone():
     table = pd.DataFrame(
         {
-            "uid": "a", "defect": [False] * 6 + [True], "symbol": list("MMSSMSM"),
-            "shell": [1, 2, 1, 2, 1, 1, 0], "score": [3.0, 0, 1, 0, 3, 1, 99],
+            "uid": "a",
+            "defect": [False] * 6 + [True],
+            "symbol": list("MMSSMSM"),
+            "shell": [1, 2, 1, 2, 1, 1, 0],
+            "score": [3.0, 0, 1, 0, 3, 1, 99],
         }
-    )  # fmt: skip
+    )
     both, element, shell = (
         explain.group_shares(table, "score", by).loc["a"]
         for by in (["symbol", "shell"], ["symbol"], ["shell"])
@@ -425,12 +429,8 @@ def test_a_score_of_the_distance_alone_prefers_no_direction(vacancy):
 
 def test_a_preferred_direction_is_found():
     turn = np.radians([0, 90, 180, 270])
-    table = pd.DataFrame(
-        {
-            "uid": "a", "defect": False, "inside": True, "distance": 3.0, "direction": turn,
-            "relative": [3.0, 1.0, 3.0, 1.0],
-        }
-    )  # fmt: skip
+    table = pd.DataFrame({"direction": turn, "relative": [3.0, 1.0, 3.0, 1.0]})
+    table = table.assign(uid="a", defect=False, inside=True, distance=3.0)
     rows = explain.anisotropy(table, {"a": np.diag([10.0, 12.0, 20.0])}).set_index("direction")
     assert rows.ratio["a"] == pytest.approx(1.5)  # 3 against a mean of 2
     assert rows.ratio["b"] == pytest.approx(0.5)

@@ -133,7 +133,7 @@ def test_figures_for_print_are_png_and_svg_with_letters(tmp_path):
     figure = plots.database.waterfall(
         pd.DataFrame({"rule": ["a"], "removed": [1], "left": [9]}), 10
     ).figure
-    png, svg = plots.database.save(figure, tmp_path / "new" / "figure 1.5 eV")
+    png, svg = plots.style.save(figure, tmp_path / "new" / "figure 1.5 eV")
     assert (png.name, svg.name) == ("figure 1.5 eV.png", "figure 1.5 eV.svg")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<text" in svg.read_text()

@@ -142,40 +142,6 @@ def test_regret_and_recall(rows):
     assert "order at random" in legend(ax)
 
 
-def test_ladder_keeps_the_order_of_steps_and_leaves_gaps():
-    table = pd.DataFrame(
-        {
-            "split": ["random", "host", "random"],
-            "model": ["a", "a", "b"],
-            "eform_mae": [0.4, 0.9, 0.3],
-            "eform_mae_lo": [0.3, 0.8, 0.2],
-            "eform_mae_hi": [0.5, 1.1, 0.4],
-        }
-    )
-    ax = plots.evaluation.ladder(table, SOURCE)
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["random", "host"]
-    assert legend(ax) == ["a", "b"]
-    assert SOURCE in ax.get_ylabel()
-    points = [y for one in ax.lines if one.get_marker() == "o" for y in one.get_ydata()]
-    assert [y for y in points if np.isfinite(y)] == [0.4, 0.9, 0.3]
-
-
-def test_cost_against_accuracy():
-    table = pd.DataFrame(
-        {
-            "model": ["a", "a", "b"],
-            "eform_mae": [0.6, 0.4, 0.3],
-            "build_ms": [4.0, 4.0, 5.0],
-            "infer_ms_b64": [1.0, 1.0, 2.0],
-        }
-    )
-    ax = plots.evaluation.cost_accuracy(table, SOURCE)
-    x, y = ax.lines[0].get_data()
-    assert sorted(zip(x, y)) == [(5.0, 0.5), (7.0, 0.3)]
-    assert texts(ax) == ["a", "b"]
-    assert "ms" in ax.get_xlabel()
-
-
 def test_traps_show_what_is_claimed_and_what_holds():
     table = pd.DataFrame(
         {
@@ -222,23 +188,6 @@ def test_equal_crystals_without_any_difference_still_have_an_axis():
     ax = plots.evaluation.equal_crystals(table)
     assert len(ax.get_yticklabels()) == 2
     assert np.isfinite(ax.get_xlim()).all()
-
-
-def test_names_of_models_do_not_cover_each_other():
-    table = pd.DataFrame(
-        {
-            "model": ["hybrid", "lightgbm", "alignn", "names"],
-            "eform_mae": [0.25, 0.31, 0.36, 0.86],
-            "build_ms": [5.0, 5.3, 5.5, np.nan],
-            "infer_ms_b64": [2.7, 2.8, 2.9, np.nan],
-        }
-    )
-    ax = plots.evaluation.cost_accuracy(table, SOURCE)
-    assert sorted(text.get_text() for text in ax.texts) == ["alignn", "hybrid", "lightgbm"]
-    ax.figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in ax.texts]
-    for number, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:number])
 
 
 def test_displacement_marks_where_neighbours_change():

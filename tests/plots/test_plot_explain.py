@@ -43,8 +43,8 @@ def test_the_curve_is_the_fitted_one(graph):
 def test_without_a_fit_there_is_no_curve(graph):
     table = decaying(graph).assign(relative=1.0)
     fit = explain.decay_length(table)
-    ax = plots.explain.weight_by_distance(table, fit=fit, uniform=None)
-    assert not any("decay" in text or text == "uniform" for text in labels(ax))
+    ax = plots.explain.weight_by_distance(table, fit=fit)
+    assert not any("decay" in text for text in labels(ax))
 
 
 def test_the_map_colours_atoms_by_value_and_marks_the_vacancy(graph):
@@ -68,10 +68,10 @@ def test_the_map_colours_atoms_by_value_and_marks_the_vacancy(graph):
 
 
 def test_values_below_zero_have_a_scale_around_it():
-    norm, cmap = plots.explain.colours_of(np.array([-1.0, 3.0]))
-    assert (norm.vmin, norm.vmax, cmap) == (-3.0, 3.0, plots.explain.SIGNED)
-    norm, cmap = plots.explain.colours_of(np.array([1.0, 3.0]), (0.0, 4.0))
-    assert (norm.vmin, norm.vmax, cmap) == (0.0, 4.0, plots.explain.CMAP)
+    norm, cmap = plots.style.colour_scale(np.array([-1.0, 3.0]))
+    assert (norm.vmin, norm.vmax, cmap) == (-3.0, 3.0, plots.style.SIGNED)
+    norm, cmap = plots.style.colour_scale(np.array([1.0, 3.0]), (0.0, 4.0))
+    assert (norm.vmin, norm.vmax, cmap) == (0.0, 4.0, plots.style.SEQUENTIAL)
 
 
 def test_every_head_has_its_map(graph):
@@ -85,10 +85,14 @@ def test_every_head_has_its_map(graph):
 def test_dots_stand_where_the_means_are():
     table = pd.DataFrame(
         {
-            "first": ["attention"] * 2, "second": ["occlusion", "gradient"],
-            "mean": [0.1, 0.5], "lo": [0.0, 0.4], "hi": [0.2, 0.7], "structures": [200, 199],
+            "first": ["attention"] * 2,
+            "second": ["occlusion", "gradient"],
+            "mean": [0.1, 0.5],
+            "lo": [0.0, 0.4],
+            "hi": [0.2, 0.7],
+            "structures": [200, 199],
         }
-    )  # fmt: skip
+    )
     ax = plots.explain.agreement_dots(
         {"plain": table, "given": table[:1]}, {"attention": "looked at"}
     )

@@ -113,8 +113,8 @@ def test_names_of_runs(name):
         }
     )
     assert_drawn(plots.results.model_errors(table, "source"), name)
-    assert_drawn(plots.evaluation.ladder(table, "source"), name)
-    assert_drawn(plots.evaluation.cost_accuracy(table, "source"), name)
+    assert_drawn(plots.studies.ladder(table, "source"), name)
+    assert_drawn(plots.studies.cost_accuracy(table, "source"), name)
     study = pd.DataFrame({"group": "size", "seed": 0, "n_train": [10, 20], "eform_mae": [0.3, 0.2]})
     assert_drawn(plots.studies.transfer(study, name), name)
     chosen = decisions.choices(

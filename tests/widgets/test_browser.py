@@ -38,10 +38,8 @@ from defectkit.widgets import structure
 ROOT = Path(__file__).resolve().parents[2]
 SHOTS = ROOT / "build" / "browser"
 CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+ARGUMENTS = """--headless=new --no-sandbox --disable-quic --no-first-run --disable-sync
+    --disable-background-networking --disable-component-update""".split()
 SETTINGS = {
     # Draw every cell, seen or not; ask nothing about the kernel.
     "@jupyterlab/notebook-extension/tracker": {
@@ -178,13 +176,14 @@ def server(tmp_path_factory):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
         nbformat.write(notebook, lab.notebook(name))
-    command = [
-        sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
-        f"--ServerApp.port={port}", f"--IdentityProvider.token={lab.token}",
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    command += [
+        f"--ServerApp.port={port}",
+        f"--IdentityProvider.token={lab.token}",
         f"--ServerApp.root_dir={work / 'notebooks'}",
         f"--LabApp.user_settings_dir={work / 'settings'}",
         f"--LabApp.workspaces_dir={work / 'workspaces'}",
-    ]  # fmt: skip
+    ]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with (work / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -418,9 +417,11 @@ def test_what_was_saved_shows_its_pictures_without_a_kernel(page, lab, tmp_path)
     page.wait_for_timeout(2000)
     _choose(page, "Kernel", "Restart Kernel…")
     page.locator(".jp-Dialog button", has_text="Restart").last.click()
-    page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea canvas').length == 0 ||"
-                           "[...document.querySelectorAll('.jp-OutputArea canvas')].every("
-                           "e => e.getBoundingClientRect().width == 0)")  # fmt: skip
+    page.wait_for_function(
+        "() => document.querySelectorAll('.jp-OutputArea canvas').length == 0 ||"
+        "[...document.querySelectorAll('.jp-OutputArea canvas')].every("
+        "e => e.getBoundingClientRect().width == 0)"
+    )
     assert _look(page, 4)["pictures"] == 4
     _choose(page, "Kernel", "Shut Down Kernel")
     page.wait_for_timeout(3000)
