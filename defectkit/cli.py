@@ -3,7 +3,6 @@
 import io
 import re
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -245,7 +244,7 @@ def evaluate(
 
     In a report, the first run is the one that others are compared with.
     """
-    from defectkit.bench.report import judge, left_out_note, metrics, write
+    from defectkit.bench.judge import judge, left_out_note, metrics
     from defectkit.training.runs import Run
 
     runs = [Run(folder) for folder in folders]
@@ -255,6 +254,8 @@ def evaluate(
     if note := left_out_note(judged):
         print(note)
     if report:
+        from defectkit.bench.report import write
+
         print(f"Report: {write(runs, report, part)}")
 
 
@@ -424,25 +425,22 @@ def build(
     output: Annotated[Path, typer.Option(help="The database.")] = Path("data/demo2d.db"),
 ) -> None:
     """Compute the demo database with CHGNet, or go on where an earlier run stopped."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from tqdm import tqdm
 
     from defectkit.data.demo import build as build_demo
 
-    first: dict[str, tuple[float, int]] = {}
-    last: dict[str, tuple[float, int]] = {}
-    bars = {}
-    columns = (*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    bars: dict[str, tqdm] = {}
 
-        def show(what: str, done: int, total: int) -> None:
-            last[what] = (time.perf_counter(), done)
-            first.setdefault(what, last[what])
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done)
+    def show(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            bars[what] = tqdm(desc=what, total=total, initial=done)
+        bars[what].update(done - bars[what].n)
+        if done >= total:
+            bars[what].close()
 
-        build_demo(output, rows, seed, workers, scheduler, show)
-    seconds, done = (now - then for now, then in zip(last["rows"], first["rows"]))
+    build_demo(output, rows, seed, workers, scheduler, show)
+    bar = bars["rows"]
+    done, seconds = bar.n - bar.initial, bar.format_dict["elapsed"]
     rate = f", {done / seconds:.2f} rows/s" if done else ""
     print(f"{done:,} rows computed in {seconds:.0f} s{rate}; {output} is complete.")
 

@@ -131,15 +131,12 @@ def test_an_error_for_people_is_one_sentence_without_traceback():
 SHOWS = r"""
 import sys
 import typer
-from rich.progress import track
 from tqdm import tqdm
 from defectkit import DefectkitError, cli
 
 def shows():
     print("MAE 0.2 eV, 1 μB, 2 Å ✓")
     for _ in tqdm(range(2), desc="μB"):
-        pass
-    for _ in track(range(2), "μB"):
         pass
     print("spin of 1 μB ✓", file=sys.stderr)
     raise DefectkitError("row μ\x1b[2J\nÅ is odd")
