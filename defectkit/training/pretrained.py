@@ -31,7 +31,7 @@ def shipped_run(name: str, seed: int = 0) -> Run:
 
 
 def ladder_runs(split: str, model: str) -> list[list[Run]]:
-    """The runs of one step of the ladder (`bench.ladder`): by fold, all seeds of `model`.
+    """The runs of one step of the ladder of generalisation: by fold, all seeds of `model`.
 
     Args:
         split: kind of the split, such as "host".

@@ -136,7 +136,11 @@ class _Objective:
         reports = () if config.model.name in TABULAR else (Report(trial),)
         try:
             found = train(
-                replace(self.prepared, config=config), place, self.seed, False, callbacks=reports
+                replace(self.prepared, config=config),
+                place,
+                self.seed,
+                False,
+                callbacks=reports,
             )
             rows = found.predictions
         except Diverged as error:

@@ -138,9 +138,10 @@ def test_names_of_runs(name):
 def test_tables_and_pictures_of_a_report(name):
     table = pd.DataFrame({name: [name]})
     ax = plt.subplots()[1]
-    for part in (report._table(table), report._image(ax, name)):
-        assert "<script" not in part
-        assert part.count("<img") == part.count('<img src="data:')
+    blocks = [("h2", name), ("table", table), ("figure", report._image(ax, name))]
+    page = report._page(blocks, title=name, source=name, data=name)
+    assert "<script" not in page
+    assert page.count("<img") == page.count('<img src="data:') == 1
 
 
 @named

@@ -21,7 +21,7 @@ import yaml
 from run_cases import CGCNN, HYBRID
 
 from defectkit import DefectkitError
-from defectkit.bench.report import judge, metrics
+from defectkit.bench.judge import judge, metrics
 from defectkit.bench.studies import jobs_of
 from defectkit.data import load
 from defectkit.data.dataset import Dataset
