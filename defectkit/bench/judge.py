@@ -1,4 +1,4 @@
-"""Finished runs side by side: which rows judge them, their errors and what held-out groups cost.
+"""Finished runs side by side: the rows that they are judged on, their errors, and comparisons.
 
 The runs may be of several models, seeds and splits on data with one label source. The first run
 is the one that the others are compared with.
@@ -20,8 +20,9 @@ from defectkit.training.config import to_dict
 from defectkit.training.prepared import learned_from
 from defectkit.training.run import Run
 
-# What the test rows of a split have in common: intervals draw it as one. A block is made of the
-# pairs of its hosts and dopants; a split that holds out one host has one unit and no interval.
+# Kind of split: what the test rows of a held-out group share. The bootstrap draws whole groups. A
+# block is made of the pairs of its hosts and dopants; a split that holds out one host has one
+# group and no interval.
 UNITS = {
     "host": "host",
     "dopant": "dopant",
@@ -48,7 +49,7 @@ class Judged:
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the run's folder."""
         return self.run.folder.name
 
     @property
@@ -58,7 +59,7 @@ class Judged:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """Predictions."""
+        """Labels and predictions of the rows that are judged, by uid."""
         rows = self.run.part(self.part)
         return rows if self.shared is None else rows[rows.index.isin(self.shared)]
 
@@ -79,7 +80,7 @@ class Judged:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Predictions with what is known about each row (`errors.described`)."""
+        """Predictions with what is known about each row (`breakdown.described`)."""
         return described(self.rows, self.dataset.frame)
 
     @property
@@ -91,12 +92,12 @@ class Judged:
 
     @property
     def groups(self) -> pd.Series | None:
-        """What was held out together, by uid; None where rows were."""
+        """The held-out group of each row, by uid; None where single rows were held out."""
         unit = UNITS.get(self.run.config.data.split.kind)
         return self.table[unit] if unit else None
 
     def unit_groups(self, table: pd.DataFrame) -> pd.Series | None:
-        """The same for the units of `decisions.choices`; None where each stands for itself."""
+        """The held-out group of each unit of `decisions.choices`; None where it has no group."""
         unit = UNITS.get(self.run.config.data.split.kind)
         if unit not in table.index.names:
             return None
@@ -106,8 +107,8 @@ class Judged:
 def judge(runs: Sequence[Run], part: str = "test") -> list[Judged]:
     """Finished runs side by side: those of one split on the rows that all of them predict.
 
-    Not every model can read every structure, and an error without the hardest rows is no rival
-    of one with them.
+    Not every model can read every structure, and an error without the hardest rows cannot be
+    compared with one that includes them.
 
     Args:
         runs: finished ones.
@@ -140,9 +141,9 @@ def left_out_note(judged: Sequence[Judged]) -> str:
 def metrics(judged: Sequence[Judged]) -> pd.DataFrame:
     """A row a run: its errors, and its paired bootstrap against the first run.
 
-    Intervals are drawn by `groups`, what was held out together; empty where rows were. The columns
-    `difference`, `difference_lo` and `difference_hi` (eV) are empty where the rows are not those of
-    the first run.
+    Intervals are drawn by held-out groups; `groups` is their number, empty where single rows were
+    held out. The columns `difference`, `difference_lo` and `difference_hi` (eV) are empty where
+    the rows are not those of the first run.
     """
     first, table = judged[0], []
     for one in judged:

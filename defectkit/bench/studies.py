@@ -174,6 +174,7 @@ def _in_both_cells(dataset: Dataset, uids: Sequence[str]) -> tuple[tuple, ...]:
 def _errors_in_both_cells(
     run: Run, dataset: Dataset, cells: Sequence[GraphDataset], seed: int
 ) -> dict[str, float]:
+    """Errors of a run in the cells of the demo and in larger ones; see `readout_rows`."""
     model, _ = load_model(run.folder)
     small, large = (predict(model, graphs).assign(natoms=_real_atoms(graphs)) for graphs in cells)
     labels = dataset.frame.loc[small.index]

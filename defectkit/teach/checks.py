@@ -4,7 +4,7 @@ Nothing is stored: every expected value is computed from the data set in use, so
 exercise works on the demo database, on Imp2d, or on a student's own files. An exercise is a
 judge, a function of (data set, answer) that returns None for a right answer and a hint for a
 wrong one; the judges of notebook NN live in `defectkit.teach.exercises.nbNN`. Where a data set may
-lack what is asked about, the exercise is registered with a function that says so.
+lack the rows of a question, the exercise is registered with a function that says so.
 """
 
 import html
@@ -75,7 +75,7 @@ def exercise(number: str, nothing_to_ask: Reason = lambda data: "") -> Callable[
 def check(number: str, answer: object) -> Verdict:
     """Judge an answer; an unanswered exercise (`...`) gets a friendly reminder.
 
-    Where the data set lacks what is asked about, any answer passes and the verdict says why.
+    Where the data set lacks the rows of the question, any answer passes and the verdict says why.
     Raises DefectkitError for an unknown exercise, or when no data set was named with `use`.
     """
     judge = _find(number)
