@@ -1,8 +1,7 @@
 """Training-time transforms of defect records.
 
 A transform is a small frozen dataclass, called with a record and a `numpy.random.Generator`; it
-returns a new record and leaves the old one as it was. Apply them to training records only, after
-the split and anew in every epoch:
+returns a new record. Apply them to training records only, after the split and anew in every epoch:
 
     augment = Compose((Rotation(), Reflection("x"), CoordinateNoise()))
     record = augment(record, rng)
@@ -148,10 +147,9 @@ class PadSupercell:
     - the defect and its nearest image are less than `hosts.MIN_IMAGE_DISTANCE` (9 Å) apart;
     - a host atom of the border stands more than `tolerance` from its site;
     - the defect cannot be told from its host with certainty (see `recognise`).
-    This bounds the strain that is cut off at the seam. It cannot see charge that reaches further
-    than the displacements do, nor a rearrangement that only the larger cell permits: with the
-    demo's own potential most padded cells keep their label to hundredths of an eV, but a few fall
-    into another minimum when they are relaxed anew.
+    This bounds the strain that is cut off at the seam, but not charge that reaches further than the
+    displacements, nor a rearrangement that only the larger cell permits: with the demo's potential
+    most padded cells keep their label to hundredths of an eV, and a few relax to another minimum.
 
     The total energies en1, en2 and hostenergy grow by the host cells that were added, max_force
     is unknown afterwards (NaN). The moment of the cell is kept where the border carries none
@@ -224,8 +222,7 @@ class AffineStrain:
     dipole P of the defect (Clouet, Varvenne and Jourdan, Comput. Mater. Sci. 147, 49, 2018),
     which is not known here. Where the demo holds one defect at several strains, the slope is of
     the order of 5 to 15 eV: half a per cent of biaxial strain shifts the true formation energy by
-    some hundredths of an eV. Hence the bound
-    `MAX_STRAIN`, above which the constructor refuses.
+    some hundredths of an eV. Limits above `MAX_STRAIN` are refused.
 
     Attributes:
         limit: e_xx, e_yy and e_xy are drawn uniformly from [-limit, limit].
@@ -252,9 +249,8 @@ class AffineStrain:
 class PartlyRelaxed:
     """Take the structure back towards where its relaxation started.
 
-    x_i = x_i(relaxed) - (1 - t) d_i, where d_i is the minimum-image displacement of atom i from
-    its unrelaxed position, so t = 1 is the relaxed structure and t = 0 the unrelaxed one (up to
-    lattice vectors).
+    x_i = x_i(relaxed) - (1 - t) d_i, where d_i is the minimum-image displacement of atom i from its
+    unrelaxed position: t = 1 is relaxed, t = 0 unrelaxed up to lattice vectors.
 
     Keeps the cell, the order of the atoms and `unrelaxed`. Changes the positions. The label stays
     that of the relaxed row, and means: the energy to which this structure relaxes (the task
@@ -298,8 +294,7 @@ class ElasticField:
 
     Keeps the cell, the order of the atoms and `unrelaxed`. Changes the positions. The label is
     kept as in `CoordinateNoise`, through the bound on the harmonic energy and the screen for
-    overlap. Added to an unrelaxed structure
-    (after `PartlyRelaxed(t=(0, 0))`), the label is again the energy to which it relaxes.
+    overlap; after `PartlyRelaxed(t=(0, 0))` it is again the energy to which the structure relaxes.
 
     Attributes:
         strength: A in Å², drawn uniformly between these two; above 0 pushes outwards.
@@ -313,9 +308,14 @@ class ElasticField:
 
     def __call__(self, record: DefectRecord, rng: np.random.Generator) -> DefectRecord:
         """The displaced record; DefectkitError where it has no defect positions."""
+        if record.defect_positions is None or not len(record.defect_positions):
+            raise DefectkitError(
+                f"{record.uid} does not say where its defect is; set defect_positions to those "
+                "that defectkit.structures.recognise finds."
+            )
         field = sum(
             dilation_field(record.atoms.positions - centre, record.atoms.cell.array, self.core)
-            for centre in _defect_positions(record)
+            for centre in record.defect_positions
         )
         return _screened(record, lambda: rng.uniform(*self.strength) * field, self.max_energy)
 
@@ -347,7 +347,7 @@ def _mapped(
 ) -> DefectRecord:
     """The record with all positions, (n, 3) Å, mapped to positions @ matrix + shift, and the cell.
 
-    `cell` (3, 3) Å replaces the cell where another description of the lattice is wanted.
+    `cell` (3, 3) Å, where given, describes the same lattice by other vectors.
     """
     atoms = record.atoms.copy()
     atoms.set_cell(atoms.cell.array @ matrix if cell is None else cell)
@@ -365,15 +365,6 @@ def _displaced(record: DefectRecord, by: np.ndarray | float) -> DefectRecord:
     atoms = record.atoms.copy()
     atoms.positions = atoms.positions + by
     return replace(record, atoms=atoms)
-
-
-def _defect_positions(record: DefectRecord) -> np.ndarray:
-    if record.defect_positions is None or not len(record.defect_positions):
-        raise DefectkitError(
-            f"{record.uid} does not say where its defect is; set defect_positions to those that "
-            "defectkit.structures.recognise finds."
-        )
-    return record.defect_positions
 
 
 def _screened(
