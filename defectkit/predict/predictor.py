@@ -192,7 +192,7 @@ class Predictor:
             (`domain.Nearness`); `fit`, how far (Å) the atoms stand from the sites of the host, and
             `reading`, what makes the structure doubtful, else empty; the guard's `verdict`
             (`domain.VERDICTS`) on all of these with its `sentence`; `impossible`, what is wrong
-            with a value that cannot be (`sanity.flags`), else empty.
+            with a value that cannot be (`physics.flags`), else empty.
 
             A structure that cannot be read has no numbers: NaN, the verdict `UNREAD`, and the
             reason in `reading` and `sentence`. The others are predicted.

@@ -13,7 +13,7 @@ from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
 from defectkit.models.outline import MISFIT, all_settings, check_settings, library_message, shapes
 from defectkit.models.tabular.features import COMPOSITION
-from defectkit.models.tabular.models import TABULAR, TabularModel
+from defectkit.models.tabular.models import READS, TABULAR, TabularModel
 from defectkit.structures.names import one_line
 from defectkit.training.config import MAX_SEED, ModelConfig, RunConfig
 from defectkit.training.inference import ModelCard, check_labels, load_model
@@ -107,7 +107,8 @@ def _check_table_model(config: RunConfig) -> None:
     check_settings(name, TABULAR[name], settings)
     few = {"n_estimators": 1} if "n_estimators" in settings else {}
     rows = np.random.default_rng(0).normal(size=(20, 3))
-    table = pd.DataFrame(rows, columns=[f"{COMPOSITION}a", f"{COMPOSITION}b", "c"])
+    prefix = READS.get(name, COMPOSITION)
+    table = pd.DataFrame(rows, columns=[f"{prefix}a", f"{prefix}b", "c"])
     try:
         TabularModel(name, **{**settings, **few}).fit(table, table.c, table.c)
     except TABLE_FAULTS as error:

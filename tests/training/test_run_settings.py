@@ -18,6 +18,7 @@ from defectkit.training.config import (
     save_config,
     with_values,
 )
+from defectkit.training.pretrained import CONFIGS
 
 WRONG = [
     ("model.settings.hidden=-3", "model.settings.hidden is -3"),
@@ -218,3 +219,8 @@ def test_too_few_rows_are_a_sentence():
             check_rows(labels(1.0, 2.0), labels(*valid))
     with pytest.raises(DefectkitError, match="r1: its labels"):
         check_rows(labels(1.0, np.inf, 2.0), labels(1.0))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_accepted(path):
+    check_config(load_config(path))
