@@ -3,15 +3,17 @@
 import io
 import re
 import sys
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from defectkit import DefectkitError
 from defectkit.structures.names import in_terminal
 from defectkit.structures.writing import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(
     help="Learn and use machine learning for point defects in two-dimensional materials.",
@@ -29,6 +31,7 @@ SHOWN_ROWS = 50  # of a benchmark, in the terminal
 DataName = Annotated[str, typer.Argument(help="demo, imp2d, 2dmd, or a folder of structures.")]
 DataPath = Annotated[Path | None, typer.Option("--path", help="Where the data lie, if elsewhere.")]
 Rules = Annotated[str, typer.Option(help="Cleaning rules: strict or proposal.")]
+Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail if outdated.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything that is drawn at random.")
 ]
@@ -95,11 +98,7 @@ def doctor() -> None:
 
 
 @app.command()
-def notebooks(
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if outdated.")
-    ] = False,
-) -> None:
+def notebooks(check: Check = False) -> None:
     """Write the students' notebooks from their sources."""
     from defectkit.teach import notebooks as books
 
@@ -114,11 +113,7 @@ def notebooks(
 
 
 @app.command()
-def readme(
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if outdated.")
-    ] = False,
-) -> None:
+def readme(check: Check = False) -> None:
     """Write the tables of README from data/benchmarks."""
     from defectkit.bench.readme import update
 
@@ -146,9 +141,9 @@ def present(
     ] = 8866,
 ) -> None:
     """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
-    from defectkit.teach.present import serve
+    from defectkit.teach.pages import serve_lecture
 
-    serve(port)
+    serve_lecture(port)
 
 
 @app.command()
@@ -177,9 +172,9 @@ def bench(
 
     file = benches.run(name, seed, output, data, path)
     table = pd.read_csv(file)
-    columns = [c for c in table.columns if c not in ("versions", "machine", "command", "seed")]
-    shown = table[columns].head(SHOWN_ROWS)
-    _print_table(columns, [tuple(map(str, row)) for row in shown.itertuples(index=False)])
+    shown = table.drop(columns=["versions", "machine", "command", "seed"], errors="ignore")
+    shown = shown.head(SHOWN_ROWS)
+    _print_frame(shown.astype(str))
     print(f"{len(shown)} of {len(table)} rows; {table.machine[0]}; table written to {file}")
 
 
@@ -203,12 +198,13 @@ def train(
 ) -> None:
     """Train a model, or go on with a run that was interrupted."""
     from defectkit.evaluation.metrics import scores
-    from defectkit.training import runs
     from defectkit.training.config import load_config, with_values
+    from defectkit.training.prepared import prepare
+    from defectkit.training.train import train
 
     chosen = with_values(load_config(config), changes or [])
     folder = output or Path("build/runs") / f"{config.stem}-{seed}"
-    run = runs.train(chosen, *runs.load_data(chosen), folder, seed=seed, other_labels=other_labels)
+    run = train(prepare(chosen), folder, seed=seed, other_labels=other_labels)
     valid = scores(run.part("valid"))
     print(f"validation: MAE {valid['eform_mae']:.3f} eV, {valid['spin_mae']:.3f} μB")
     print(f"Run folder: {run.folder}")
@@ -245,16 +241,18 @@ def evaluate(
 
     In a report, the first run is the one that others are compared with.
     """
-    from defectkit.bench.report import judge, left_out_note, metrics, write
-    from defectkit.training.runs import Run
+    from defectkit.bench.judge import judge, left_out_note, metrics
+    from defectkit.training.run import Run
 
     runs = [Run(folder) for folder in folders]
     judged = judge(runs, part)
     shown = metrics(judged).drop(columns=["model", "seed"]).dropna(axis=1, how="all")
-    _print_table(list(shown), [tuple(map(_cell, row)) for row in shown.itertuples(index=False)])
+    _print_frame(shown)
     if note := left_out_note(judged):
         print(note)
     if report:
+        from defectkit.bench.report import write
+
         print(f"Report: {write(runs, report, part)}")
 
 
@@ -267,7 +265,7 @@ def join(
 ) -> None:
     """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
     from defectkit.predict.predictor import Predictor
-    from defectkit.training.runs import Run
+    from defectkit.training.run import Run
 
     first = Run(folders[0])
     name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
@@ -284,13 +282,13 @@ def tune(
     output: Annotated[Path | None, typer.Option(help="Folder; build/tune/NAME by default.")] = None,
 ) -> None:
     """Search for settings on validation rows, or go on with a search."""
-    from defectkit.training import runs
     from defectkit.training.config import TuneConfig, load_config, with_values
+    from defectkit.training.prepared import prepare
     from defectkit.training.tune import tune as search
 
     chosen = with_values(load_config(config, TuneConfig), changes or [])
     folder = output or Path("build/tune") / config.stem
-    trials = search(chosen, *runs.load_data(chosen.run), folder, seed)
+    trials = search(chosen, prepare(chosen.run), folder, seed)
     print(trials.sort_values("value").to_string(index=False))
     print(f"Best settings: {folder / 'best.yaml'}")
 
@@ -332,9 +330,9 @@ def info(name: DataName = "demo", path: DataPath = None) -> None:
 @data_app.command()
 def fetch(name: Annotated[str, typer.Argument(help="The data set.")] = "imp2d") -> None:
     """Download a data set, check it and keep it for later."""
-    from defectkit.data import fetch as fetching
+    from defectkit.data import sources
 
-    print(fetching.fetch(name))
+    print(sources.fetch(name))
 
 
 @data_app.command()
@@ -424,25 +422,22 @@ def build(
     output: Annotated[Path, typer.Option(help="The database.")] = Path("data/demo2d.db"),
 ) -> None:
     """Compute the demo database with CHGNet, or go on where an earlier run stopped."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from tqdm import tqdm
 
     from defectkit.data.demo import build as build_demo
 
-    first: dict[str, tuple[float, int]] = {}
-    last: dict[str, tuple[float, int]] = {}
-    bars = {}
-    columns = (*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    bars: dict[str, tqdm] = {}
 
-        def show(what: str, done: int, total: int) -> None:
-            last[what] = (time.perf_counter(), done)
-            first.setdefault(what, last[what])
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done)
+    def show(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            bars[what] = tqdm(desc=what, total=total, initial=done)
+        bars[what].update(done - bars[what].n)
+        if done >= total:
+            bars[what].close()
 
-        build_demo(output, rows, seed, workers, scheduler, show)
-    seconds, done = (now - then for now, then in zip(last["rows"], first["rows"]))
+    build_demo(output, rows, seed, workers, scheduler, show)
+    bar = bars["rows"]
+    done, seconds = bar.n - bar.initial, bar.format_dict["elapsed"]
     rate = f", {done / seconds:.2f} rows/s" if done else ""
     print(f"{done:,} rows computed in {seconds:.0f} s{rate}; {output} is complete.")
 
@@ -472,14 +467,17 @@ def _print_table(head: list[str], rows: list[tuple[str, ...]]) -> None:
     print()
 
 
-def _cell(value) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return str(value).replace("<NA>", "")
+def _print_frame(frame: "pd.DataFrame") -> None:
+    """The columns of a table, without its index."""
+    _print_table(list(frame), [tuple(map(_cell, row)) for row in frame.itertuples(index=False)])
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("<NA>", "")
 
 
 def main() -> None:
-    """Run the command line; what a person can mend is one sentence, not a traceback."""
+    """Run the command line; an error that a person can mend is one sentence, not a traceback."""
     _survive_any_console()
     try:
         app()
@@ -489,9 +487,9 @@ def main() -> None:
 
 
 def _survive_any_console() -> None:
-    """A console, pipe or file whose encoding lacks μ or Å shows a question mark in its place.
+    """Show a question mark where the encoding of a console, pipe or file lacks μ or Å.
 
-    Progress bars and log lines go through the same two streams, so they are covered too.
+    Progress bars and log lines go through the same two streams.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

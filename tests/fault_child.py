@@ -23,14 +23,14 @@ import pymatgen.io.cif  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 
 from defectkit import cli
-from defectkit.bench import graphs as measures
+from defectkit.bench import speed
 from defectkit.data import demo, potential
 from defectkit.data.sources import SOURCES
 from defectkit.predict.predictor import Predictor  # noqa: F401 - heavy too
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.teach import notebooks
-from defectkit.training import runs  # noqa: F401
+from defectkit.training import train  # noqa: F401
 
 LIMIT = 300  # bytes that a file may have where the disk is full
 CAPABILITIES = 0x20080522  # version 3 of Linux's header
@@ -94,7 +94,7 @@ def _stand_ins(folder: Path, source: dict) -> None:
 
     demo.compute_row, demo.relax_host, demo._executor = relaxed, host, executor
     potential.chemical_potential = lambda symbol: ("bulk", -1.0)
-    measures.rows = measured
+    speed.graph_rows = measured
     notebooks.FOLDER = folder / "notebooks"
     SOURCES["imp2d"] = replace(SOURCES["imp2d"], **source)
 

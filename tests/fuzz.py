@@ -21,13 +21,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from ase import Atoms
 from ase.db import connect
+from crystals import write_structure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import defectkit
 from defectkit import DefectkitError
 from defectkit.bench import peak_mb
-from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 
 PATIENCE = 5.0  # s of one processor for a file, however busy the machine is
@@ -35,14 +35,33 @@ MEMORY = 500.0  # MB that reading broken files may add to the largest size of th
 LONGEST = 1000  # characters of a sentence
 OWN = str(Path(defectkit.__file__).parent)
 
-NUMBERS = [
-    b"0", b"-1", b"1e400", b"-1e308", b"nan", b"inf", b"1000000000", b"0x10", b"1,5", b"1_0",
-    b"99999999999999999999", b"0.0000001", b"3", b"2", b"1/3", b"\xb2",
-]  # fmt: skip
+NUMBERS = (
+    b"0 -1 1e400 -1e308 nan inf 1000000000 0x10 1,5 1_0 99999999999999999999 0.0000001 3 2 1/3 \xb2"
+).split()
 PIECES = [
-    b"\0", b"\n", b"\n\n", b"\r", b"\t", b" ", b'"', b"'", b";", b",", b"_", b"#", b"!", b"\xff",
-    b"loop_\n", b"data_x\n", b"?", b".", b"nan", b"Mo", b"../", b"\xef\xbb\xbf",
-]  # fmt: skip
+    b"\0",
+    b"\n",
+    b"\n\n",
+    b"\r",
+    b"\t",
+    b" ",
+    b'"',
+    b"'",
+    b";",
+    b",",
+    b"_",
+    b"#",
+    b"!",
+    b"\xff",
+    b"loop_\n",
+    b"data_x\n",
+    b"?",
+    b".",
+    b"nan",
+    b"Mo",
+    b"../",
+    b"\xef\xbb\xbf",
+]
 
 
 def unit() -> Atoms:
@@ -65,9 +84,11 @@ def database(path: Path) -> bytes:
     """Two rows in the schema of the demo database."""
     host = unit()
     described = {
-        "family": "MoS2 (2H)", "symbols": list(host.symbols), "cell": host.cell.array.tolist(),
+        "family": "MoS2 (2H)",
+        "symbols": list(host.symbols),
+        "cell": host.cell.array.tolist(),
         "positions": host.positions.tolist(),
-    }  # fmt: skip
+    }
     with connect(path, type="db", use_lock_file=False) as opened:
         opened.metadata = {"label_source": "made up", "hosts": {"MoS2": described}}
         for name in ("one", "two"):
@@ -263,6 +284,13 @@ def _swap_lines(lines: list, draw: random.Random) -> None:
 
 
 FAULTS = [
-    _cut, _flip, _insert, _drop, _repeat, _number,
-    _of_lines(_lose_line), _of_lines(_double_line), _of_lines(_swap_lines),
-]  # fmt: skip
+    _cut,
+    _flip,
+    _insert,
+    _drop,
+    _repeat,
+    _number,
+    _of_lines(_lose_line),
+    _of_lines(_double_line),
+    _of_lines(_swap_lines),
+]

@@ -28,9 +28,15 @@ TRAPS = {
     "CO2Ti2_K_ads0": ("wrong_host_reference", "eform_outlier"),
 }
 GOOD = (
-    "MoS2_Li_ads0", "MoS2_Na_ads0", "MoS2_Be_int3", "MoS2_Be_int4", "MoTe2_Te_ads1",
-    "MoTe2_Cu_ads0", "Se2Zr_Cr_int2", "Se2Zr_Ag_ads0",
-)  # fmt: skip
+    "MoS2_Li_ads0",
+    "MoS2_Na_ads0",
+    "MoS2_Be_int3",
+    "MoS2_Be_int4",
+    "MoTe2_Te_ads1",
+    "MoTe2_Cu_ads0",
+    "Se2Zr_Cr_int2",
+    "Se2Zr_Ag_ads0",
+)
 TWINS = ("MoS2_Be_int3", "MoS2_Be_int4")
 MU = -3.0  # eV, one chemical potential for all
 

@@ -30,7 +30,9 @@ from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.writing import keep
 from defectkit.training.config import Choice, RunConfig, TuneConfig, with_values
-from defectkit.training.runs import Run, graphs_of, train
+from defectkit.training.prepared import Prepared, graphs_of
+from defectkit.training.run import Run
+from defectkit.training.train import train
 from defectkit.training.tune import TRIALS, tune
 
 RUN = with_values(
@@ -79,11 +81,11 @@ def jobs(folder: Path) -> dict[str, Job]:
 
     return {
         "train": Job(
-            lambda place: train(RUN, few, split, place, progress=False),
+            lambda place: train(Prepared(RUN, few, split), place, progress=False),
             lambda place: Run(place).finished,
         ),
         "tune": Job(
-            lambda place: tune(SEARCH, few, split, place),
+            lambda place: tune(SEARCH, Prepared(SEARCH.run, few, split), place),
             lambda place: (place / TRIALS).is_file(),
         ),
         "demo build": Job(

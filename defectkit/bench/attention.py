@@ -1,11 +1,13 @@
 """Is attention explanation? Scores of test structures by the shipped hybrid and by two nulls.
 
-Beside the trained model stand the same model before any training, and the trained one whose
-attention lacks a part of its scores. Occlusion takes a prediction a node, so that structures are
-drawn from the test part.
+The nulls are the same model before any training, and the trained one whose attention lacks a part
+of its scores. Occlusion needs a prediction for every node, so that a part of the test rows is
+drawn.
 """
 
 import numpy as np
+
+from defectkit.bench.measure import shipped
 
 MODEL = "hybrid"
 STRUCTURES = 204
@@ -22,21 +24,14 @@ def rows(seed: int) -> list[dict]:
     import torch
 
     from defectkit import explain
-    from defectkit.graphs.build import build_graph
-    from defectkit.training.checkpoint import load_model
-    from defectkit.training.pretrained import shipped_run
-    from defectkit.training.runs import load_data
 
     torch.set_num_threads(1)  # single small graphs gain nothing from a second thread
-    run = shipped_run(MODEL, seed)
-    model, card = load_model(run.folder)
-    dataset, split = load_data(run.config)
-    drawn = np.random.default_rng(seed).permutation(sorted(split.test))[:STRUCTURES]
-    records = {uid: dataset[uid] for uid in drawn}
-    graphs = [
-        build_graph(record, card.graph, dataset.hosts[record.host]) for record in records.values()
-    ]
-    models = {"trained": model, "untrained": explain.untrained(model, card, seed)}
+    hybrid = shipped(MODEL, seed)
+    model = hybrid.model
+    drawn = np.random.default_rng(seed).permutation(sorted(hybrid.split.test))[:STRUCTURES]
+    records = {uid: hybrid.dataset[uid] for uid in drawn}
+    graphs = [hybrid.graph(record) for record in records.values()]
+    models = {"trained": model, "untrained": explain.untrained(model, hybrid.card, seed)}
     models |= {f"without {part}": explain.without(model, part) for part in PARTS}
     tables = []
     for name, version in models.items():
@@ -51,12 +46,12 @@ def rows(seed: int) -> list[dict]:
         table.insert(0, "model", name)
         table.insert(1, "predicted", predicted)
         tables.append(table)
-    known = pd.DataFrame(
+    labels = pd.DataFrame(
         {
             "uid": drawn,
             "defecttype": [record.defecttype for record in records.values()],
             "label": [record.eform for record in records.values()],
         }
     ).set_index("uid")
-    joined = known.join(pd.concat(tables)).reset_index()
+    joined = labels.join(pd.concat(tables)).reset_index()
     return joined.sort_values(["model", "uid"]).round(3).to_dict("records")

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from defectkit import explain
-from defectkit.graphs.build import CrystalGraph, build_graph
+from defectkit.bench.measure import shipped
+from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.plots.explain import lattice_map, weight_by_distance
 from defectkit.plots.results import parity
 from defectkit.plots.style import BLUE, GREY
 from defectkit.structures.writing import atomic, make_folder
-from defectkit.training.checkpoint import load_model
-from defectkit.training.pretrained import ROOT, benchmark, shipped_run
-from defectkit.training.runs import load_data
+from defectkit.training.pretrained import ROOT, benchmark
+from defectkit.training.run import Run
 
 FOLDER = ROOT / "docs" / "figures"
 NAMES = ("route", "parity", "attention_on_a_vacancy", "decay")
@@ -29,14 +30,10 @@ DPI = 100
 def write(folder: Path = FOLDER) -> list[Path]:
     """Write all figures as PNG into a folder, and return their paths, in the order of `NAMES`."""
     make_folder(folder)
-    run = shipped_run(MODEL)
-    model, card = load_model(run.folder)
-    dataset = load_data(run.config)[0]
+    hybrid = shipped(MODEL)
+    model, source = hybrid.model, hybrid.card.label_source
     drawn = benchmark("attention").query("model == 'trained'").set_index("uid")
-    graphs = {
-        uid: build_graph(dataset[uid], card.graph, dataset.hosts[dataset[uid].host])
-        for uid in drawn.index
-    }
+    graphs = {uid: hybrid.graph(hybrid.dataset[uid]) for uid in drawn.index}
     vacancy = next(
         graphs[uid]
         for uid in drawn.index[drawn.defecttype == "vacancy"]
@@ -45,10 +42,10 @@ def write(folder: Path = FOLDER) -> list[Path]:
     seen = explain.attention_table(model, graphs.values())
     weights = seen[seen.uid == vacancy.uid].relative.to_numpy()
     figures = (
-        _route(vacancy, weights, model, drawn.label[vacancy.uid], card.label_source),
-        _parity(run, card.label_source),
-        _attention(vacancy, weights, seen[seen.uid == vacancy.uid], card.label_source),
-        _decay(seen, card.label_source),
+        _route(vacancy, weights, model, drawn.label[vacancy.uid], source),
+        _parity(hybrid.run, source),
+        _attention(vacancy, weights, seen[seen.uid == vacancy.uid], source),
+        _decay(seen, source),
     )
     paths = [folder / f"{name}.png" for name in NAMES]
     for figure, path in zip(figures, paths):
@@ -58,12 +55,18 @@ def write(folder: Path = FOLDER) -> list[Path]:
     return paths
 
 
-def _route(graph: CrystalGraph, weights: np.ndarray, model, label: float, source: str) -> Figure:
+def _route(
+    graph: CrystalGraph, weights: np.ndarray, model: torch.nn.Module, label: float, source: str
+) -> Figure:
     """One structure on its way from a row of the database to an energy."""
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), width_ratios=[1, 1, 1, 0.6])
     figure.subplots_adjust(left=0.01, right=0.985, bottom=0.03, top=0.86, wspace=0.2)
-    titles = ("1 · a row of the database", "2 · its graph, bonds within the cutoff",
-              "3 · attention of the vacancy", "4 · formation energy (eV)")  # fmt: skip
+    titles = (
+        "1 · a row of the database",
+        "2 · its graph, bonds within the cutoff",
+        "3 · attention of the vacancy",
+        "4 · formation energy (eV)",
+    )
     for ax, values in zip(axes, (None, None, weights)):
         lattice_map(graph, values, "", copies=0, ax=ax)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
@@ -82,29 +85,29 @@ def _route(graph: CrystalGraph, weights: np.ndarray, model, label: float, source
     axes[3].set_position(axes[3].get_position().shrunk(0.95, 0.82).translated(0.012, 0.12))
     for left, right in pairwise(axes):
         # The bars have their numbers on the left, the arrow stands before them.
-        middle = min((left.get_position().x1 + right.get_position().x0) / 2,
-                     left.get_position().x1 + 0.016)  # fmt: skip
+        end, begin = left.get_position().x1, right.get_position().x0
+        middle = min((end + begin) / 2, end + 0.016)
         figure.text(middle, 0.45, "→", size=20, ha="center", va="center")
     return figure
 
 
-def _parity(run, source: str) -> Figure:
+def _parity(run: Run, source: str) -> Figure:
     """Predictions over labels, test rows."""
     return parity(run.part("test"), source, title="the hybrid on test rows").figure
 
 
-def _attention(graph: CrystalGraph, weights: np.ndarray, table, source: str) -> Figure:
+def _attention(
+    graph: CrystalGraph, weights: np.ndarray, table: pd.DataFrame, source: str
+) -> Figure:
     """Attention on a vacancy, from above and by distance."""
-    figure, axes = plt.subplots(
-        1, 2, figsize=(11, 4), width_ratios=[1.2, 1], layout="constrained"
-    )  # fmt: skip
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[1.2, 1], layout="constrained")
     lattice_map(graph, weights, ax=axes[0])
     weight_by_distance(table, ax=axes[1])
     figure.suptitle(f"{graph.uid}, a test row; the hybrid, trained on labels of {source}", size=11)
     return figure
 
 
-def _decay(seen, source: str) -> Figure:
+def _decay(seen: pd.DataFrame, source: str) -> Figure:
     """Weight against distance for many structures."""
     ax = weight_by_distance(seen, fit=explain.decay_length(seen, resamples=100))
     title = f"{seen.uid.nunique()} test rows; the hybrid, trained on labels of {source}"

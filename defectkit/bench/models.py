@@ -1,23 +1,40 @@
-"""Every model on one data set: same split, same graphs, errors, cost.
+"""Errors and cost of all models on one data set, and the searches for their settings.
 
-The runs are those of `configs/*.yaml`, each with seeds 0 to 2. One that is not there is trained
-first, or resumed where it stopped; the demo's are shipped in `data/checkpoints/`. Timings are
-taken in a process of their own with one thread.
+models      every model of `configs/*.yaml`: same split, same graphs, seeds 0 to 2.
+positions   each shipped hybrid on relaxed and on unrelaxed test structures.
+tuning      every trial of the searches in `configs/tune/*.yaml`.
+
+A run or search that is not there is made first, or resumed where it stopped; the runs on the demo
+data are shipped in `data/checkpoints/`.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
 
 from defectkit import DefectkitError
-from defectkit.bench import in_own_process, peak_mb, shortest_ms
-from defectkit.training.config import RunConfig, load_config, with_values
+from defectkit.bench.measure import OpenRun, in_own_process, peak_mb, shipped, shortest_ms
+from defectkit.structures.record import DefectRecord, to_frame
+from defectkit.training.config import RunConfig, TuneConfig, load_config, with_values
+from defectkit.training.prepared import fit_table, learned_from, prepare
 from defectkit.training.pretrained import CHECKPOINTS, CONFIGS, ROOT
+from defectkit.training.run import Run
+from defectkit.training.train import train
 
 SEEDS = (0, 1, 2)
 SAMPLE = 64  # structures that are timed
+# Each hybrid and its seeds; the last learned from every row in both positions, half as often
+# from each.
+HYBRIDS = {"hybrid": SEEDS, "hybrid-unrelaxed": SEEDS, "hybrid-both": SEEDS[:1]}
+SEARCHES = CONFIGS / "tune"
+SEARCH_FOLDER = ROOT / "build" / "tune"
 
 
-def rows(
+def model_rows(
     seed: int, data: str = "demo", path: Path | None = None, changes: Sequence[str] = ()
 ) -> list[dict]:
     """Train what is missing and measure all, on the test rows that every run predicts.
@@ -28,16 +45,16 @@ def rows(
         path: where it lies, if elsewhere.
         changes: values of all configurations to change, such as "epochs=5".
     """
-    from defectkit.bench.report import judge
+    from defectkit.bench.judge import judge
     from defectkit.evaluation.metrics import scores
 
     names, finished = zip(*runs(data, path, changes))
     judged = judge(finished)
-    costs = {
+    costs = {  # seeds do not change what a model costs
         name: in_own_process(measure, run.folder)
         for name, run in zip(names, finished)
         if run.summary["seed"] == SEEDS[0]
-    }  # fmt: skip - seeds do not change what it costs
+    }
     whole = set().union(*(run.part("test").index for run in finished))
     return [
         {
@@ -61,21 +78,21 @@ def rows(
 
 def runs(
     data: str = "demo", path: Path | None = None, changes: Sequence[str] = ()
-) -> Iterator[tuple]:
+) -> Iterator[tuple[str, Run]]:
     """Name and finished `Run` of every configuration and seed, trained where it is missing.
 
     Configurations that need positions before relaxation are left out where the data have none.
     """
-    from defectkit.training.runs import load_data, train
-
     for file in config_files():
         config = with_values(on_data(load_config(file), data, path), changes)
         unrelaxed = config.graph.positions == "unrelaxed" or config.also_unrelaxed
-        if unrelaxed and any(record.unrelaxed is None for record in load_data(config)[0].records):
+        if unrelaxed and any(
+            record.unrelaxed is None for record in prepare(config).dataset.records
+        ):
             continue
         for seed in SEEDS:
             folder = run_folder(file, data, seed)
-            yield file.stem, train(config, *load_data(config), folder, seed)
+            yield file.stem, train(prepare(config), folder, seed)
 
 
 def config_files() -> list[Path]:
@@ -98,25 +115,22 @@ def run_folder(config: Path, data: str, seed: int) -> Path:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Milliseconds a structure and peak memory of this process, with one thread.
+    """Milliseconds a structure and peak memory (MB) of this process, with one thread.
 
     `infer_ms_b1` and `infer_ms_b64` are the model alone, on graphs (or feature tables) that are
     there already; `build_ms` is what makes these from atoms, the search for the defect included.
     """
-    import torch
     from threadpoolctl import threadpool_limits
 
     from defectkit.models.tabular.models import TABULAR
-    from defectkit.training.runs import Run, load_data
 
     torch.set_num_threads(1)
     run = Run(folder)
-    dataset, _ = load_data(run.config)
-    records = [dataset[uid] for uid in run.part("test").index[:SAMPLE]]
-    network = run.config.model.name not in TABULAR
+    opened = OpenRun(run)
+    records = [opened.dataset[uid] for uid in run.part("test").index[:SAMPLE]]
     with threadpool_limits(1), torch.no_grad():
-        prepare = _network if network else _table
-        build, infer = prepare(run, dataset)
+        timed = _table if run.config.model.name in TABULAR else _network
+        build, infer = timed(opened)
         inputs, together = [build([record]) for record in records[:8]], build(records)
         return {
             "infer_ms_b1": shortest_ms(lambda: [infer(one) for one in inputs], len(inputs)),
@@ -126,32 +140,93 @@ def measure(folder: Path) -> dict[str, float]:
         }
 
 
-def _network(run, dataset) -> tuple[Callable, Callable]:
+Input = Any  # of a model: a batch of graphs, or a table of features
+Timed = tuple[Callable[[Sequence[DefectRecord]], Input], Callable[[Input], object]]
+
+
+def _network(opened: OpenRun) -> Timed:
+    """What makes a batch of records, and the network."""
     from torch_geometric.data import Batch
 
-    from defectkit.graphs.build import build_graph
-    from defectkit.training.checkpoint import load_model
+    def build(records: Sequence[DefectRecord]) -> Input:
+        return Batch.from_data_list([opened.graph(record) for record in records])
 
-    model, card = load_model(run.folder)
-
-    def build(some):
-        graphs = [build_graph(r, card.graph, dataset.hosts[r.host]) for r in some]
-        return Batch.from_data_list(graphs)
-
-    return build, model
+    return build, opened.model
 
 
-def _table(run, dataset) -> tuple[Callable, Callable]:
+def _table(opened: OpenRun) -> Timed:
+    """What makes a table of features of records, and the fitted model."""
     from defectkit.graphs.dataset import load_graphs
     from defectkit.models.tabular.models import table_for
-    from defectkit.structures.record import to_frame
-    from defectkit.training.runs import fit_table, graphs_of, learned_from
 
-    graphs, (_, training) = graphs_of(dataset, run.config.graph), learned_from(run)
-    model = fit_table(run.config, dataset, graphs, training, 0)
+    config, dataset = opened.run.config, opened.dataset
+    _, training = learned_from(opened.run)
+    model = fit_table(opened.prepared, training, 0)
 
-    def build(some):
-        graphs = load_graphs(some, dataset.hosts, run.config.graph)
-        return table_for(run.config.model.name, graphs, to_frame(some))
+    def build(records: Sequence[DefectRecord]) -> Input:
+        graphs = load_graphs(records, dataset.hosts, config.graph)
+        return table_for(config.model.name, graphs, to_frame(records))
 
     return build, model.predict
+
+
+def position_rows(seed: int) -> list[dict]:
+    """A row a hybrid, training seed and input: relaxed or unrelaxed positions.
+
+    The rows are those of the test part whose starting structure can be read.
+
+    Args:
+        seed: of the bootstrap.
+    """
+    from defectkit.evaluation.metrics import common_rows, scores
+
+    tables = {
+        (name, training_seed, place): rows
+        for name, seeds in HYBRIDS.items()
+        for training_seed in seeds
+        for place, rows in _predicted(name, training_seed)
+    }
+    return [
+        {
+            "model": name,
+            "seed": training_seed,
+            "input": place,
+            "n_test": len(rows),
+            **{key: round(value, 4) for key, value in scores(rows, seed).items()},
+        }
+        for (name, training_seed, place), rows in common_rows(tables).items()
+    ]
+
+
+def _predicted(name: str, training_seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Both inputs, each with labels and predictions of the test rows."""
+    from defectkit.training.inference import predict
+
+    hybrid = shipped(name, training_seed)
+    for place in ("relaxed", "unrelaxed"):
+        graphs = hybrid.graphs(positions=place)
+        predicted = predict(hybrid.model, graphs, graphs.select(hybrid.split.test))
+        labels = hybrid.dataset.frame.loc[predicted.index, ["eform", "spin"]]
+        yield place, labels.join(predicted.add_suffix("_pred"))
+
+
+def tuning_rows(seed: int) -> list[dict]:
+    """A row a trial: settings tried, and the validation MAE of eform in eV."""
+    from defectkit.training.tune import tune
+
+    table = []
+    for file in sorted(SEARCHES.glob("*.yaml")):
+        config = load_config(file, TuneConfig)
+        trials = tune(config, prepare(config.run), SEARCH_FOLDER / file.stem, seed)
+        table += [
+            {
+                "model": file.stem,
+                "trial": trial["number"],
+                "settings": json.dumps({name: trial[name] for name in config.search}),
+                "state": trial["state"].lower(),
+                "valid_mae": round(trial["value"], 4),
+                "seconds": trial["seconds"],
+            }
+            for trial in trials.to_dict("records")
+        ]
+    return table

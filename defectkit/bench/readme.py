@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
 from defectkit import DefectkitError
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.writing import write_text
 
 README = CHECKOUT_DATA.parent / "README.md"
@@ -20,29 +21,33 @@ def models_table(table: pd.DataFrame) -> str:
 
     Raises DefectkitError where not all models were tested on the same rows.
     """
-    known = ["n_test", "left_out", "data_fingerprint"]
-    if not set(known) <= set(table) or len(table[known].drop_duplicates()) > 1:
+    same = ["n_test", "left_out", "data_fingerprint"]
+    if not set(same) <= set(table) or len(table[same].drop_duplicates()) > 1:
         raise DefectkitError(
             "The models of the table were tested on different rows; make it again with `defectkit "
             "bench models`."
         )
-    lines = [
-        "| model | input | MAE (eV) | 95 % interval | RMSE (eV) | R² | spin MAE (μB) "
-        "| magnetic F1 | parameters | training, s/epoch | prediction, ms |",
-        "|:--|:--|--:|:-:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    rows = []
     groups = table.groupby(["model", "input"], sort=False)
-    for (model, place), rows in sorted(groups, key=lambda item: -item[1].eform_mae.mean()):
-        mean = rows.mean(numeric_only=True)
-        spread = f" ± {rows.eform_mae.std(ddof=1):.3f}" if len(rows) > 1 else ""
-        size = f"{mean.n_params:,.0f}" if mean.n_params else "–"
-        lines.append(
-            f"| {model} | {place} | {mean.eform_mae:.3f}{spread} "
-            f"| {mean.eform_mae_lo:.3f}–{mean.eform_mae_hi:.3f} | {mean.eform_rmse:.3f} "
-            f"| {mean.eform_r2:.3f} | {mean.spin_mae:.3f} | {mean.mag_f1:.3f} | {size} "
-            f"| {mean.train_s_per_epoch:.1f} | {mean.infer_ms_b64:.2f} |"
+    for (model, place), seeds in sorted(groups, key=lambda item: -item[1].eform_mae.mean()):
+        mean = seeds.mean(numeric_only=True)
+        spread = f" ± {seeds.eform_mae.std(ddof=1):.3f}" if len(seeds) > 1 else ""
+        rows.append(
+            {
+                "model": model,
+                "input": place,
+                "MAE (eV)": f"{mean.eform_mae:.3f}{spread}",
+                "95 % interval": f"{mean.eform_mae_lo:.3f}–{mean.eform_mae_hi:.3f}",
+                "RMSE (eV)": f"{mean.eform_rmse:.3f}",
+                "R²": f"{mean.eform_r2:.3f}",
+                "spin MAE (μB)": f"{mean.spin_mae:.3f}",
+                "magnetic F1": f"{mean.mag_f1:.3f}",
+                "parameters": f"{mean.n_params:,.0f}" if mean.n_params else "–",
+                "training, s/epoch": f"{mean.train_s_per_epoch:.1f}",
+                "prediction, ms": f"{mean.infer_ms_b64:.2f}",
+            }
         )
-    return "\n".join([*lines, "", _tested(table)])
+    return f"{_markdown(rows, texts=2)}\n\n{_tested(table)}"
 
 
 def _tested(table: pd.DataFrame) -> str:
@@ -63,19 +68,22 @@ def throughput_table(table: pd.DataFrame) -> str:
     Args:
         table: `data/benchmarks/throughput.csv`.
     """
-    lines = [
-        "| model | hidden width | parameters | angles a structure | training step, ms "
-        "| prediction, ms | times the hybrid's |",
-        "|:--|--:|--:|--:|--:|--:|:-:|",
-    ]
     own = table.set_index("model").loc["hybrid"]
-    for row in table.sort_values("train_ms", ascending=False).itertuples():
-        lines.append(
-            f"| {row.model} | {row.hidden} | {row.n_params:,} | {row.angles:,.0f} "
-            f"| {row.train_ms:.1f} | {row.infer_ms:.1f} "
-            f"| {row.train_ms / own.train_ms:.1f} and {row.infer_ms / own.infer_ms:.1f} |"
-        )
-    return "\n".join(lines)
+    rows = [
+        {
+            "model": row.model,
+            "hidden width": row.hidden,
+            "parameters": f"{row.n_params:,}",
+            "angles a structure": f"{row.angles:,.0f}",
+            "training step, ms": f"{row.train_ms:.1f}",
+            "prediction, ms": f"{row.infer_ms:.1f}",
+            "times the hybrid's": (
+                f"{row.train_ms / own.train_ms:.1f} and {row.infer_ms / own.infer_ms:.1f}"
+            ),
+        }
+        for row in table.sort_values("train_ms", ascending=False).itertuples()
+    ]
+    return _markdown(rows)
 
 
 def ladder_table(table: pd.DataFrame) -> str:
@@ -84,16 +92,23 @@ def ladder_table(table: pd.DataFrame) -> str:
     Args:
         table: `data/benchmarks/ladder.csv`.
     """
-    steps = list(table.split.unique())
-    lines = [f"| model | {' | '.join(steps)} |", f"|:--|{'--:|' * len(steps)}"]
-    for model, rows in table.groupby("model", sort=False):
-        rows = rows.set_index("split").loc[steps]
-        cells = [
-            f"{row.eform_mae:.3f} ({row.eform_mae_lo:.3f}–{row.eform_mae_hi:.3f})"
-            for row in rows.itertuples()
-        ]
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        {
+            "model": model,
+            **{
+                row.split: f"{row.eform_mae:.3f} ({row.eform_mae_lo:.3f}–{row.eform_mae_hi:.3f})"
+                for row in steps.itertuples()
+            },
+        }
+        for model, steps in table.groupby("model", sort=False)
+    ]
+    return _markdown(rows)
+
+
+def _markdown(rows: list[dict], texts: int = 1) -> str:
+    """A table whose first columns are texts, to the left, and whose others are numbers."""
+    sides = ["left"] * texts + ["right"] * (len(rows[0]) - texts)
+    return tabulate(rows, "keys", "pipe", disable_numparse=True, colalign=sides)
 
 
 TABLES = {
@@ -111,7 +126,9 @@ def update(readme: Path = README, check: bool = False) -> bool:
         check: whether only to compare.
 
     Returns:
-        whether the file was up to date. DefectkitError where a mark or a table's file is missing.
+        whether the file was up to date.
+
+    Raises DefectkitError where a mark or a table's file is missing.
     """
     old = readme.read_text(encoding="utf-8")
     new = old

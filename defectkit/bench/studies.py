@@ -1,64 +1,85 @@
-"""Comparisons at equal budget: `configs/studies/NAME.yaml`, judged on validation rows.
+"""Runs that are trained for a comparison at equal budget, and judged.
 
-Every run is kept in `build/studies/NAME/`, so that a study that was interrupted goes on. A run is
-not shown the test rows: they are taken out of its split.
+studies     `configs/studies/NAME.yaml`, judged on validation rows. A run is not shown the test
+            rows: they are taken out of its split. All are kept in `build/studies/NAME/`.
+readouts    the ablation's hybrids with every read-out, on structures in larger cells.
+ladder      the ladder of generalisation: the same models, on test rows that are ever less like
+            training. Configuration, predictions and summary of every run are shipped in
+            `data/ladder/`.
+
+A run that is not there is trained with one thread, and an interrupted one goes on.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
+from defectkit.bench.judge import Judged, errors_by_split, judge
+from defectkit.data.dataset import Dataset
 from defectkit.data.processes import process_pool
+from defectkit.evaluation.breakdown import size_slope
+from defectkit.evaluation.metrics import scores
+from defectkit.graphs.dataset import GraphDataset, load_graphs
+from defectkit.structures.transforms import LabelNotKept, PadSupercell
 from defectkit.training.config import RunConfig, StudyConfig, load_config, with_values
-from defectkit.training.pretrained import CONFIGS, ROOT
-
-if TYPE_CHECKING:
-    from defectkit.bench.report import Judged
+from defectkit.training.inference import CARD, WEIGHTS, load_model, predict
+from defectkit.training.prepared import prepare
+from defectkit.training.pretrained import CONFIGS, LADDER, ROOT
+from defectkit.training.run import Run
+from defectkit.training.train import train
 
 STUDIES = CONFIGS / "studies"
 FOLDER = ROOT / "build" / "studies"
 KEPT = ("eform_mae", "eform_mae_lo", "eform_mae_hi", "eform_rmse", "spin_mae")
 
 
-def rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
-    """Train every variant with every seed, one thread each, and score all on validation rows.
+class Job(NamedTuple):
+    """A run of a study: its place in the table, its configuration and its folder."""
 
-    Those of one split on the same ones: rows that all its variants predict.
+    group: str
+    variant: str
+    seed: int
+    config: RunConfig
+    folder: Path
+
+
+def study_rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
+    """Train every variant with every seed and score all on validation rows.
+
+    Runs of one split are scored on the rows that all its variants predict.
 
     Args:
         name: of the study's file.
         seed: of the bootstrap.
         path: where the data set lies, if elsewhere.
     """
-    from defectkit.bench.report import judge
-    from defectkit.training.runs import Run
-
     study = load_config(STUDIES / f"{name}.yaml", StudyConfig)
     if path is not None:
         study = with_values(study, {"run.data.path": str(path)})
     jobs = jobs_of(study, FOLDER / name)
-    with process_pool() as pool:
-        running = [pool.submit(_train, folder, config, n) for _, _, n, config, folder in jobs]
-        for done in tqdm(as_completed(running), total=len(jobs), desc=name, unit="run"):
-            done.result()
-    judged = judge([Run(folder) for *_, folder in jobs], "valid")
+    _train_all(trained, [(job.folder, job.config, job.seed) for job in jobs], name)
+    judged = judge([Run(job.folder) for job in jobs], "valid")
     return [
         {
-            "group": group,
-            "variant": variant,
-            "seed": run_seed,
-            "input": config.graph.positions,
+            "group": job.group,
+            "variant": job.variant,
+            "seed": job.seed,
+            "input": job.config.graph.positions,
             **_scored(one, seed),
         }
-        for (group, variant, run_seed, config, _), one in zip(jobs, judged)
+        for job, one in zip(jobs, judged)
     ]
 
 
-def jobs_of(study: StudyConfig, folder: Path) -> list[tuple[str, str, int, RunConfig, Path]]:
-    """Group, variant, seed, configuration and folder of every run; all variants of a seed first."""
+def jobs_of(study: StudyConfig, folder: Path) -> list[Job]:
+    """Every run of a study; all variants of a seed before the next seed."""
     jobs = []
     for seed in study.seeds:  # a study that is cut short has every variant once
         split = {"data.split.seed": seed} if study.splits else {}
@@ -66,30 +87,31 @@ def jobs_of(study: StudyConfig, folder: Path) -> list[tuple[str, str, int, RunCo
             for variant, values in variants.items():
                 config = with_values(study.run, values | split)
                 place = folder / f"{group}-{variant}-{seed}".replace(" ", "-")
-                jobs.append((group, variant, seed, config, place))
+                jobs.append(Job(group, variant, seed, config, place))
     return jobs
 
 
-def trained(folder: Path, config: RunConfig, seed: int):
+def _train_all(
+    train: Callable[[Path, RunConfig, int], object],
+    jobs: Sequence[tuple[Path, RunConfig, int]],
+    name: str,
+) -> None:
+    """Train runs side by side, one process a core; `jobs` are the arguments of `train`."""
+    with process_pool() as pool:
+        running = [pool.submit(train, *job) for job in jobs]
+        for done in tqdm(as_completed(running), total=len(jobs), desc=name, unit="run"):
+            done.result()
+
+
+def trained(folder: Path, config: RunConfig, seed: int) -> Run:
     """The run of a study in `folder`, trained with one thread where it is not finished."""
-    import torch
-
-    from defectkit.training.runs import load_data, train
-
     torch.set_num_threads(1)
-    dataset, split = load_data(config)
-    return train(
-        config, dataset, replace(split, test=()), folder, seed, progress=False, other_labels=True
-    )
+    prepared = prepare(config)
+    blind = replace(prepared, split=replace(prepared.split, test=()))
+    return train(blind, folder, seed, progress=False, other_labels=True)
 
 
-def _train(folder: Path, config: RunConfig, seed: int) -> None:
-    trained(folder, config, seed)
-
-
-def _scored(one: "Judged", seed: int) -> dict:
-    from defectkit.evaluation.metrics import scores
-
+def _scored(one: Judged, seed: int) -> dict:
     summary, found = one.run.summary, scores(one.rows, seed, one.groups)
     return {
         "n_train": summary["rows"]["train"],
@@ -100,3 +122,136 @@ def _scored(one: "Judged", seed: int) -> dict:
         "train_s_per_epoch": round(summary["train_s_per_epoch"], 2),
         "data_fingerprint": summary["data_fingerprint"],
     }
+
+
+# Name of a variant of the study `ablation`: its read-out.
+READOUTS = {"sum": "sum", "mean": "mean", "defect": "defect", "full": "gated"}
+EXTRA = 2  # host cells that are added in both directions of the plane
+
+
+def readout_rows(seed: int) -> list[dict]:
+    """A row a read-out and training seed: is a formation energy extensive?
+
+    Validation rows of the study `ablation` are set into larger cells of pristine host
+    (`structures.transforms.PadSupercell`), which keeps their energy: what a prediction then
+    changes by belongs to the read-out, not to the defect.
+
+    Columns: `n` structures, mean number of atoms and mean absolute error (eV) in the cells of the
+    demo and in the larger ones, mean change of the prediction (eV), and the `slope` of the signed
+    error against the number of atoms with its interval over hosts (eV per atom).
+
+    Args:
+        seed: of the bootstrap.
+    """
+    study = load_config(STUDIES / "ablation.yaml", StudyConfig)
+    prepared = prepare(study.run)
+    dataset, split = prepared.dataset, prepared.split
+    cells = [
+        load_graphs(records, dataset.hosts, study.run.graph)
+        for records in _in_both_cells(dataset, split.valid)
+    ]
+    table = []
+    for job in jobs_of(study, FOLDER / "ablation"):
+        if job.variant in READOUTS:
+            run = trained(job.folder, job.config, job.seed)
+            found = _errors_in_both_cells(run, dataset, cells, seed)
+            rounded = {key: round(value, 4) for key, value in found.items()}
+            table.append({"readout": READOUTS[job.variant], "seed": job.seed, **rounded})
+    return table
+
+
+def _in_both_cells(dataset: Dataset, uids: Sequence[str]) -> tuple[tuple, ...]:
+    """Records as they are, and the same in larger cells, where that keeps their energy."""
+    pad, pairs = PadSupercell(dataset.hosts, (EXTRA, EXTRA)), []
+    for uid in uids:
+        try:
+            pairs.append((dataset[uid], pad(dataset[uid], np.random.default_rng(0))))
+        except LabelNotKept:
+            continue
+    return tuple(zip(*pairs))
+
+
+def _errors_in_both_cells(
+    run: Run, dataset: Dataset, cells: Sequence[GraphDataset], seed: int
+) -> dict[str, float]:
+    model, _ = load_model(run.folder)
+    small, large = (predict(model, graphs).assign(natoms=_real_atoms(graphs)) for graphs in cells)
+    labels = dataset.frame.loc[small.index]
+    both = pd.concat([small, large])
+    error = both.eform - pd.concat([labels.eform] * 2)
+    fit = size_slope(error, both.natoms, pd.concat([labels.host] * 2), seed)
+    return {
+        "n": len(small),
+        "natoms": small.natoms.mean(),
+        "natoms_larger": large.natoms.mean(),
+        "eform_mae": (small.eform - labels.eform).abs().mean(),
+        "eform_mae_larger": (large.eform - labels.eform).abs().mean(),
+        "change": (large.eform - small.eform).mean(),
+        **{key: fit[key] for key in ("slope", "lo", "hi")},
+    }
+
+
+def _real_atoms(graphs: GraphDataset) -> list[int]:
+    return [int((graph.z > 0).sum()) for graph in graphs]
+
+
+# Name: values of the configuration to change. Networks of the ladder learn with AdamW; Muon, with
+# which hybrid and ALIGNN are shipped, came later.
+LADDER_MODELS: dict[str, dict] = {
+    "hybrid": {"optimiser.name": "adamw"},
+    "alignn": {"optimiser.name": "adamw", "optimiser.lr": 0.001},
+    "lightgbm": {},
+    "names": {},
+}
+REFERENCE = "hybrid"
+COMPACT = {"data.train_rows": 1500, "epochs": 15}
+FOLDS = [{"data.split.fold": fold} for fold in range(5)]
+# Name of the split, and those that hold out each of its units once (one fold of the pairs).
+STEPS: dict[str, list[dict]] = {
+    "random": [{}],
+    "pair": FOLDS[:1],
+    "host": FOLDS,
+    "dopant": FOLDS,
+    "block": [{"data.split.held_out": ["MoS2 (2H)", "3d"]}],
+}
+ENSEMBLE = {"host": (0, 1, 2)}  # seeds of the hybrid, for its spread
+
+
+def ladder_rows(seed: int) -> list[dict]:
+    """Train what is missing of the ladder; a row a step and model, over all folds together.
+
+    The steps: rows drawn at random, pairs of host and dopant never seen, hosts and dopants never
+    seen, and the 3d dopants of a host family never seen. All models learn from equally many rows
+    and the networks for equally many epochs, fewer than the shipped models do: what counts is how
+    the errors grow from step to step.
+
+    Columns of `judge.errors_by_split`, and the paired difference from the hybrid.
+
+    Args:
+        seed: of the bootstrap.
+    """
+    jobs = list(ladder_jobs())
+    missing = [job for job in jobs if not Run(job[0]).finished]
+    _train_all(train_without_weights, missing, "ladder")
+    judged = judge([Run(folder) for folder, _, _ in jobs])
+    return errors_by_split(judged, reference=REFERENCE, seed=seed).round(4).to_dict("records")
+
+
+def ladder_jobs() -> Iterator[tuple[Path, RunConfig, int]]:
+    """Folder, configuration and seed of every run of the ladder."""
+    for step, splits in STEPS.items():
+        for number, split in enumerate(splits):
+            for model, changes in LADDER_MODELS.items():
+                values = {"data.split.kind": step, **split, **COMPACT, **changes}
+                config = with_values(load_config(CONFIGS / f"{model}.yaml"), values)
+                seeds = ENSEMBLE.get(step, (0,)) if model == REFERENCE else (0,)
+                for seed in seeds:
+                    yield LADDER / f"{step}-{number}-{model}-{seed}", config, seed
+
+
+def train_without_weights(folder: Path, config: RunConfig, seed: int) -> None:
+    """Train one run, or finish it; its weights are not kept."""
+    torch.set_num_threads(1)
+    train(prepare(config), folder, seed, progress=False)
+    for name in (WEIGHTS, CARD):
+        (folder / name).unlink(missing_ok=True)

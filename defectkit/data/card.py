@@ -6,14 +6,34 @@ import pandas as pd
 from ase.db import connect
 
 from defectkit import DefectkitError
-from defectkit.data.candidates import MAX_STRAIN
-from defectkit.data.demo import MOMENT_FLOOR, check_demo_database
+from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
 from defectkit.structures.writing import write_text
 
 QUANTILES = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+
+LIMITS = """## What CHGNet is good and bad at
+
+* Trained on relaxation paths of bulk crystals (PBE and PBE+U of the Materials Project), it has seen
+  few slabs and few defects. Trends between chemically similar defects are useful, single energies
+  may be wrong by an electronvolt.
+* Its potential-energy surface is softer than DFT's: forces, and with them relaxation energies, come
+  out too small in strained surroundings.
+* No charge states, no spin polarisation that one could set: its moments are magnitudes without
+  sign, so antiferromagnets look like ferromagnets.
+* No dispersion forces: physisorbed atoms are bound too weakly.
+* Germanene, stanene and graphane are missing: the first two collapse into a denser phase under
+  CHGNet, the third costs twenty times more than any other host.
+
+"""
+
+LICENCE = """## Licence and citation
+
+The database: MIT, as the kit. The potential: B. Deng et al., Nat. Mach. Intell.
+5, 1031 (2023). The schema follows Imp2d: J. Davidsson et al., npj 2D Mater. Appl. 7, 26 (2023).
+"""
 
 
 def write_card(database: Path, path: Path) -> None:
@@ -30,9 +50,20 @@ def write_card(database: Path, path: Path) -> None:
 
 
 def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
-    seconds = sum(run["seconds"] for run in metadata["runs"])
-    computed = sum(run["rows"] for run in metadata["runs"])
-    workers = max(run["workers"] for run in metadata["runs"])
+    """The page, in Markdown."""
+    return "".join(
+        [
+            _contents(frame, metadata, database),
+            _method(metadata),
+            LIMITS,
+            _references(frame, metadata),
+            LICENCE,
+        ]
+    )
+
+
+def _contents(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
+    """What the rows hold, in numbers."""
     types = frame.groupby("defecttype").agg(
         rows=("eform", "size"),
         converged=("converged", "sum"),
@@ -43,19 +74,6 @@ def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
     quantiles = frame[["eform", "spin", "depth", "extension_factor", "max_force"]].quantile(
         QUANTILES
     )
-    hosts = pd.DataFrame(
-        {
-            name: {
-                "family": HOSTS[name].family,
-                "space group": host["spacegroup"],
-                "supercell": "x".join(map(str, host["repeat"])),
-                "a (Å)": f"{sum(x * x for x in host['cell'][0]) ** 0.5:.3f}",
-                "rows": int((frame.host == name).sum()),
-            }
-            for name, host in metadata["hosts"].items()
-        }
-    ).T
-    phases = pd.DataFrame(metadata["chemical_potentials"]).T
     vacancies = frame.defecttype.isin(["vacancy", "complex"]).mean()
     dopants = frame.dopant[frame.dopant != ""].nunique()
     families = {host["family"] for host in metadata["hosts"].values()}
@@ -82,7 +100,15 @@ Quantiles (eform in eV, spin in μB, forces in eV/Å):
 
 {quantiles.round(3).to_markdown()}
 
-## How it was made
+"""
+
+
+def _method(metadata: dict) -> str:
+    """How the rows were computed, and how long that took."""
+    seconds = sum(run["seconds"] for run in metadata["runs"])
+    computed = sum(run["rows"] for run in metadata["runs"])
+    workers = max(run["workers"] for run in metadata["runs"])
+    return f"""## How it was made
 
 `defectkit demo build`, seed {metadata["seed"]}.
 
@@ -114,20 +140,25 @@ sites: added or replaced atom first, then vacancies). The dopant `X` means that 
 Timing: {computed:,} rows in {seconds / 60:.0f} minutes with {workers} processes on
 {metadata["runs"][-1]["cpus"]} cores that also did other work, {computed / seconds:.2f} rows/s.
 
-## What CHGNet is good and bad at
+"""
 
-* Trained on relaxation paths of bulk crystals (PBE and PBE+U of the Materials Project), it has seen
-  few slabs and few defects. Trends between chemically similar defects are useful, single energies
-  may be wrong by an electronvolt.
-* Its potential-energy surface is softer than DFT's: forces, and with them relaxation energies, come
-  out too small in strained surroundings.
-* No charge states, no spin polarisation that one could set: its moments are magnitudes without
-  sign, so antiferromagnets look like ferromagnets.
-* No dispersion forces: physisorbed atoms are bound too weakly.
-* Germanene, stanene and graphane are missing: the first two collapse into a denser phase under
-  CHGNet, the third costs twenty times more than any other host.
 
-## Hosts
+def _references(frame: pd.DataFrame, metadata: dict) -> str:
+    """Tables of the hosts and of the elemental phases."""
+    hosts = pd.DataFrame(
+        {
+            name: {
+                "family": HOSTS[name].family,
+                "space group": host["spacegroup"],
+                "supercell": "x".join(map(str, host["repeat"])),
+                "a (Å)": f"{sum(x * x for x in host['cell'][0]) ** 0.5:.3f}",
+                "rows": int((frame.host == name).sum()),
+            }
+            for name, host in metadata["hosts"].items()
+        }
+    ).T
+    phases = pd.DataFrame(metadata["chemical_potentials"]).T
+    return f"""## Hosts
 
 {hosts.to_markdown()}
 
@@ -135,8 +166,4 @@ Timing: {computed:,} rows in {seconds / 60:.0f} minutes with {workers} processes
 
 {phases.to_markdown()}
 
-## Licence and citation
-
-The database: MIT, as the kit. The potential: B. Deng et al., Nat. Mach. Intell.
-5, 1031 (2023). The schema follows Imp2d: J. Davidsson et al., npj 2D Mater. Appl. 7, 26 (2023).
 """

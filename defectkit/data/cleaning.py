@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Cleaned:
-    """What cleaning left, and why.
+    """The result of `clean`: the rows that stay, and why the others do not.
 
     Attributes:
         dataset: the rows that no rule hits.

@@ -64,7 +64,7 @@ class Dataset:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The table of all rows, columns and units of `records.COLUMNS`, indexed by uid."""
+        """The table of all rows by uid; columns and units as in `structures.record.COLUMNS`."""
         return to_frame(self.records, self.hosts)
 
     def need_labels(self, purpose: str) -> None:
@@ -104,20 +104,20 @@ class Dataset:
         return replace(self, records=[self[uid] for uid in uids])
 
 
-def _add(digest, *parts: str | bytes) -> None:
-    """Feed the parts, each behind its length, so that none can pass for another's beginning."""
+def _add(digest: "hashlib._Hash", *parts: str | bytes) -> None:
+    """Feed the parts, each after its length, so that other parts cannot give the same bytes."""
     for part in parts:
         data = part if isinstance(part, bytes) else part.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
 
 
-def _add_atoms(digest, atoms: Atoms) -> None:
+def _add_atoms(digest: "hashlib._Hash", atoms: Atoms) -> None:
     _add(digest, atoms.numbers.astype("<i8").tobytes(), bytes(atoms.pbc.tolist()))
     _add(digest, _rounded(atoms.cell.array), _rounded(atoms.positions))
 
 
 def _rounded(values: np.ndarray) -> bytes:
-    """Å, of any shape, as steps of `GRID`; zero has one sign."""
+    """Values in Å, of any shape, rounded to steps of `GRID`; zero has one sign."""
     return (np.round(np.asarray(values, float) / GRID) + 0.0).astype("<f8").tobytes()
 
 

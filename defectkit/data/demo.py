@@ -1,11 +1,14 @@
 """Computes the demo database `demo2d.db`: defects in 2D hosts, labelled by CHGNet, not by DFT.
 
 The database follows the schema of Imp2d (Davidsson et al., npj 2D Mater. Appl. 7, 26, 2023).
-Candidates have one seeded order (`defectkit.data.candidates`), so that a longer run only adds rows,
-and a run that was interrupted goes on where it stopped.
+Every row that can be computed has its place in one seeded order (`candidates`), so that a longer
+run only adds rows, and a run that was interrupted goes on where it stopped. The order is the same
+on every processor: what is drawn is the hash of a name, shares are whole numbers, and no sum of
+floats, whose last digit hangs on the vector unit, decides anything.
 """
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import time
@@ -13,8 +16,10 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from math import lcm
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +34,142 @@ from threadpoolctl import threadpool_limits
 
 from defectkit import DefectkitError
 from defectkit.data import potential
-from defectkit.data.candidates import DOPANTS, Candidate, HostReference, candidates, read_hosts
 from defectkit.data.processes import process_pool
-from defectkit.structures.defects import Defect, make_defect
+from defectkit.structures.defects import Defect, DefectSite, make_defect, named_sites
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.names import one_line
 from defectkit.structures.writing import locked
 
+DOPANTS = (
+    "Ag Al As Au B Ba Be Bi Br C Ca Cd Cl Co Cr Cs Cu F Fe Ga Ge H Hf Hg I In Ir K Li Lu Mg Mn Mo "
+    "N Na Nb Ni O Os P Pb Pd Pt Rb Re Rh Ru S Sb Sc Se Si Sn Sr Ta Tc Te Ti Tl V W Xe Y Zn Zr"
+).split()
+NO_DOPANT = "X"  # ASE's symbol for "no atom"
+SHARES = {  # per cent of the rows
+    "adsorbate": 28,
+    "interstitial": 25,
+    "substitution": 23,
+    "complex": 14,
+    "vacancy": 10,
+}
+STRAINED_SHARE = 10  # per cent of the rows
+STRAINS = tuple(k / 1000 for k in range(-20, 21) if k)
+MAX_STRAIN = STRAINS[-1]
+STRAINED_VACANCIES = 6  # strained copies of each vacancy: it has no dopant to vary
 MOMENT_FLOOR = 0.1  # μB: site moments below it are noise of the unsigned prediction
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
 PAGE_SIZE = 8192  # bytes; with SQLite's default most rows would leave half a page empty
 AHEAD = 64  # tasks handed out before their results are collected
 METADATA = {"label_source", "seed", "hosts", "chemical_potentials", "failed", "runs"}
+
+
+@dataclass(frozen=True)
+class HostReference:
+    """A host relaxed by CHGNet: unit cell (Å), repetition of it, energy per unit cell (eV)."""
+
+    unit: Atoms
+    repeat: tuple[int, int, int]
+    energy: float
+    spacegroup: int
+
+    def strained(self, strain: float) -> Atoms:
+        """The unit cell stretched by `strain` along both in-plane vectors."""
+        unit = self.unit.copy()
+        cell = unit.cell.array
+        cell[:2] *= 1 + strain
+        unit.set_cell(cell, scale_atoms=True)
+        return unit
+
+
+def read_hosts(metadata: dict) -> dict[str, HostReference]:
+    """The relaxed hosts stored with a demo database, by name."""
+    return {
+        name: HostReference(
+            Atoms(h["symbols"], positions=h["positions"], cell=h["cell"], pbc=(1, 1, 0)),
+            tuple(h["repeat"]),
+            h["energy"],
+            h["spacegroup"],
+        )
+        for name, h in metadata["hosts"].items()
+    }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row to compute: a host, a site in it, a dopant ("X" for none), a biaxial strain."""
+
+    host: str
+    site: DefectSite
+    dopant: str
+    strain: float
+
+    @property
+    def name(self) -> str:
+        """Imp2d's form `host_dopant_site`, host in Hill order; strain in per cent."""
+        strain = f"_{100 * self.strain:+.1f}%" if self.strain else ""
+        return f"{_formula(self.host)}_{self.dopant}_{self.site.name}{strain}"
+
+
+@cache
+def _formula(host: str) -> str:
+    return HOSTS[host].unit_cell().symbols.formula.format("hill")
+
+
+def candidates(
+    hosts: dict[str, HostReference], seed: int, places: dict[str, dict] | None = None
+) -> list[Candidate]:
+    """Every possible row in one seeded order, mixed by kind in the `SHARES`.
+
+    `places` holds, by host, the sites that have names already (see `named_sites`).
+
+    Within a kind the order is that of hashes; the kinds take turns, so that any first part of
+    the list has these shares until a kind runs out. A strained candidate is passed over while
+    more than `STRAINED_SHARE` of the list before it is strained.
+    """
+    pool = [
+        Candidate(host, site, dopant, strain)
+        for host, reference in hosts.items()
+        for site in named_sites(reference.unit, (places or {}).get(host, {}))
+        for dopant, strain in _variants(reference.unit, host, site, seed)
+    ]
+    unit = lcm(*SHARES.values())
+    turns = []
+    for rank, (kind, share) in enumerate(SHARES.items()):
+        names = {c.name: c for c in pool if c.site.kind == kind}
+        drawn = sorted(names, key=lambda name: _draw(seed, name))
+        # The k-th row of a kind is due when the list has about (k + 1/2) / share rows.
+        turns += [((2 * k + 1) * unit // share, rank, names[name]) for k, name in enumerate(drawn)]
+    chosen, strained = [], 0
+    for _, _, candidate in sorted(turns, key=lambda turn: turn[:2]):
+        if candidate.strain and 100 * strained > STRAINED_SHARE * len(chosen):
+            continue
+        strained += bool(candidate.strain)
+        chosen.append(candidate)
+    return chosen
+
+
+def _variants(unit: Atoms, host: str, site: DefectSite, seed: int) -> list[tuple[str, float]]:
+    """Dopant and strain of every candidate at a site: all dopants, a share of them strained.
+
+    A site without a dopant comes without strain and with some.
+    """
+    if not site.has_dopant:
+        drawn = sorted(STRAINS, key=lambda strain: _draw(seed, host, site.name, strain))
+        return [(NO_DOPANT, strain) for strain in (0.0, *drawn[:STRAINED_VACANCIES])]
+    own = unit[site.substituted[0]].symbol if site.substituted is not None else NO_DOPANT
+    variants = []
+    for dopant in DOPANTS:
+        which, percent = divmod(_draw(seed, host, site.name, dopant), 100)
+        strain = STRAINS[which % len(STRAINS)] if percent < STRAINED_SHARE else 0.0
+        if dopant != own:
+            variants.append((dopant, strain))
+    return variants
+
+
+def _draw(*what: object) -> int:
+    """A whole number of 64 bits, from the hash of `what`: the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, what)).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
 
 
 def relax_host(name: str) -> HostReference:
@@ -143,7 +272,9 @@ def _calculator() -> potential.ChgnetCalculator:
     return potential.ChgnetCalculator()
 
 
-def _try_row(candidate: Candidate, host: HostReference, mu: dict[str, float]):
+def _try_row(
+    candidate: Candidate, host: HostReference, mu: dict[str, float]
+) -> tuple[Candidate, tuple[Atoms, dict, dict] | None, str]:
     """`compute_row`, or the reason why this row could not be computed."""
     try:
         row = compute_row(candidate, host, mu)
@@ -311,7 +442,7 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
 
 
 def _single_thread() -> None:
-    """Rows run side by side: threads within a row would only wait for each other.
+    """Start a worker with one thread: rows run side by side, and more would wait for each other.
 
     The matrices are small: oneDNN costs more to set up for them than it saves (a fifth).
     """
@@ -321,7 +452,7 @@ def _single_thread() -> None:
     threadpool_limits(1)
 
 
-def _ahead(executor: Executor, function, tasks: Iterator[tuple]) -> Iterator:
+def _ahead(executor: Executor, function: Callable, tasks: Iterator[tuple]) -> Iterator:
     """Results in the order of the tasks, with at most `AHEAD` of them under way."""
     waiting = deque(executor.submit(function, *task) for task in islice(tasks, AHEAD))
     while waiting:
@@ -329,7 +460,7 @@ def _ahead(executor: Executor, function, tasks: Iterator[tuple]) -> Iterator:
         waiting.extend(executor.submit(function, *task) for task in islice(tasks, 1))
 
 
-def _references(executor: Executor, seed: int, progress) -> dict:
+def _references(executor: Executor, seed: int, progress: Callable[[str, int, int], None]) -> dict:
     """The database's metadata: relaxed hosts and chemical potentials."""
     names = list(HOSTS)
     hosts = {}

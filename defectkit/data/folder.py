@@ -11,11 +11,10 @@ from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
-from defectkit.data.table import Row, read_table
-from defectkit.data.values import NO, YES, fields, text, whole
+from defectkit.data.table import NO, YES, Row, fields, read_table, text, whole
 from defectkit.structures.files import is_structure, plain_name, read_structure
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, keep_recognition, recognise
 from defectkit.structures.record import DefectRecord, SiteKind
 
 OWN_SHARE = 0.5  # of a host's sites hold their own atom in any defect
@@ -33,7 +32,8 @@ def read_folder(folder: Path) -> Dataset:
         `eform`: the formation energy in eV, empty or left out where it is not known,
         `unrelaxed`: "yes" where the file holds the positions before relaxation, else the name of
             the file that does, with the same atoms in the same order,
-        and any others of `records.COLUMNS`: `spin` (μB), `host`, `dopant`, `removed` and so on.
+        and any others of `structures.record.COLUMNS`: `spin` (μB), `host`, `dopant`, `removed` and
+            so on.
     Further columns are ignored. A pristine unit cell in `hosts/HOST.cif` (or another format) lets
     the kit find the defect: it fills in `dopant`, `removed` and `defecttype` where the table does
     not say, and refuses a table that says otherwise. HOST may be any name.
@@ -98,15 +98,15 @@ def _hosts(folder: Path) -> dict[str, Atoms]:
 
 
 def _label_source(rows: Sequence[Row], default: str) -> str:
-    """Of all rows; DefectkitError where they name several."""
+    """What computed the labels of all rows; DefectkitError where they name several sources."""
     first: dict[str, Row] = {}
     for row in rows:
         first.setdefault(row.read("label_source", text) or default, row)
     if len(first) > 1:
-        (one, here), (other, there) = list(first.items())[:2]
+        (source, row), (other, other_row) = list(first.items())[:2]
         raise DefectkitError(
-            f"{here.where} is labelled by {one} and row {there.number} by {other}, whose zero and "
-            "accuracy differ; make a folder for each."
+            f"{row.where} is labelled by {source} and row {other_row.number} by {other}, whose "
+            "zero and accuracy differ; make a folder for each."
         )
     return next(iter(first))
 
@@ -142,8 +142,8 @@ def _record(
                 f"{row.where}, column dopant: there is no {symbol} in {name}; mend the table or "
                 "the structure."
             )
-    record = {"unrelaxed": _unrelaxed(folder, row, name, atoms)}
-    doubt = ""
+    arrays = {"unrelaxed": _unrelaxed(folder, row, name, atoms)}
+    found, doubt = None, ""
     host = values["host"]
     if host in hosts:
         where = f"{row.where} ({name})"
@@ -153,8 +153,11 @@ def _record(
         if not found.ambiguous:
             _compare(values, seen, where)
         values = {**seen, "defecttype": found.defecttype} | values
-        record["defect_positions"] = found.defect_positions
-    return DefectRecord(atoms=atoms, **record, **values), doubt
+        arrays["defect_positions"] = found.defect_positions
+    record = DefectRecord(atoms=atoms, **arrays, **values)
+    if found is not None:
+        keep_recognition(record, hosts[host], found)
+    return record, doubt
 
 
 def _read(folder: Path, row: Row, name: str) -> Atoms:
@@ -176,13 +179,13 @@ def _read(folder: Path, row: Row, name: str) -> Atoms:
 
 def _unrelaxed(folder: Path, row: Row, name: str, atoms: Atoms) -> np.ndarray | None:
     """Positions (N, 3) before relaxation, where the row says which they are."""
-    said = row.read("unrelaxed", text)
-    if said is None or said.lower() in NO:
+    cell = row.read("unrelaxed", text)
+    if cell is None or cell.lower() in NO:
         return None
-    if said.lower() in YES:
+    if cell.lower() in YES:
         return atoms.positions.copy()
-    before = _read(folder, row, said)
-    where = f"{row.where}, column unrelaxed: {said}"
+    before = _read(folder, row, cell)
+    where = f"{row.where}, column unrelaxed: {cell}"
     if not np.array_equal(before.numbers, atoms.numbers):
         raise DefectkitError(
             f"{where} holds {before.symbols.formula:hill} and {name} {atoms.symbols.formula:hill}, "
@@ -234,9 +237,9 @@ def _compare(values: dict, seen: dict, where: str) -> None:
     dopants = values.get("dopant", seen["dopant"]), seen["dopant"]
     removed = values.get("removed", seen["removed"]), seen["removed"]
     pairs = {"dopant": dopants, "removed": tuple(",".join(sorted(one)) for one in removed)}
-    for column, (said, is_so) in pairs.items():
-        if Counter(said.split(",")) != Counter(is_so.split(",")):
+    for column, (listed, seen_symbols) in pairs.items():
+        if Counter(listed.split(",")) != Counter(seen_symbols.split(",")):
             raise DefectkitError(
-                f"{where}, column {column}: the table says '{said}' and the structure, against its "
-                f"host, '{is_so}'; mend the one that is wrong, or leave the cell empty."
+                f"{where}, column {column}: the table says '{listed}' and the structure, against "
+                f"its host, '{seen_symbols}'; mend the one that is wrong, or leave the cell empty."
             )

@@ -22,6 +22,7 @@ LABEL_SOURCE = "CHGNet-0.3.0"
 
 COARSE_FMAX, COARSE_STEPS = 0.1, 60  # eV/Å; first stage
 FINE_FMAX, FINE_STEPS = 0.05, 100  # eV/Å; second stage
+CELL_FMAX = 0.01  # eV/Å; positions and cell together
 FIRST_STEP_STIFFNESS = 40.0  # eV/Å²: close to CHGNet's bonds, so that BFGS starts well
 
 
@@ -40,7 +41,12 @@ class ChgnetCalculator(Calculator):
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
         """Fill `self.results` for `atoms`."""
         super().calculate(atoms, properties, system_changes)
         lattice = atoms.cell.array
@@ -56,7 +62,7 @@ class ChgnetCalculator(Calculator):
         }
 
 
-def load_chgnet():
+def load_chgnet() -> torch.nn.Module:
     """CHGNet 0.3.0 on the CPU, quiet, ready to predict."""
     from chgnet.model import CHGNet
 
@@ -68,7 +74,7 @@ def load_chgnet():
 
 @dataclass(frozen=True)
 class Relaxation:
-    """What a two-stage relaxation at fixed cell left behind.
+    """The result of a two-stage relaxation at fixed cell.
 
     Attributes:
         atoms: the relaxed structure, without a calculator.
@@ -108,7 +114,7 @@ def relax(atoms: Atoms, calculator: Calculator) -> Relaxation:
     return Relaxation(atoms, en1, en2, conv1, conv2, max_force, magmoms)
 
 
-def relax_cell(atoms: Atoms, in_plane: bool = True, fmax: float = 0.01) -> Atoms:
+def relax_cell(atoms: Atoms, in_plane: bool = True) -> Atoms:
     """Relax positions and cell (only the in-plane part of it where `in_plane`)."""
     from chgnet.model import CHGNetCalculator
 
@@ -116,7 +122,7 @@ def relax_cell(atoms: Atoms, in_plane: bool = True, fmax: float = 0.01) -> Atoms
     with contextlib.redirect_stdout(io.StringIO()):
         atoms.calc = CHGNetCalculator(load_chgnet(), use_device="cpu", on_isolated_atoms="ignore")
     mask = [1, 1, 0, 0, 0, 1] if in_plane else None
-    FIRE(FrechetCellFilter(atoms, mask=mask), logfile=None).run(fmax=fmax, steps=500)
+    FIRE(FrechetCellFilter(atoms, mask=mask), logfile=None).run(fmax=CELL_FMAX, steps=500)
     energy = atoms.get_potential_energy()
     atoms.calc = None
     atoms.info["energy"] = float(energy)

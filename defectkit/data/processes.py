@@ -24,6 +24,6 @@ def _begin(initializer: Callable[[], None] | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, which would wait for tasks for ever."""
+    """End this worker with its parent, which cannot end its workers where it is killed."""
     parent_process().join()
     os._exit(1)

@@ -5,6 +5,7 @@ stored with the fingerprint of its data and refuses any other data.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def structure_groups(dataset: Dataset, cache: Path | None = None) -> pd.Series:
 
 
 def _read_groups(path: Path, uids: list[str]) -> pd.Series | None:
-    """None where there is no whole file about these rows."""
+    """Groups that were kept in a file; None where there is no whole file of these rows."""
     try:
         known = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):
@@ -211,7 +212,9 @@ def dopant_block(dopant: str) -> str:
     return "mixed" if len(blocks) > 1 else next(iter(blocks), "none")
 
 
-def _check_arguments(kind: str, fold, held_out, calibration: float) -> None:
+def _check_arguments(
+    kind: str, fold: int | None, held_out: str | tuple[str, str] | None, calibration: float
+) -> None:
     if kind not in KINDS:
         raise DefectkitError(f"There is no split '{kind}'; use one of {', '.join(KINDS)}.")
     if (fold is not None) != (kind in FOLD_KINDS) or fold not in (None, *range(FOLDS)):
@@ -288,6 +291,8 @@ def _units(dataset: Dataset, frame: pd.DataFrame, by: str) -> pd.Series:
 
 def _fold_units(units: pd.Series, fold: int, rng: np.random.Generator) -> list:
     """The units of one fold; folds are filled from the largest unit down, ties at random."""
+    # GroupKFold of scikit-learn balances folds alike but orders ties otherwise, and the folds that
+    # checkpoints, configurations and benchmarks name must stay as they are.
     counts = units.value_counts().sort_index()
     if len(counts) < FOLDS:
         raise DefectkitError(
@@ -317,7 +322,9 @@ def _draw(
     return groups.map(dict(zip(order.index, parts)))
 
 
-def _equal_pairs(bucket: list[int], atoms: list[Atoms], eform: np.ndarray):
+def _equal_pairs(
+    bucket: list[int], atoms: list[Atoms], eform: np.ndarray
+) -> Iterator[tuple[int, int]]:
     """Pairs (i, j) of the bucket that are one structure."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.core import Structure
@@ -353,9 +360,10 @@ def _equal_pairs(bucket: list[int], atoms: list[Atoms], eform: np.ndarray):
                 yield i, j
 
 
-def _same_cell(one: Atoms, other: Atoms) -> bool:
-    ours, theirs = (np.sort(atoms.cell.lengths()[:2]) for atoms in (one, other))
-    return bool(np.abs(ours - theirs).max() <= SAME_POSITION)
+def _same_cell(first: Atoms, second: Atoms) -> bool:
+    """Whether the in-plane cell vectors have the same lengths."""
+    a, b = (np.sort(atoms.cell.lengths()[:2]) for atoms in (first, second))
+    return bool(np.abs(a - b).max() <= SAME_POSITION)
 
 
 def _distance_print(atoms: Atoms) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 from defectkit.evaluation.metrics import MAGNETIC, mean_interval
-from defectkit.structures.recognise import recognise
+from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 
 RARE = 0.5  # of the median: fewer training rows make a host or dopant rare
@@ -122,7 +122,7 @@ def _ambiguous(record: DefectRecord, training: Training) -> str:
     if host is None:
         return ""
     try:
-        found = recognise(record.atoms, host)
+        found = recognised(record, host)
     except DefectkitError:
         return "the defect cannot be recognised"
     return f"the defect is ambiguous: {found.reason}" if found.ambiguous else ""

@@ -29,7 +29,7 @@ from defectkit import DefectkitError
 from defectkit.explain.nodes import node_table
 from defectkit.graphs.build import CrystalGraph
 from defectkit.models import build_model
-from defectkit.training.checkpoint import ModelCard
+from defectkit.training.inference import ModelCard
 
 HOW = ("mean", "rollout")
 PARTS = ("content", "phi", "psi")

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from defectkit import DefectkitError
 from defectkit.graphs import periodic
 from defectkit.structures.files import check_atoms, list_atoms
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, recognise, recognised
 from defectkit.structures.record import DefectRecord, SiteKind
 
 MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
@@ -98,10 +98,10 @@ class CrystalGraph(Data):
 
     @property
     def is_vacancy(self) -> Tensor:
-        """(N,) delta_vac of equation (10)."""
+        """(N,) whether a node is a vacancy, delta_vac of equation (10)."""
         return self.site_kind == SiteKind.VACANCY
 
-    def __inc__(self, key: str, value, *args, **kwargs):
+    def __inc__(self, key: str, value: object, *args: object, **kwargs: object) -> int:
         if key == "angle_index":  # counts edges, where PyG takes every index to count nodes
             return self.edge_index.shape[1]
         return super().__inc__(key, value, *args, **kwargs)
@@ -187,10 +187,13 @@ def read_defect(
     if config is not None:
         _check_size(len(atoms), config, where)
     try:
-        found = recognise(atoms, host)
-        if not found.ambiguous or record is None or record.unrelaxed is None:
+        if record is None:
+            return recognise(atoms, host)
+        unrelaxed = config is not None and config.positions == "unrelaxed"
+        found = recognised(record, host, unrelaxed)
+        if not found.ambiguous or record.unrelaxed is None:
             return found
-        start = recognise(record.unrelaxed_atoms(), host)
+        start = recognised(record, host, unrelaxed=True)
     except DefectkitError as error:
         raise DefectkitError(f"{where}: {error}") from error
     return replace(start, ambiguous=True, reason=found.reason)
@@ -223,7 +226,10 @@ def _nodes(atoms: Atoms, found: Recognition | None, virtual_nodes: bool) -> dict
     return {key: np.concatenate(parts).astype(parts[0].dtype) for key, parts in arrays.items()}
 
 
-def _pairs(pos, cell, pbc, config: GraphConfig, where: str) -> dict[str, np.ndarray]:
+def _pairs(
+    pos: np.ndarray, cell: np.ndarray, pbc: np.ndarray, config: GraphConfig, where: str
+) -> dict[str, np.ndarray]:
+    """Pairs for global attention, their index and shift; none where the graph lists none."""
     if config.image_radius is not None:
         index, shift = periodic.images_within(pos, cell, pbc, config.image_radius)
         return {"pair_index": index, "pair_shift": shift}
@@ -238,7 +244,7 @@ def _pairs(pos, cell, pbc, config: GraphConfig, where: str) -> dict[str, np.ndar
 
 
 def _check_size(n: int, config: GraphConfig, where: str) -> None:
-    """DefectkitError for more nodes than all pairs are listed of."""
+    """DefectkitError where all pairs are wanted of more than `MAX_ALL_PAIRS` nodes."""
     if config.all_pairs and config.image_radius is None and n > MAX_ALL_PAIRS:
         raise DefectkitError(
             f"{where}: {n:,} nodes are too many for all pairs (limit {MAX_ALL_PAIRS:,}). For a "

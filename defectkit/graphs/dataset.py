@@ -1,4 +1,4 @@
-"""Records as graphs: built once, kept in one file, cut out one at a time.
+"""Sets of graphs: built once from records, kept in one file, taken out one at a time.
 
 The file is in the safetensors format: numbers behind a JSON header, with nothing in it that a
 reader could be made to run. Every key of all graphs lies in one long tensor, integers in the
@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class GraphDataset(torch.utils.data.Dataset):
             where each of the M graphs begins and the last one ends.
     """
 
-    def __init__(self, uids: Sequence[str], tensors: Mapping[str, Tensor]):
+    def __init__(self, uids: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
         self.uids = list(uids)
         self.tensors = dict(tensors)
 
@@ -105,12 +105,12 @@ class GraphDataset(torch.utils.data.Dataset):
         return CrystalGraph(uid=uids, batch=batch, **tensors)
 
     def select(self, uids: Sequence[str]) -> list[int]:
-        """The numbers of those graphs among `uids` that are here, in that order."""
+        """The numbers of the graphs of `uids`, in that order; ids without a graph are left out."""
         places = {uid: number for number, uid in enumerate(self.uids)}
         return [places[uid] for uid in uids if uid in places]
 
     def save(self, path: Path) -> None:
-        """Write the file; OSError where that is not possible."""
+        """Write the file; OSError where it cannot be written."""
         header = json.dumps({"uids": self.uids, "crc": _checksum(self.tensors)})
         # Through memory: the library's own writing to files hides what the system says.
         path.write_bytes(save(self.tensors, {"graphs": header}))
@@ -185,7 +185,7 @@ def _build(
 ) -> GraphDataset:
     faults = []
 
-    def graphs():
+    def graphs() -> Iterator[CrystalGraph]:
         for record in tqdm(records, desc="graphs", unit="graph", delay=2, leave=False):
             try:
                 yield build_graph(record, config, host_of(record, hosts))
@@ -218,7 +218,7 @@ def _content_hash(
     return digest.hexdigest()[:20]
 
 
-def _add_atoms(digest, atoms: Atoms) -> None:
+def _add_atoms(digest: "hashlib._Hash", atoms: Atoms) -> None:
     digest.update(atoms.numbers.astype("<i8").tobytes() + bytes(atoms.pbc.tolist()))
     digest.update(atoms.positions.astype("<f8").tobytes() + atoms.cell.array.tobytes())
 

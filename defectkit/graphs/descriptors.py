@@ -6,16 +6,12 @@ turn with the crystal, and their lengths (`geometry.lengths`) do not change when
 Axes: N nodes, E edges.
 """
 
-import numpy as np
 import torch
-from ase import Atoms
-from ase.data import covalent_radii
 from torch import Tensor
 
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.graphs.periodic import nearest_mask
-from defectkit.structures.transforms import dilation_field
 
 NEAREST = 6  # neighbours, the coordination of a metal atom in MoS2
 
@@ -70,45 +66,6 @@ def asymmetry(graph: CrystalGraph, values: Tensor, nearest: int = NEAREST) -> Te
     chi = values[graph.z[sender]].to(direction.dtype)[:, None]
     chi = chi - _mean(graph, edges, chi)[receiver]
     return _mean(graph, edges, chi * direction)
-
-
-def elastic_positions(
-    atoms: Atoms, centres: np.ndarray, strength: float, core: float = 1.5
-) -> np.ndarray:
-    """Where the atoms stood before a point defect pushed them, by linear elasticity.
-
-    For a graph's `ideal_pos` where no pristine host is known: r - A u(r) with the periodic field u
-    of a centre of dilation in a sheet (`structures.augment.dilation_field`), to first order.
-
-    Args:
-        atoms: N atoms of a relaxed layer in the xy plane.
-        centres: (k, 3) Å, positions of the defect.
-        strength: A in Å², above zero where the defect pushes outwards (`misfit_strength`).
-        core: Å, the radius inside which the field is smoothed.
-
-    Returns:
-        (N, 3) Å.
-    """
-    cell = atoms.cell.array
-    field = sum(dilation_field(atoms.positions - centre, cell, core) for centre in centres)
-    return atoms.positions - strength * field
-
-
-def misfit_strength(dopant: int, removed: int, bond: float, poisson: float = 0.25) -> float:
-    """A (Å²) of a substitution, from the misfit of its covalent radius.
-
-    A disc of radius R that wants to be larger by the strain e* pushes a sheet around it by
-    u = A r / r² with A = (1 + nu) / 2 e* R² (Eshelby's inclusion in plane stress; Mura,
-    Micromechanics of Defects in Solids, 1987). Here R is the bond length and
-    e* = (r_dopant - r_removed) / R.
-
-    Args:
-        dopant: atomic number.
-        removed: atomic number of the atom that it replaces.
-        bond: R in Å.
-        poisson: nu of the sheet.
-    """
-    return (1 + poisson) / 2 * float(covalent_radii[dopant] - covalent_radii[removed]) * bond
 
 
 def _environment(graph: CrystalGraph, nearest: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ atomic number z; row 0 to a vacancy node, all zeros but for its own column `vaca
 
 A value that the source lacks is filled with the mean of the element's group, where that has
 none with the mean of its period, else with the mean of all; a column `missing: ...` says where
-(columns that lack the same elements share one). Zero is never put in silently.
+(columns that lack the same elements share one). A missing value is never zero.
 
 Axes: 119 rows (Z = 0..118), F columns.
 """
@@ -13,12 +13,16 @@ Axes: 119 rows (Z = 0..118), F columns.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import covalent_radii
 
 from defectkit import DefectkitError
 from defectkit.structures.names import one_line
+
+if TYPE_CHECKING:
+    from pymatgen.core import Element
 
 N_ELEMENTS = 118
 ELEMENTS = np.arange(1, N_ELEMENTS + 1)
@@ -50,7 +54,7 @@ class FeatureTable:
     values: np.ndarray
     is_flag: np.ndarray
 
-    def __getitem__(self, z) -> np.ndarray:
+    def __getitem__(self, z: np.ndarray) -> np.ndarray:
         """(n, F) features of n atomic numbers."""
         return self.values[z]
 
@@ -209,7 +213,7 @@ LAST_CORDERO = 96  # Cm; ASE has a placeholder after it
 OUTER = {"s": "sp", "p": "sp", "d": "sd", "f": "sdf"}
 
 
-def _valence_electrons(element) -> float:
+def _valence_electrons(element: "Element") -> float:
     """Electrons outside the noble-gas core, in the subshells that count in the block."""
     if "Electronic structure" not in element.data:
         return np.nan

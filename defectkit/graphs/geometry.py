@@ -1,4 +1,4 @@
-"""Lengths and angles from positions, cell and integer shifts: one home, with exact gradients.
+"""Lengths and angles from positions, cell and integer shifts, with exact gradients.
 
 Axes: N nodes, E edges, T pairs of edges, B graphs.
 """

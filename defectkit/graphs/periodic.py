@@ -1,4 +1,4 @@
-"""Which atoms of a periodic structure are joined, and through which image.
+"""Edges of periodic structures: which atoms are joined, and through which image.
 
 An edge points from a neighbour j to the atom i that receives its message: column (j, i) of an
 `index`, with a row n of the `shift` beside it, and the vector r_j + n L - r_i from i to that
@@ -194,7 +194,9 @@ def angle_pairs(receiver: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.stack([edges[first[differ]], edges[second[differ]]])
 
 
-def distances(pos, cell, index: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def distances(
+    pos: np.ndarray, cell: np.ndarray, index: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
     """Length (E,) Å of every edge, without gradients."""
     return np.linalg.norm(pos[index[0]] + shift @ cell - pos[index[1]], axis=1)
 
@@ -207,7 +209,7 @@ def _reduced(cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _sorted(index: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By receiver, sender, shift: one order whatever the neighbour list's own."""
+    """The edges sorted by receiver, sender and shift, whatever the neighbour list's own order."""
     width = 2 * np.abs(shift).max(initial=0) + 1
     n = index.max(initial=0) + 1
     key = index[1] * n + index[0]

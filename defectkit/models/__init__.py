@@ -5,15 +5,15 @@ the `GraphConfig` of the graphs that it will read, and called with a graph or a 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
 from defectkit.models.alignn import ALIGNN
-from defectkit.models.cgcnn import CGCNN
+from defectkit.models.baselines import CGCNN, Matformer
 from defectkit.models.hybrid import Hybrid
-from defectkit.models.matformer import Matformer
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cgcnn": CGCNN,
@@ -23,7 +23,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_model(name: str, features: Tensor, graph: GraphConfig, **settings) -> nn.Module:
+def build_model(name: str, features: Tensor, graph: GraphConfig, **settings: Any) -> nn.Module:
     """The model called `name`, untrained.
 
     Args:

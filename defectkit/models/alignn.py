@@ -3,6 +3,8 @@
 Axes: N nodes, E edges, T angle pairs, B graphs, K basis functions, D hidden, F element features.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.utils import scatter
@@ -10,8 +12,15 @@ from torch_geometric.utils import scatter
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig
 from defectkit.graphs.geometry import angle_cosines
-from defectkit.models.layers import AngularBasis, GaussianBasis
-from defectkit.models.parts import Heads, NodeInputs, Output, local_geometry, pooling
+from defectkit.models.parts import (
+    AngularBasis,
+    GaussianBasis,
+    Heads,
+    NodeInputs,
+    Output,
+    local_geometry,
+    pooling,
+)
 
 
 class EdgeGatedConv(nn.Module):
@@ -60,14 +69,37 @@ def mlp_layer(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.SiLU())
 
 
+@dataclass(frozen=True)
+class ALIGNNSettings:
+    """What can be chosen about an `ALIGNN`; the default values are published ones.
+
+    Attributes:
+        marks: whether nodes know what stood there before and their kind (`NodeInputs`).
+        hidden: D.
+        alignn_layers: layers on both graphs; 0 for a model without angles.
+        gcn_layers: layers on the crystal graph alone, at least 1.
+        radial: K of distances.
+        angular: K of angle cosines.
+        embedding: inner width of the embeddings of distances and angles.
+    """
+
+    marks: bool = True
+    hidden: int = 256
+    alignn_layers: int = 4
+    gcn_layers: int = 4
+    radial: int = 80
+    angular: int = 40
+    embedding: int = 64
+
+
 class ALIGNN(nn.Module):
     """Atomistic line graph neural network.
 
     In the line graph the edges of the crystal are the nodes, and angles join them. An ALIGNN
     layer is a convolution on the crystal graph and then one on the line graph, as in the
-    authors' program; layers on the crystal graph alone follow. The default settings are
-    published ones. What the published model computes and does not use is left out here: the
-    last angles and the last edges (two batch norms, 4 D parameters).
+    authors' program; layers on the crystal graph alone follow. What the published model computes
+    and does not use is left out here: the last angles and the last edges (two batch norms, 4 D
+    parameters).
 
     The published line graph joins the edge k -> i to the edge i -> j. Ours joins k -> i to
     j -> i, which is the same bond the other way, at the same angle; features start alike in
@@ -82,56 +114,48 @@ class ALIGNN(nn.Module):
     Args:
         features: (119, F) standardised element features.
         graph: the configuration of the graphs; its cutoff ends the distance basis.
-        marks: whether nodes know what stood there before and their kind (`NodeInputs`).
-        hidden: D.
-        alignn_layers: layers on both graphs; 0 for a model without angles.
-        gcn_layers: layers on the crystal graph alone, at least 1.
-        radial: K of distances.
-        angular: K of angle cosines.
-        embedding: inner width of the embeddings of distances and angles.
+        settings: those of `ALIGNNSettings`, by name.
 
     Raises DefectkitError for graphs without angles, and without a last layer.
 
     Shapes: graph -> `Output` of (B,).
     """
 
+    Settings = ALIGNNSettings
+
     def __init__(
-        self,
-        features: Tensor,
-        graph: GraphConfig,
-        marks: bool = True,
-        hidden: int = 256,
-        alignn_layers: int = 4,
-        gcn_layers: int = 4,
-        radial: int = 80,
-        angular: int = 40,
-        embedding: int = 64,
+        self, features: Tensor, graph: GraphConfig, **settings: int | float | bool | str | None
     ):
         super().__init__()
-        if alignn_layers and graph.angle_cutoff is None:
+        use = ALIGNNSettings(**settings)
+        if use.alignn_layers and graph.angle_cutoff is None:
             raise DefectkitError("ALIGNN reads angles; give its graphs an angle_cutoff.")
-        if gcn_layers < 1:
+        if use.gcn_layers < 1:
             raise DefectkitError(
-                f"gcn_layers is {gcn_layers}; ALIGNN needs one at least, or its nodes never "
+                f"gcn_layers is {use.gcn_layers}; ALIGNN needs one at least, or its nodes never "
                 "learn of the last angles."
             )
-        self.inputs = NodeInputs(features, marks)
+        hidden = use.hidden
+        self.inputs = NodeInputs(features, use.marks)
         self.atom_embedding = mlp_layer(self.inputs.width, hidden)
         self.edge_embedding = nn.Sequential(
-            GaussianBasis(graph.cutoff, n=radial),
-            mlp_layer(radial, embedding),
-            mlp_layer(embedding, hidden),
+            GaussianBasis(graph.cutoff, n=use.radial),
+            mlp_layer(use.radial, use.embedding),
+            mlp_layer(use.embedding, hidden),
         )
-        if alignn_layers:
+        if use.alignn_layers:
             self.angle_embedding = nn.Sequential(
-                AngularBasis(angular), mlp_layer(angular, embedding), mlp_layer(embedding, hidden)
+                AngularBasis(use.angular),
+                mlp_layer(use.angular, use.embedding),
+                mlp_layer(use.embedding, hidden),
             )
-        self.crystal_convs = nn.ModuleList(EdgeGatedConv(hidden) for _ in range(alignn_layers))
+        self.crystal_convs = nn.ModuleList(EdgeGatedConv(hidden) for _ in range(use.alignn_layers))
         self.line_convs = nn.ModuleList(
-            EdgeGatedConv(hidden, update_edges=left > 0) for left in reversed(range(alignn_layers))
+            EdgeGatedConv(hidden, update_edges=left > 0)
+            for left in reversed(range(use.alignn_layers))
         )
         self.gcn_convs = nn.ModuleList(
-            EdgeGatedConv(hidden, update_edges=left > 0) for left in reversed(range(gcn_layers))
+            EdgeGatedConv(hidden, update_edges=left > 0) for left in reversed(range(use.gcn_layers))
         )
         self.pooling = pooling("mean", hidden)
         self.heads = Heads(hidden)

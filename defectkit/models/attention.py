@@ -21,8 +21,7 @@ from torch_geometric.utils import to_dense_batch
 
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
-from defectkit.models.layers import GaussianBasis, envelope
-from defectkit.models.parts import node_batch
+from defectkit.models.parts import GaussianBasis, envelope, node_batch
 from defectkit.structures.record import SiteKind
 
 

@@ -9,6 +9,7 @@ Axes: N nodes, E edges, e edges below the angular cutoff, B graphs, H attention 
 functions, D hidden.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,12 +22,13 @@ from defectkit.graphs.build import CrystalGraph, GraphConfig
 from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.models.angular import AngularTerm, FastPower, RadialFilter, Shell, TripletPower
 from defectkit.models.attention import PairBias, PairInputs, Pairs, PeriodicAttention
-from defectkit.models.layers import GaussianBasis, envelope
 from defectkit.models.parts import (
+    GaussianBasis,
     Heads,
     Ingredients,
     NodeInputs,
     Output,
+    envelope,
     local_geometry,
     node_batch,
     pooling,
@@ -254,14 +256,11 @@ def _small(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
-class Hybrid(nn.Module):
-    """Local message passing, then periodic attention; formation energy and magnetic moment.
+@dataclass(frozen=True)
+class HybridSettings:
+    """What can be chosen about a `Hybrid`.
 
-    Args:
-        features: (119, F) standardised element features.
-        graph: configuration of the graphs; they need a cutoff, pairs where there are global
-            layers (images within `image_radius` for images="sum"), and angles for
-            angles="triplets".
+    Attributes:
         hidden: D.
         local_layers: blocks of message passing.
         global_layers: blocks of attention; 0 for a purely local model.
@@ -281,61 +280,112 @@ class Hybrid(nn.Module):
         readout: "mean", "sum", "defect" or "gated" (`parts.pooling`).
         ingredients: whether the read-out is told which elements there are (`parts.Ingredients`).
         dropout: in all residual blocks.
+    """
+
+    hidden: int = 64
+    local_layers: int = 2
+    global_layers: int = 1
+    attention_heads: int = 4
+    radial: int = 16
+    relative: bool = True
+    angles: str | None = "fast"
+    angular_cutoff: float = 4.0
+    reach: float = 15.0
+    phi: bool = True
+    psi: bool = True
+    images: str = "minimum"
+    edge_values: bool = False
+    marks: bool = True
+    lattice: bool = True
+    descriptors: bool = True
+    readout: str = "gated"
+    ingredients: bool = True
+    dropout: float = 0.0
+
+    def check(self, graph: GraphConfig) -> None:
+        """DefectkitError for settings that do not fit each other or the graphs."""
+        if graph.neighbours:
+            raise DefectkitError(
+                "Hybrid reads graphs with a cutoff: its energy is smooth while an atom comes "
+                "or goes. Leave GraphConfig(neighbours=None)."
+            )
+        if self.hidden % self.attention_heads:
+            raise DefectkitError(
+                f"hidden is {self.hidden}, which {self.attention_heads} attention heads do not "
+                "divide."
+            )
+        if self.angles not in ("fast", "triplets", None):
+            raise DefectkitError(f"angles is {self.angles!r}; use 'fast', 'triplets' or None.")
+        if self.angular_cutoff > graph.cutoff:
+            raise DefectkitError(
+                f"angular_cutoff is {self.angular_cutoff} Å and the graph's cutoff "
+                f"{graph.cutoff} Å; make it no longer than the cutoff."
+            )
+        if self.angles == "triplets" and not (
+            graph.angle_cutoff and graph.angle_cutoff >= self.angular_cutoff
+        ):
+            raise DefectkitError(
+                f"angles='triplets' reads angles up to {self.angular_cutoff} Å from the graph; set "
+                "GraphConfig(angle_cutoff) to this."
+            )
+        if self.images not in ("minimum", "sum"):
+            raise DefectkitError(f"images is {self.images!r}; use 'minimum' or 'sum'.")
+        if self.global_layers and (self.images == "sum") != (graph.image_radius is not None):
+            raise DefectkitError(
+                f"images='{self.images}' and GraphConfig(image_radius={graph.image_radius}) do not "
+                "fit: the sum needs a radius, minimum images need None."
+            )
+        if self.global_layers and self.images == "minimum" and not graph.all_pairs:
+            raise DefectkitError("Attention needs pairs; set GraphConfig(all_pairs=True).")
+
+
+class Hybrid(nn.Module):
+    """Local message passing, then periodic attention; formation energy and magnetic moment.
+
+    Args:
+        features: (119, F) standardised element features.
+        graph: configuration of the graphs; they need a cutoff, pairs where there are global
+            layers (images within `image_radius` for images="sum"), and angles for
+            angles="triplets".
+        settings: those of `HybridSettings`, by name.
 
     Raises DefectkitError for settings that do not fit each other or the graphs.
     """
+
+    Settings = HybridSettings
 
     def __init__(
         self,
         features: Tensor,
         graph: GraphConfig,
-        *,
-        hidden: int = 64,
-        local_layers: int = 2,
-        global_layers: int = 1,
-        attention_heads: int = 4,
-        radial: int = 16,
-        relative: bool = True,
-        angles: str | None = "fast",
-        angular_cutoff: float = 4.0,
-        reach: float = 15.0,
-        phi: bool = True,
-        psi: bool = True,
-        images: str = "minimum",
-        edge_values: bool = False,
-        marks: bool = True,
-        lattice: bool = True,
-        descriptors: bool = True,
-        readout: str = "gated",
-        ingredients: bool = True,
-        dropout: float = 0.0,
+        **settings: int | float | bool | str | None,
     ):
         super().__init__()
-        _check_settings(
-            graph, hidden, attention_heads, global_layers, angles, angular_cutoff, images
-        )
-        self.cutoff, self.angular_cutoff, self.angles = graph.cutoff, angular_cutoff, angles
-        self.inputs = NodeInputs(features, marks)
-        self.sites = SiteInputs(features.shape[1], angular_cutoff) if descriptors else None
-        width = self.inputs.width + (self.sites.width if descriptors else 0)
+        use = HybridSettings(**settings)
+        use.check(graph)
+        hidden, radial = use.hidden, use.radial
+        self.cutoff, self.angular_cutoff, self.angles = graph.cutoff, use.angular_cutoff, use.angles
+        self.inputs = NodeInputs(features, use.marks)
+        self.sites = SiteInputs(features.shape[1], use.angular_cutoff) if use.descriptors else None
+        width = self.inputs.width + (self.sites.width if use.descriptors else 0)
         self.embed = nn.Linear(width, hidden)
-        self.lattice = LatticeInputs(hidden, radial) if lattice else None
-        self.basis = BondBasis(graph.cutoff, radial, relative)
-        self.pairs = PairInputs(reach, radial, graph.image_radius)
+        self.lattice = LatticeInputs(hidden, radial) if use.lattice else None
+        self.basis = BondBasis(graph.cutoff, radial, use.relative)
+        self.pairs = PairInputs(use.reach, radial, graph.image_radius)
         self.local_blocks = nn.ModuleList(
-            LocalBlock(hidden, self.basis.width, angles is not None, dropout)
-            for _ in range(local_layers)
+            LocalBlock(hidden, self.basis.width, use.angles is not None, use.dropout)
+            for _ in range(use.local_layers)
         )
         self.global_blocks = nn.ModuleList()
-        for _ in range(global_layers):
-            bias = PairBias(attention_heads, radial, phi, psi, images == "sum")
-            gate = radial if edge_values else None
-            attention = PeriodicAttention(hidden, attention_heads, bias, gate)
-            self.global_blocks.append(GlobalBlock(attention, hidden, dropout))
+        for _ in range(use.global_layers):
+            bias = PairBias(use.attention_heads, radial, use.phi, use.psi, use.images == "sum")
+            gate = radial if use.edge_values else None
+            attention = PeriodicAttention(hidden, use.attention_heads, bias, gate)
+            self.global_blocks.append(GlobalBlock(attention, hidden, use.dropout))
         self.norm = nn.LayerNorm(hidden)
-        self.readout = pooling(readout, hidden)
-        self.ingredients = Ingredients(features.shape[1]) if ingredients else None
-        width = self.readout.width + (self.ingredients.width if ingredients else 0)
+        self.readout = pooling(use.readout, hidden)
+        self.ingredients = Ingredients(features.shape[1]) if use.ingredients else None
+        width = self.readout.width + (self.ingredients.width if use.ingredients else 0)
         self.mix = nn.Sequential(nn.Linear(width, 2 * hidden), nn.SiLU())
         self.heads = Heads(2 * hidden, hidden)
 
@@ -400,44 +450,3 @@ class Hybrid(nn.Module):
             power = TripletPower(*ends, angles[:, (angles >= 0).all(dim=0)])
         short = basis[near] * envelope(distance[near], self.angular_cutoff)[:, None]
         return Local(sender, receiver, basis, Shell(sender[near], short, power))
-
-
-def _check_settings(
-    graph: GraphConfig,
-    hidden: int,
-    attention_heads: int,
-    global_layers: int,
-    angles: str | None,
-    angular_cutoff: float,
-    images: str,
-) -> None:
-    if graph.neighbours:
-        raise DefectkitError(
-            "Hybrid reads graphs with a cutoff: its energy changes smoothly while an atom comes or "
-            "goes. Leave GraphConfig(neighbours=None)."
-        )
-    if hidden % attention_heads:
-        raise DefectkitError(
-            f"hidden is {hidden}, which {attention_heads} attention heads do not divide."
-        )
-    if angles not in ("fast", "triplets", None):
-        raise DefectkitError(f"angles is {angles!r}; use 'fast', 'triplets' or None.")
-    if angular_cutoff > graph.cutoff:
-        raise DefectkitError(
-            f"angular_cutoff is {angular_cutoff} Å and the graph's cutoff {graph.cutoff} Å; "
-            "make it no longer than the cutoff."
-        )
-    if angles == "triplets" and not (graph.angle_cutoff and graph.angle_cutoff >= angular_cutoff):
-        raise DefectkitError(
-            f"angles='triplets' reads angles up to {angular_cutoff} Å from the graph; set "
-            "GraphConfig(angle_cutoff) to this."
-        )
-    if images not in ("minimum", "sum"):
-        raise DefectkitError(f"images is {images!r}; use 'minimum' or 'sum'.")
-    if global_layers and (images == "sum") != (graph.image_radius is not None):
-        raise DefectkitError(
-            f"images='{images}' and GraphConfig(image_radius={graph.image_radius}) do not fit: "
-            "the sum needs a radius, minimum images need None."
-        )
-    if global_layers and images == "minimum" and not graph.all_pairs:
-        raise DefectkitError("Attention needs pairs; set GraphConfig(all_pairs=True).")

@@ -21,7 +21,7 @@ MAX_LAYERS = 100
 MAX_SIZE = 10_000  # of any other whole number, such as a width
 MAX_WEIGHTS = 100_000_000
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-NOT_PASSED = ("features", "graph", "seed", "threads")  # not settings of a person
+NOT_PASSED = ("features", "graph", "seed")  # not settings of a person
 BASES = ("radial", "angular")  # numbers of functions whose spacing is their width
 LENGTHS = ("angular_cutoff", "reach")
 MISFIT = (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError)
@@ -50,7 +50,9 @@ def shapes(
         with torch.device("meta"):
             model = MODELS[name](torch.empty(features), graph, **settings)
     except MISFIT as error:
-        raise DefectkitError(f"The settings of {name} do not fit: {said(error)}.") from error
+        raise DefectkitError(
+            f"The settings of {name} do not fit: {library_message(error)}."
+        ) from error
     found = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     weights = sum(map(prod, found.values()))
     if weights > MAX_WEIGHTS:
@@ -93,10 +95,10 @@ def check_settings(name: str, make: Callable, settings: Mapping[str, Any]) -> No
 
 
 def _parameters(make: Callable) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(make).parameters
+    parameters = inspect.signature(getattr(make, "Settings", make)).parameters
     return {key: p for key, p in parameters.items() if key not in NOT_PASSED}
 
 
-def said(error: Exception) -> str:
-    """What another library says, as part of a sentence of ours."""
+def library_message(error: Exception) -> str:
+    """The message of another library on one line, without its full stop."""
     return " ".join(str(error).split()).removesuffix(".")

@@ -20,7 +20,7 @@ from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.structures import transforms
-from defectkit.structures.recognise import recognise
+from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 from defectkit.training.inference import predict
 
@@ -142,7 +142,7 @@ def displacement_curve(
     Raises DefectkitError for a defect without an atom, such as a vacancy, or where atoms come to
     lie in each other.
     """
-    found = recognise(record.atoms, hosts[record.host])
+    found = recognised(record, hosts[record.host])
     if not len(found.defect_indices):
         raise DefectkitError(f"{record.uid} has no atom of a defect to move; take another row.")
     atom, step = found.defect_indices[0], np.diff(displacements)[0]

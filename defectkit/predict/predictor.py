@@ -7,6 +7,7 @@ from is stored in one file beside their folders, so that a prediction needs no d
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,18 +40,33 @@ from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition
 from defectkit.structures.record import DefectRecord, reduced_formula
 from defectkit.structures.writing import atomic
-from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model
-from defectkit.training.inference import MAX_PAIRS, batches, predict
-from defectkit.training.runs import Run, graphs_of, learned_from
+from defectkit.training.inference import (
+    CARD,
+    MAX_PAIRS,
+    WEIGHTS,
+    ModelCard,
+    batches,
+    load_model,
+    predict,
+)
+from defectkit.training.prepared import graphs_of, learned_from
+from defectkit.training.run import Run
 
 MEMBERS = "members"  # in the file's own header: SHA-256 of the weights by name of the run folder
 CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`
 CHUNK_PAIRS = 4 * MAX_PAIRS  # of atoms in these, at most
 UNREAD = "unread"  # the verdict of a structure that has no prediction
 NUMBERS = (
-    "eform", "eform_sigma", "spin", "spin_sigma", "eform_lo", "eform_hi", "latent", "composition",
+    "eform",
+    "eform_sigma",
+    "spin",
+    "spin_sigma",
+    "eform_lo",
+    "eform_hi",
+    "latent",
+    "composition",
     "fit",
-)  # fmt: skip
+)
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
 VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
@@ -291,7 +307,8 @@ class _Structure:
     ) -> "_Structure":
         """Read one; DefectkitError where it cannot be."""
         host = host_of(record, hosts)
-        found = read_defect(record, host, config)
+        # Of many records only these few keep what is found: it goes with the copy.
+        found = read_defect(copy(record), host, config)
         removed, added = record.removed, set(record.atoms.symbols) - set(host.symbols)
         if not (record.dopant or record.removed or record.defecttype):
             removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
@@ -375,7 +392,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return hashes, arrays
 
 
-def _check_arrays(hashes, latent: np.ndarray, composition: np.ndarray, valid: np.ndarray) -> None:
+def _check_arrays(
+    hashes: dict[str, str], latent: np.ndarray, composition: np.ndarray, valid: np.ndarray
+) -> None:
     """ValueError where the parts of a file do not fit each other."""
     if len(set(hashes.values())) < 2 or len(set(hashes.values())) < len(hashes):
         raise ValueError("its members are not two different runs at least")

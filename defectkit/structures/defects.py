@@ -26,7 +26,7 @@ NEIGHBOUR_CUTOFF = 4.2  # Å, the longest distance that still counts as a near-n
 CLEARANCE = 0.9  # Å, the least distance between an interstitial site and an atom
 ADSORPTION = ("ontop", "bridge", "hollow")  # in the order of their numbers
 SHELL = 12  # nearest atoms that tell places apart
-SAME_PLACE = 0.005  # Å, or of a lattice vector: what differs by less differs by rounding errors
+SAME_PLACE = 0.005  # Å, or fraction of a lattice vector: smaller differences are rounding errors
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def named_sites(unit: Atoms, places: dict[str, np.ndarray]) -> list[DefectSite]:
         own = _points(unit, site)
         for name in [name for name in free if name[:3] == site.name[:3]]:
             place = np.array(free[name], float)
-            if site.side:  # heights hang on the dopant
+            if site.side:  # the height depends on the dopant
                 place[:, 2] = _outside(unit, np.sign(place[0, 2] - _middle(unit)))
             orders = (place, place[::-1]) if site.name.startswith("div") else (place,)
             if any(len(_distinct(unit, [own, order])) == 1 for order in orders):
@@ -127,8 +127,8 @@ def _points(unit: Atoms, site: DefectSite) -> np.ndarray:
 def find_site(unit: Atoms, kind: str, removed: str) -> DefectSite:
     """The first site of `find_sites` of a kind that takes out the elements `removed`.
 
-    A site's number says nothing of the element: `vac0` of MoS2 lacks the metal, `vac0` of another
-    host something else.
+    A site's number does not say which element is missing: `vac0` of MoS2 lacks the metal, `vac0` of
+    another host something else.
 
     Args:
         unit: the host's unit cell.
@@ -194,7 +194,9 @@ def adsorption_height(atoms: Atoms, xy: np.ndarray, dopant: str, side: int) -> f
 _IMAGES = (-1, 0, 1)
 
 
-def _supercell_index(unit: Atoms, repeat, atom: int, image: tuple[int, int, int]) -> int:
+def _supercell_index(
+    unit: Atoms, repeat: tuple[int, int, int], atom: int, image: tuple[int, int, int]
+) -> int:
     """Index in `unit.repeat(repeat)` of a unit-cell atom in another cell."""
     i, j, k = (int(s) % r for s, r in zip(image, repeat, strict=True))
     return ((i * repeat[1] + j) * repeat[2] + k) * len(unit) + atom
@@ -227,9 +229,10 @@ def _distinct(unit: Atoms, candidates: list[np.ndarray], tolerance: float = 0.15
 def _in_order(unit: Atoms, points: np.ndarray, *first: np.ndarray) -> np.ndarray:
     """The points, (n, 3) Å, moved into the cell and sorted: the same on every processor.
 
-    By the integers of `first`, then by distances from the nearest atoms, then by place.
+    They are sorted by the integers of `first`, then by distances from the nearest atoms, then by
+    their coordinates.
     Triangulations list places in an order that rounding errors choose: the numbers of sites, and
-    the place that stands for its symmetric copies, must not hang on them.
+    the place that stands for its symmetric copies, must not depend on them.
     """
     scaled = unit.cell.scaled_positions(points)
     scaled[:, :2] %= 1
@@ -243,7 +246,7 @@ def _in_order(unit: Atoms, points: np.ndarray, *first: np.ndarray) -> np.ndarray
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each value; neighbours in order less than `SAME_PLACE` apart share theirs."""
+    """Rank of each value; consecutive values less than `SAME_PLACE` apart share a rank."""
     order = values.argsort()
     ranks = np.empty(len(values), dtype=int)
     ranks[order] = np.cumsum(np.diff(values[order], prepend=values[order][:1]) > SAME_PLACE)

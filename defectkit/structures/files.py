@@ -1,19 +1,17 @@
-"""Structures of 2D layers in and out of CIF, POSCAR, xyz and extxyz files, checked."""
+"""Reads structures of 2D layers from CIF, POSCAR, xyz and extxyz files, and checks them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import write
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
-from defectkit.structures.formats import check_size, parse
+from defectkit.structures.formats import check_size, parse, read_text
 from defectkit.structures.hosts import VACUUM
 from defectkit.structures.names import one_line
-from defectkit.structures.text import read_text
-from defectkit.structures.writing import atomic
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 NO_LENGTH = 1e9  # Å, a tenth of a metre
@@ -63,23 +61,6 @@ def read_structure(path: str | Path) -> Atoms:
         return as_layer(atoms)
     except DefectkitError as error:
         raise DefectkitError(f"{path}: {error}") from None
-
-
-def write_structure(atoms: Atoms, path: str | Path) -> Path:
-    """Write `atoms` in the format that the name says: .cif, .vasp, POSCAR, .xyz or .extxyz.
-
-    Positions keep at least 8 decimals. Raises DefectkitError where the structure would not
-    pass the checks of `read_structure` or the file cannot be written.
-    """
-    path = Path(path)
-    kind = _format(path)
-    _check(atoms, path)
-    with atomic(path) as part:
-        if kind == "cif":
-            _write_cif(atoms, part)
-        else:
-            write(part, atoms, format=kind)
-    return path
 
 
 def as_layer(atoms: Atoms) -> Atoms:
@@ -134,7 +115,7 @@ def _joining_shifts(atoms: Atoms, height: float) -> np.ndarray:
             "of the slab along the third vector."
         )
     bottom = wrapped[(widest + 1) % len(wrapped)]
-    # A hair below the bottom, so that rounding cannot send the lowest atom to the top.
+    # 1e-9 below the bottom, so that rounding cannot send the lowest atom to the top.
     joined = bottom + (raw - bottom + 1e-9) % 1.0 - 1e-9
     shifts = np.rint(joined - raw)
     return shifts - shifts.min() if np.ptp(shifts) else np.zeros(len(atoms))
@@ -162,20 +143,10 @@ def _format(path: Path) -> str:
     )
 
 
-def _write_cif(atoms: Atoms, path: Path) -> None:
-    from pymatgen.core import Structure
-    from pymatgen.io.cif import CifWriter
-
-    structure = Structure(
-        atoms.cell.array, atoms.numbers, atoms.positions, coords_are_cartesian=True
-    )
-    CifWriter(structure, significant_figures=10).write_file(path)
-
-
 def check_atoms(atoms: Atoms, where: str | Path) -> None:
     """DefectkitError, beginning with `where`, unless `atoms` has atoms, elements and a cell.
 
-    Distances are not looked at.
+    Distances are not checked.
     """
     if len(atoms) == 0:
         raise DefectkitError(f"{where} holds no atoms.")
@@ -232,7 +203,7 @@ def check_layer(atoms: Atoms, where: str | Path) -> None:
         )
 
 
-def list_atoms(atoms: Atoms, indices) -> str:
+def list_atoms(atoms: Atoms, indices: Sequence[int] | np.ndarray) -> str:
     """The first three of the atoms in words, as in "atoms W (number 3), S (number 5)"."""
     names = dict(enumerate(chemical_symbols))
     named = [f"{names.get(z := atoms.numbers[i], f'Z = {z}')} (number {i})" for i in indices[:3]]

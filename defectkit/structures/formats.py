@@ -1,26 +1,85 @@
-"""CIF, POSCAR and xyz texts as atoms, held against what each says of itself.
+"""Texts of files, and the CIF, POSCAR and xyz formats as atoms.
 
-A lost line would read as a vacancy, so a text whose numbers of atoms disagree is not believed.
+Texts are read as people save them: plain or gzipped, in UTF-8 or a Western Windows encoding. A
+structure is held against what its file says of itself: a lost line would read as a vacancy, so a
+text whose numbers of atoms disagree is not believed.
 """
 
+import codecs
+import gzip
 import re
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io import read
 
 from defectkit import DefectkitError
 
+MAX_BYTES = 50_000_000  # ten times what the largest structure that is read needs
+WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x19\x1c-\x1f\x7f]")  # bytes that no text has
 FORMULA = "_chemical_formula_sum"
 MAX_ATOMS = 10_000
 MAX_CIF_SITES = 2_000  # pymatgen's time grows with the square: some three seconds
 MAX_CIF_ATOMS = 4_000
+
+
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
+    """The text of a file, its line ends as Unix has them; what ends in .gz is unpacked.
+
+    UTF-8 with or without a byte-order mark, else Windows-1252. Raises DefectkitError where there
+    is no such file, where it may not be read, is a folder, longer than `most` bytes, binary, or in
+    UTF-16 or UTF-32.
+    """
+    raw = _bytes(path, most + 1)
+    if len(raw) > most:
+        raise DefectkitError(
+            f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
+        )
+    if raw.startswith(WIDE):
+        raise DefectkitError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
+    if CONTROL.search(raw):
+        raise DefectkitError(
+            f"{path} holds bytes that no text has; it is damaged, or of another kind than its "
+            "name says."
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    try:
+        if path.is_dir():
+            raise DefectkitError(f"{path} is a folder; name a file.")
+        if not path.exists():
+            raise DefectkitError(f"{path}: there is no such file; check its name and folder.")
+        if not path.is_file():
+            raise DefectkitError(f"{path} is no file with contents; name another.")
+        packed = path.suffix.lower() == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            return file.read(most)
+    except PermissionError as error:
+        raise DefectkitError(
+            f"{path} may not be read (permission denied); change its permissions, or ask its owner."
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DefectkitError(
+            f"{path} is no whole gzip file ({error}); copy or pack it again."
+        ) from error
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise DefectkitError(f"{path} cannot be opened ({reason}); check its name.") from error
 
 
 def parse(text: str, kind: str, path: Path) -> tuple[Atoms, str]:
@@ -109,17 +168,17 @@ def _checked_xyz(text: str, path: Path) -> str:
         raise DefectkitError(
             f"{path}, line 1: '{head.strip()[:40]}' is no number of atoms; is this an xyz file?"
         )
-    said = int(head)
+    count = int(head)
     lines = [line for line in body.split("\n") if line.strip()]
     atoms = [line for line in lines if not line.startswith("VEC")]  # a cell's vectors
-    if len(atoms) > said and atoms[said].strip().isdecimal():
+    if len(atoms) > count and atoms[count].strip().isdecimal():
         raise DefectkitError(f"{path} holds 2 structures or more; keep one in a file.")
-    if len(atoms) != said:
+    if len(atoms) != count:
         raise DefectkitError(
-            f"{path}: its first line says {said} atoms and {len(atoms)} lines follow; restore the "
+            f"{path}: its first line says {count} atoms and {len(atoms)} lines follow; restore the "
             "line, or correct the number."
         )
-    check_size(said, path)
+    check_size(count, path)
     return "\n".join([head, comment, *lines, ""])
 
 
@@ -157,7 +216,7 @@ def _cif(text: str, path: Path) -> tuple[Atoms, str]:
 
 
 def _state_occupancy(data: dict) -> bool:
-    """Whether CIF's two words for what goes without saying were there, and are now numbers."""
+    """Replace "." and "?" among the occupancies, which mean full, by 1; whether there were any."""
     occupancy = data.get("_atom_site_occupancy")
     if not isinstance(occupancy, list) or not {".", "?"} & set(occupancy):
         return False
@@ -174,22 +233,22 @@ def _formula_fault(atoms: Atoms, data: dict) -> str:
     from pymatgen.core import Composition
 
     try:
-        said = Composition(data[FORMULA].replace("'", "")).get_el_amt_dict()
+        formula = Composition(data[FORMULA].replace("'", "")).get_el_amt_dict()
     except (KeyError, ValueError, AttributeError):
         return ""
-    if not said or any(amount != round(amount) or amount < 1 for amount in said.values()):
+    if not formula or any(n != round(n) or n < 1 for n in formula.values()):
         return ""
     held = Counter(atoms.symbols)
     units = data.get("_cell_formula_units_Z", "")
     if isinstance(units, str) and units.isdecimal() and int(units):
         multiples = {1, int(units)}
     else:
-        units, multiples = "", {max(1, round(len(atoms) / sum(said.values())))}
-    if any({s: k * n for s, n in said.items()} == held for k in multiples):
+        units, multiples = "", {max(1, round(len(atoms) / sum(formula.values())))}
+    if any({s: k * n for s, n in formula.items()} == held for k in multiples):
         return ""
     times = f", Z = {units}" if units not in ("", "1") else ""
     return (
-        f"its {FORMULA} says {_formula(said)}{times}, and it holds {_formula(held)}; a "
+        f"its {FORMULA} says {_formula(formula)}{times}, and it holds {_formula(held)}; a "
         "line of it is lost or doubled: restore it, or correct the formula."
     )
 
@@ -198,17 +257,18 @@ def _formula(amounts: Mapping[str, float]) -> str:
     return " ".join(f"{symbol}{amounts[symbol]:.0f}" for symbol in sorted(amounts))
 
 
-def _plain(atoms: Atoms, pbc) -> Atoms:
+def _plain(atoms: Atoms, pbc: bool | np.ndarray) -> Atoms:
+    """Elements, positions and cell alone."""
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=pbc)
 
 
 def _words(line: str) -> list[str]:
-    """Of a line without its comment."""
+    """The words of a line, its comment left out."""
     return line.split("!")[0].split()
 
 
 def _numbers(line: str) -> list[float]:
-    """Those that a line begins with, up to three."""
+    """The numbers that a line begins with, up to three."""
     numbers = []
     for word in line.split()[:3]:
         try:

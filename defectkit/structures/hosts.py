@@ -4,6 +4,8 @@ Every host is a slab in the xy plane with its layer centred along z. The lattice
 PBE values of the Computational 2D Materials Database (Haastrup et al., 2D Mater. 5, 042002,
 2018; Gjerding et al., 2D Mater. 8, 044002, 2021), rounded to 0.01 Å. They are starting points:
 `defectkit.data.demo` relaxes each host with the potential that labels the defects.
+
+`twin_structures` are pairs of structures that bond lengths cannot tell apart.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from ase.spacegroup import crystal
 VACUUM = 16.0  # Å of empty space between a layer and its image along z
 MIN_IMAGE_DISTANCE = 9.0  # Å between a defect and its periodic image
 MIN_ATOMS = 24
+PLATINUM_BONDS = {"Cl": 2.33, "N": 2.05}  # Å
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def _transition_metal(formula: str, kind: str, a: float, thickness: float) -> Ca
     return lambda: mx2(formula, kind=kind, a=a, thickness=thickness)
 
 
-def _janus(metal: str, top: str, bottom: str, kind: str, a: float, thickness: float):
+def _janus(
+    metal: str, top: str, bottom: str, kind: str, a: float, thickness: float
+) -> Callable[[], Atoms]:
     def build() -> Atoms:
         atoms = mx2(f"{metal}S2", kind=kind, a=a, thickness=thickness)
         upper = atoms.positions[:, 2] > atoms.positions[0, 2] + 0.1
@@ -100,7 +105,9 @@ def _hydrogenated(element: str, a: float, buckling: float, bond: float) -> Calla
     return build
 
 
-def _trihalide(metal: str, halogen: str, a: float, half_thickness: float, x: float):
+def _trihalide(
+    metal: str, halogen: str, a: float, half_thickness: float, x: float
+) -> Callable[[], Atoms]:
     c = 20.0
 
     def build() -> Atoms:
@@ -123,7 +130,7 @@ def _phosphorene() -> Atoms:
     return Atoms("P4", positions=np.column_stack([scaled * [a, b], heights]), cell=[a, b, 20.0])
 
 
-def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float):
+def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float) -> Callable[[], Atoms]:
     def build() -> Atoms:
         atoms = graphene("C2", a=a)
         cell = atoms.cell.array.copy()
@@ -147,15 +154,30 @@ def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float):
 
 
 _2H = [
-    ("MoS2", 3.18, 3.13), ("MoSe2", 3.32, 3.34), ("MoTe2", 3.55, 3.61), ("WS2", 3.18, 3.14),
-    ("WSe2", 3.32, 3.36), ("WTe2", 3.55, 3.62), ("NbS2", 3.34, 3.12), ("NbSe2", 3.47, 3.36),
+    ("MoS2", 3.18, 3.13),
+    ("MoSe2", 3.32, 3.34),
+    ("MoTe2", 3.55, 3.61),
+    ("WS2", 3.18, 3.14),
+    ("WSe2", 3.32, 3.36),
+    ("WTe2", 3.55, 3.62),
+    ("NbS2", 3.34, 3.12),
+    ("NbSe2", 3.47, 3.36),
     ("TaS2", 3.34, 3.12),
-]  # fmt: skip
+]
 _1T = [
-    ("SnS2", 3.70, 2.96), ("SnSe2", 3.86, 3.19), ("TiS2", 3.41, 2.85), ("ZrS2", 3.68, 2.89),
-    ("ZrSe2", 3.79, 3.16), ("HfS2", 3.65, 2.89), ("HfSe2", 3.77, 3.15), ("PtS2", 3.57, 2.46),
-    ("PtSe2", 3.75, 2.65), ("NiSe2", 3.54, 2.46), ("TiO2", 2.99, 1.93), ("PbI2", 4.66, 3.72),
-]  # fmt: skip
+    ("SnS2", 3.70, 2.96),
+    ("SnSe2", 3.86, 3.19),
+    ("TiS2", 3.41, 2.85),
+    ("ZrS2", 3.68, 2.89),
+    ("ZrSe2", 3.79, 3.16),
+    ("HfS2", 3.65, 2.89),
+    ("HfSe2", 3.77, 3.15),
+    ("PtS2", 3.57, 2.46),
+    ("PtSe2", 3.75, 2.65),
+    ("NiSe2", 3.54, 2.46),
+    ("TiO2", 2.99, 1.93),
+    ("PbI2", 4.66, 3.72),
+]
 
 HOSTS: dict[str, Host] = {
     host.name: host
@@ -173,3 +195,26 @@ HOSTS: dict[str, Host] = {
         Host("Ti2CO2", "MXene", _mxene("Ti", 3.03, 1.10, 2.23)),
     ]
 }
+
+
+def twin_structures() -> dict[str, Atoms]:
+    """Cis and trans, 1H and 1T: pairs with all first neighbours at the same distances.
+
+    Platinum in a square of two chlorines and two nitrogens, which are neighbours (cis) or opposite
+    (trans); and unit cells of MoS2 with the lower sulfur in either hollow (1H and 1T). Atom 0 is
+    the metal.
+    """
+    octahedral = HOSTS["MoS2"].unit_cell()
+    octahedral.positions[2, :2] *= -1  # atom 0 is at the origin, atom 2 the lower sulfur
+    return {
+        "cis": _square_of("Cl", "Cl", "N", "N"),
+        "trans": _square_of("Cl", "N", "Cl", "N"),
+        "1H": HOSTS["MoS2"].unit_cell(),
+        "1T": octahedral,
+    }
+
+
+def _square_of(*ligands: str) -> Atoms:
+    arms = np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    ends = arms * [[PLATINUM_BONDS[symbol]] for symbol in ligands]
+    return Atoms(["Pt", *ligands], [[0, 0, 0], *ends], cell=[20, 20, 20], pbc=[True, True, False])

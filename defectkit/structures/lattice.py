@@ -5,9 +5,14 @@ deformation F, a rotation times a small strain. An F that mirrors the plane stan
 is turned upside down, about an axis in the plane: with z reversed as well it is a proper rotation,
 which every crystal may undergo. A mirror image alone is not among them: that of a chiral host is
 another crystal, and that of any other host is one of its rotations.
+
+Which of these settings fits the atoms is looked up by folding all atoms into the host's unit cell
+(`FoldedHost`). Where a supercell has hundreds of atoms, its host has a handful; folding needs no
+assignment of atoms to sites, and so tells at once which settings and origins are worth one.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -24,6 +29,15 @@ MAX_SHEAR = 0.03  # half their difference
 MAX_CELLS = 20_000  # host cells in a structure
 MAX_SETTINGS = 1000  # that are looked at
 USUAL_DEFECT = 4  # atoms that a defect adds or takes away, in small cells
+SAME_ORIGIN = 0.5  # Å: origins closer than this lead to one match
+MAX_ORIGINS = 12
+MAX_TRIED = 40  # origins: more than the atoms of one element in most cells
+FEW_TRIED = 4  # in larger ones
+FEW = 0.3  # of the atoms that should agree about an origin
+AROUND = np.array(list(product((0, -1, 1), repeat=2)))
+NEAREST = 8  # sites that an atom may belong to
+SYMMETRIC = 0.02  # Å², per atom: a setting that brings the host onto itself
+DRIFT_ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +115,8 @@ def aligned_setting(pristine: Atoms, atoms: Atoms) -> Setting | None:
 def every_setting(pristine: Atoms, atoms: Atoms) -> list[Setting]:
     """All settings within `MAX_STRAIN` and `MAX_SHEAR`, at most `MAX_SETTINGS` of them.
 
-    Those come first whose number of atoms is that of the structure to within a defect, and among
-    these those with the least strain. Rotations of the host's lattice onto itself are settings of
+    They are sorted: first those whose number of atoms is that of the structure to within a defect,
+    and among these by strain. Rotations of the host's lattice onto itself are settings of
     their own, whether or not they are symmetries of the host.
     """
     unit, unit_steps = _reduced(plane(pristine))
@@ -202,3 +216,132 @@ def _steps_within(unit: np.ndarray, radius: float) -> np.ndarray:
     steps = np.array(list(product(*(range(-n, n + 1) for n in most))))
     length = np.linalg.norm(steps @ unit, axis=1)
     return steps[(length <= radius) & (length > 0)]
+
+
+class FoldedHost:
+    """The sites of a host, periodic in the plane, and what atoms near them gain.
+
+    An atom gains `most` - d² (Å²) at a distance d from a site, less `other` where the elements
+    differ, and zero where that is more. The sum over all atoms is no less than what an assignment
+    could gain, in which a site takes one atom only.
+
+    Args:
+        pristine: the host, a layer in the xy plane.
+        most: Å², what an atom on its site gains.
+        other: Å², what it loses where the site is another element's.
+    """
+
+    def __init__(self, pristine: Atoms, most: float, other: float) -> None:
+        self.pristine, self.most, self.other = pristine, most, other
+
+    @cached_property
+    def room(self) -> float:
+        """Least distance (Å, root mean square over atoms) between two ways to lay the host.
+
+        It is laid over itself in every setting that its lattice allows and at every origin that
+        brings an atom of the rarest element onto another; ways that are its symmetries do not
+        count. Infinite where all are.
+        """
+        atoms = self.pristine
+        arrays = (atoms.numbers.tobytes(), atoms.positions.tobytes(), atoms.cell.array.tobytes())
+        return _room(*arrays, self.most, self.other)
+
+    def origins(self, atoms: Atoms, setting: Setting) -> list[np.ndarray]:
+        """Where the host's origin may be, (3,) Å in its own frame, the likeliest first.
+
+        They bring a site of the host's rarest element onto atoms of this element. Of many atoms
+        some are tried; none is returned where the others hardly agree with any of these.
+        """
+        kinds, counts = np.unique(self.pristine.numbers, return_counts=True)
+        shared = np.isin(kinds, atoms.numbers)
+        kind = kinds[shared][counts[shared].argmin()]
+        site = self.pristine.positions[self.pristine.numbers == kind][0]
+        shifts = setting.into_host(atoms.positions[atoms.numbers == kind]) - site
+        shifts[:, :2] = self._wrapped(shifts[:, :2])
+        number, groups = len(shifts), []
+        most = MAX_TRIED if number <= MAX_TRIED else FEW_TRIED
+        while len(shifts) and len(groups) < most:
+            gap = shifts - shifts[0]
+            gap[:, :2] = self._shortest(gap[:, :2])
+            same = (gap**2).sum(axis=1) < SAME_ORIGIN**2
+            groups.append((-int(same.sum()), shifts[0] + gap[same].mean(axis=0)))
+            shifts = shifts[~same]
+        groups.sort(key=lambda group: group[0])
+        if number > MAX_TRIED and -groups[0][0] * counts[kinds == kind][0] < FEW * number:
+            return []
+        return [shift for _, shift in groups[:MAX_ORIGINS]]
+
+    def fit(self, atoms: Atoms, setting: Setting, origin: np.ndarray) -> tuple[float, np.ndarray]:
+        """The gain (Å²) of all atoms, and the origin (3,) Å moved by their mean displacement."""
+        points = setting.into_host(atoms.positions)
+        best = -np.inf, origin
+        for _ in range(DRIFT_ROUNDS):
+            gain, drift = self._gains(points - origin, atoms.numbers)
+            if gain <= best[0]:
+                break
+            best = gain, origin
+            origin = origin + drift
+        return best
+
+    def _gains(self, points: np.ndarray, numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        points = points.copy()
+        points[:, :2] = self._wrapped(points[:, :2])
+        distance, near = self._tree.query(points, NEAREST, distance_upper_bound=self.most**0.5)
+        elements = np.append(self._images.numbers, 0)[near]
+        gains = self.most - distance**2 - self.other * (elements != numbers[:, None])
+        choice = gains.argmax(axis=1)[:, None]
+        gain = np.take_along_axis(gains, choice, axis=1)[:, 0]
+        kept = gain > 0
+        if not kept.any():
+            return 0.0, np.zeros(3)
+        site = self._images.positions[np.take_along_axis(near, choice, axis=1)[kept, 0]]
+        return float(gain[kept].sum()), (points[kept] - site).mean(axis=0)
+
+    @cached_property
+    def _cell(self) -> np.ndarray:
+        reduced, _ = minkowski_reduce(self.pristine.cell.array, pbc=[True, True, False])
+        return reduced[:2, :2]
+
+    def _wrapped(self, points: np.ndarray) -> np.ndarray:
+        """In-plane points (n, 2) Å, inside the cell."""
+        return points - np.floor(points @ np.linalg.inv(self._cell)) @ self._cell
+
+    def _shortest(self, vectors: np.ndarray) -> np.ndarray:
+        """The shortest images of in-plane vectors, (n, 2) Å."""
+        vectors = vectors - np.rint(vectors @ np.linalg.inv(self._cell)) @ self._cell
+        images = vectors + (AROUND @ self._cell)[:, None]
+        nearest = (images**2).sum(axis=2).argmin(axis=0)
+        return images[nearest, np.arange(len(vectors))]
+
+    @cached_property
+    def _images(self) -> Atoms:
+        """The sites in the cell and in all cells that reach into it."""
+        sites = self.pristine.copy()
+        sites.positions[:, :2] = self._wrapped(sites.positions[:, :2])
+        area = abs(np.linalg.det(self._cell))
+        heights = area / np.linalg.norm(self._cell, axis=1)[::-1]
+        most = np.ceil(self.most**0.5 / heights).astype(int)
+        steps = np.array(list(product(*(range(-n, n + 1) for n in most)))) @ self._cell
+        positions = np.tile(sites.positions, (len(steps), 1))
+        positions[:, :2] += np.repeat(steps, len(sites), axis=0)
+        return Atoms(np.tile(sites.numbers, len(steps)), positions=positions)
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self._images.positions)
+
+
+@lru_cache(maxsize=256)
+def _room(numbers: bytes, positions: bytes, cell: bytes, most: float, other: float) -> float:
+    host = Atoms(
+        np.frombuffer(numbers, int),
+        positions=np.frombuffer(positions).reshape(-1, 3),
+        cell=np.frombuffer(cell).reshape(3, 3),
+    )
+    plane(host)
+    folded = FoldedHost(host, most, other)
+    lost = []
+    for setting in every_setting(host, host):
+        fits = (folded.fit(host, setting, origin)[0] for origin in folded.origins(host, setting))
+        lost += [most - gain / len(host) for gain in fits]
+    return min((loss for loss in lost if loss > SYMMETRIC), default=np.inf) ** 0.5

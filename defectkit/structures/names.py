@@ -1,11 +1,15 @@
-"""Names that come from data, such as those of rows, hosts and files, are text wherever they stand.
+"""Shows names from data, such as those of rows, hosts and files, as plain text everywhere.
 
 A name may hold markup, TeX, control characters or a whole page of text. Each place in which it is
-shown has one function here, which shows it as it is and lets it do nothing.
+shown has one function here, which shows it as it is and keeps it from having any effect.
 """
 
 import html
 from copy import copy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 STYLED = "pandas.io.formats.style.Styler"
 LONGEST = 60  # characters of a name in a figure
@@ -23,9 +27,9 @@ def in_terminal(text: object) -> str:
 
 
 def one_line(text: object, longest: int = 200) -> str:
-    """What another library says, or a value from a file, inside a sentence of ours.
+    """A message of another library, or a value from a file, for use inside a sentence.
 
-    On one line of a terminal; one that is long loses its middle.
+    It is on one line of a terminal; a long one loses its middle.
     """
     return _shortened(in_terminal(" ".join(str(text).split())), longest)
 
@@ -62,7 +66,7 @@ def attach() -> None:
         shell.display_formatter.formatters["text/html"].for_type(STYLED, _styled)
 
 
-def _styled(styler) -> str:
+def _styled(styler: "Styler") -> str:
     """A styled table as HTML; what it does to numbers stays."""
     styler = copy(styler)
     styler.data = styler.data.map(lambda value: in_html(value) if isinstance(value, str) else value)

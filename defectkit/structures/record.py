@@ -1,4 +1,4 @@
-"""One home for every field of a defect: names, units, and the record that carries them.
+"""The record of a defect: every field with its name and unit.
 
 A database row of any source becomes a `DefectRecord`; a list of records becomes a table with
 the columns of `COLUMNS`. Units: eV, Å, μB.
@@ -7,6 +7,7 @@ the columns of `COLUMNS`. Units: eV, Å, μB.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,15 @@ class DefectRecord:
     defect_positions: np.ndarray | None = field(default=None, repr=False)
     site_magmoms: np.ndarray | None = field(default=None, repr=False)
 
+    @cached_property
+    def recognitions(self) -> dict[bytes, object]:
+        """The defects that `structures.recognise.recognised` found in this record, kept with it.
+
+        A record that `dataclasses.replace` makes of this one begins with none; a shallow copy
+        (`copy.copy`) has those that were found before the copy was made.
+        """
+        return {}
+
     @property
     def natoms(self) -> int:
         """Number of atoms."""
@@ -149,7 +159,7 @@ def to_frame(
 
 
 def reduced_formula(atoms: Atoms) -> str:
-    """As in "MoS2", for any number of cells and order of atoms; metals come first."""
+    """The formula unit, such as "MoS2", for any number of cells; metals come first."""
     return format(atoms.symbols.formula.reduce()[0], "metal")
 
 

@@ -31,7 +31,7 @@ from matscipy.neighbours import neighbour_list
 
 from defectkit import DefectkitError
 from defectkit.structures.hosts import MIN_IMAGE_DISTANCE, shortest_translation
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, recognised
 from defectkit.structures.record import DefectRecord
 
 STIFFNESS = 10.0  # eV/Å²: an atom of 32 u on such a spring vibrates with 36 meV
@@ -181,7 +181,7 @@ class PadSupercell:
         if record.host not in self.hosts:
             raise DefectkitError(f"{record.uid}: no pristine cell of {record.host} was given.")
         pristine = self.hosts[record.host]
-        found = recognise(record.atoms, pristine)
+        found = recognised(record, pristine)
         border = _dilute_border(record, found, self.tolerance)
         return _padded(record, found, border, pristine, extra)
 
@@ -252,26 +252,22 @@ class AffineStrain:
 class PartlyRelaxed:
     """Take the structure back towards where its relaxation started.
 
-    x_i = x_i(relaxed) - (1 - t_i) d_i, where d_i is the minimum-image displacement of atom i from
+    x_i = x_i(relaxed) - (1 - t) d_i, where d_i is the minimum-image displacement of atom i from
     its unrelaxed position, so t = 1 is the relaxed structure and t = 0 the unrelaxed one (up to
-    lattice vectors). With a finite `radius` only the surroundings of the defect go back,
-    t_i = 1 - (1 - t) exp(-(r_i / radius)²), r_i from the nearest defect position.
+    lattice vectors).
 
     Keeps the cell, the order of the atoms and `unrelaxed`. Changes the positions. The label stays
     that of the relaxed row, and means: the energy to which this structure relaxes (the task
     "initial structure to relaxed energy" of Chanussot et al., ACS Catal. 11, 6059, 2021). It is
     exact at t = 0 and 1; in between it assumes that the path does not lead into another minimum.
 
-    DefectkitError where the record lacks unrelaxed positions, or defect positions for a finite
-    radius.
+    DefectkitError where the record lacks unrelaxed positions.
 
     Attributes:
         t: drawn uniformly between these two, within [0, 1].
-        radius: Å.
     """
 
     t: tuple[float, float] = (0.0, 1.0)
-    radius: float = np.inf
 
     def __post_init__(self) -> None:
         if not 0 <= self.t[0] <= self.t[1] <= 1:
@@ -279,14 +275,8 @@ class PartlyRelaxed:
 
     def __call__(self, record: DefectRecord, rng: np.random.Generator) -> DefectRecord:
         """The record, partly relaxed."""
-        start = record.unrelaxed_atoms().positions
-        back = np.full(len(start), 1 - rng.uniform(*self.t))
-        if np.isfinite(self.radius):
-            _, distances = get_distances(
-                start, _defect_positions(record), cell=record.atoms.cell, pbc=record.atoms.pbc
-            )
-            back *= np.exp(-((distances.min(axis=1) / self.radius) ** 2))
-        return _displaced(record, -back[:, None] * record.displacements())
+        displacements = record.displacements()  # raises before a number is drawn
+        return _displaced(record, -(1 - rng.uniform(*self.t)) * displacements)
 
 
 @dataclass(frozen=True)
@@ -350,9 +340,12 @@ def dilation_field(points: np.ndarray, cell: np.ndarray, core: float) -> np.ndar
 
 
 def _mapped(
-    record: DefectRecord, matrix: np.ndarray, shift=0.0, cell: np.ndarray | None = None
+    record: DefectRecord,
+    matrix: np.ndarray,
+    shift: np.ndarray | float = 0.0,
+    cell: np.ndarray | None = None,
 ) -> DefectRecord:
-    """Everything that has a place, (n, 3) Å, moved to place @ matrix + shift, the cell along.
+    """The record with all positions, (n, 3) Å, mapped to positions @ matrix + shift, and the cell.
 
     `cell` (3, 3) Å replaces the cell where another description of the lattice is wanted.
     """
@@ -510,7 +503,7 @@ def _nearest_images(points: np.ndarray, centre: np.ndarray, cell: np.ndarray) ->
 
 
 def _larger_supercell(supercell: int, size: np.ndarray, larger: np.ndarray) -> int:
-    """331 grown from 3 x 3 to 4 x 4 is 441; 0 where the source is silent."""
+    """The record's `supercell` after the cell grew: 331 becomes 441; 0 where it is unknown."""
     digits = [int(digit) for digit in str(supercell)]
     if len(digits) != 3:
         return 0

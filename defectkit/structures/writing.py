@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all: written beside their place, then renamed.
+"""Writes files whole or not at all: under another name in the same folder, then renamed.
 
-Who is killed in between leaves the older file as it was, and a part file that the next writer of
-that file removes. A writer that needs several files to belong together writes last the one that
-says that all are there. Files of a cache are a help that may fail: `keep`.
+A process that is killed in between leaves the older file as it was, and a part file that the next
+writer of that file removes. A writer that needs several files to belong together writes last the
+one that says that all are there. Files of a cache are a help that may fail: `keep`.
 """
 
 import errno
@@ -34,13 +34,13 @@ REASONS = {
     errno.EFBIG: "it is larger than files may be here; name a path on another disk",
     errno.EIO: "its disk has a fault; name a path on another disk",
 }
-STALE = 3600.0  # s since a part file was last written: whose it was has ended
-_unkept: set[Path] = set()  # folders of which it has been said that nothing is kept there
+STALE = 3600.0  # s since a part file was last written, after which its process has ended
+_unkept: set[Path] = set()  # folders for which the warning of `keep` was printed
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Where to write what shall become `path`; it gets its name when the block is done.
+    """Yield a part file to write to; it is renamed to `path` when the block is done.
 
         with atomic("table.csv") as part:
             table.to_csv(part)
@@ -60,7 +60,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         if target.exists() and not target.is_file():
             raise OSError(errno.EISDIR if target.is_dir() else errno.EEXIST, "", str(target))
-        with open(part, "xb") as file:  # it is the umask's turn here
+        with open(part, "xb") as file:  # with the permissions that the umask leaves
             mode = os.fstat(file.fileno()).st_mode & 0o777
         yield part
         os.chmod(part, mode)
@@ -148,13 +148,13 @@ def make_folder(path: str | Path) -> Path:
 
 
 def not_written(path: str | Path, error: OSError) -> DefectkitError:
-    """What to say where `path` cannot be written because of `error`."""
+    """The error to raise where `path` cannot be written because of `error`."""
     reason = REASONS.get(error.errno, error.strerror or str(error))
     return DefectkitError(f"{path} cannot be written: {reason}.")
 
 
 def _sweep(target: Path) -> None:
-    """Remove parts of `target` that processes left which were killed."""
+    """Remove part files of `target` that killed processes left."""
     name = f".{glob.escape(target.stem)}-*.part{glob.escape(target.suffix)}"
     with suppress(OSError):
         for part in target.parent.glob(name):

@@ -13,16 +13,22 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Number
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from defectkit import DefectkitError
 
-Judge = Callable[[object, object], str | None]
-Reason = Callable[[object], str]
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
+
+    from defectkit.data.dataset import Dataset
+
+Judge = Callable[["Dataset", object], str | None]
+Reason = Callable[["Dataset"], str]
 _judges: dict[str, Judge] = {}
 _reasons: dict[str, Reason] = {}
-_dataset = None
+_dataset: "Dataset | None" = None
 
 STRICT = "DEFECTKIT_STRICT_CHECKS"  # set by the runs that must prove every solution right
 
@@ -47,7 +53,7 @@ class Verdict:
         )
 
 
-def use(dataset) -> None:
+def use(dataset: "Dataset") -> None:
     """Check the exercises that follow against this data set."""
     global _dataset
     _dataset = dataset
@@ -91,7 +97,7 @@ def check(number: str, answer: object) -> Verdict:
 
 
 def exercise_numbers(notebook: str) -> list[str]:
-    """Numbers of the exercises of one notebook, for example `exercises("01")`."""
+    """Numbers of the exercises of one notebook, for example `exercise_numbers("01")`."""
     _load(notebook)
     return sorted(number for number in _judges if number.startswith(f"{notebook}-"))
 
@@ -119,6 +125,19 @@ def result_of(answer: object, names: str, shapes: str, *arguments: object) -> ob
         raise Fault(f"your function stopped: {error}. {shapes}") from error
 
 
+def pair_of(answer: object, words: str) -> tuple:
+    """A judge's helper: the two parts of an answer; raises Fault with `words` for anything else."""
+    if not (isinstance(answer, tuple | list | np.ndarray) and len(answer) == 2):
+        raise Fault(words)
+    return tuple(answer)
+
+
+def check_row(data: "Dataset", uid: object, name: str) -> None:
+    """A judge's helper: raises Fault where `uid`, written as `name` in a notebook, is no row."""
+    if uid not in data.frame.index:
+        raise Fault(f"{uid!r} is no row of this data set; {name} is the id of the row in use.")
+
+
 def same_number(answer: object, expected: float, hint: str, rel: float = 1e-3) -> str | None:
     """A judge's helper: None when `answer` is a number close to `expected`, else a hint."""
     if isinstance(answer, np.generic):
@@ -137,7 +156,7 @@ def same_text(answer: object, expected: str, hint: str) -> str | None:
     return None if answer.strip() == expected else f"not {answer.strip()!r}. {hint}"
 
 
-def same_tensor(answer: object, expected, hint: str) -> str | None:
+def same_tensor(answer: object, expected: "Tensor", hint: str) -> str | None:
     """A judge's helper: None when `answer` is a tensor close to `expected`, else a hint."""
     import torch
 

@@ -47,7 +47,7 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is amiss."""
+        """Whether no finding is bad."""
         return all(finding.ok is not False for finding in self.findings)
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ def _torch_build() -> Finding:
 
 
 def _different_versions(requirements: list[str]) -> list[str]:
-    """Of requirements "name==version", those that are not what is installed."""
+    """Which of the requirements "name==version" differ from what is installed."""
     different = []
     for requirement in requirements:
         if found := re.fullmatch(r"([\w.-]+)==([\w.]+)", requirement):
@@ -131,8 +131,7 @@ def _cores() -> int:
 
 
 def _data_sets() -> list[Finding]:
-    from defectkit.data.fetch import CHECKOUT_DATA, data_folder
-    from defectkit.data.sources import SOURCES
+    from defectkit.data.sources import CHECKOUT_DATA, SOURCES, data_folder
 
     findings = []
     for source in SOURCES.values():
@@ -162,14 +161,14 @@ def _widgets() -> list[Finding]:
     )
     shipped = _front_end("nglview-js-widgets")
     try:
-        from nglview._frontend import __frontend_version__ as asked
+        from nglview._frontend import __frontend_version__ as wanted
     except ImportError:
-        asked = None
-    match = asked is not None and shipped == asked
+        wanted = None
+    match = wanted is not None and shipped == wanted
     # Python and JavaScript that differ give an empty widget without any error.
     views = Finding(
         "3D views",
-        f"Python asks for front end {asked or '(no nglview)'}, JupyterLab has {shipped or 'none'}",
+        f"Python asks for front end {wanted or '(no nglview)'}, JupyterLab has {shipped or 'none'}",
         match,
         "" if match else reinstall,
     )

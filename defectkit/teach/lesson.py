@@ -1,16 +1,17 @@
-"""What notebooks say where a data set has not everything: one sentence, and on.
+"""Helpers of notebooks for data sets that lack what a step needs.
 
 A student's own files may hold no adsorbate, no moment, no energy, a single host or none. The
-helpers here take another row or pass a step over, and print why.
+helpers take another row or pass a step over, and print one sentence on why.
 """
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from defectkit import DefectkitError
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
-from defectkit.structures.recognise import recognise
+from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 
 EASY_TO_SEE = 40  # atoms: examples come from cells no larger than this, where there are any
@@ -21,10 +22,10 @@ def has(values: pd.Series, what: str, least: int = 1) -> bool:
 
     Empty texts and NaN do not count. `what` names the values in the plural.
     """
-    known = values[values.notna() & (values != "")].nunique()
-    if known >= least:
+    different = values[values.notna() & (values != "")].nunique()
+    if different >= least:
         return True
-    count = f"fewer than {least} different" if known else "no"
+    count = f"fewer than {least} different" if different else "no"
     print(f"This data set has {count} {what}: this step is passed over.")
     return False
 
@@ -72,7 +73,7 @@ def defect_of(data: Dataset, record: DefectRecord) -> tuple[np.ndarray, np.ndarr
     """
     try:
         if record.host in data.hosts:
-            found = recognise(record.atoms, data.hosts[record.host])
+            found = recognised(record, data.hosts[record.host])
             return found.defect_indices, found.vacancy_positions
         reason = f"its pristine host {record.host!r} is not among the data"
     except DefectkitError as refusal:
@@ -84,17 +85,15 @@ def defect_of(data: Dataset, record: DefectRecord) -> tuple[np.ndarray, np.ndarr
 def caption(record: DefectRecord) -> str:
     """Name, chemistry, type and source of the labels of a record, for above a figure."""
     host = f"in {record.host}" if record.host else ""
-    lost = f"{','.join(record.removed)} missing" if record.removed else ""
-    what = f"{record.dopant or lost} {host}".strip()
-    known = ", ".join(part for part in (what, record.defecttype) if part)
+    missing = f"{','.join(record.removed)} missing" if record.removed else ""
+    what = f"{record.dopant or missing} {host}".strip()
+    words = ", ".join(part for part in (what, record.defecttype) if part)
     name = record.name or record.uid
-    return (
-        f"{name}: {known} ({record.label_source})" if known else f"{name} ({record.label_source})"
-    )
+    return f"{name}{f': {words}' if words else ''} ({record.label_source})"
 
 
-def table(frame: pd.DataFrame):
-    """A table to show whose texts are whole and stand left."""
+def table(frame: pd.DataFrame) -> Styler:
+    """A table to show, whose texts are not cut and stand on the left."""
     texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
     left = {"text-align": "left"}
     headers = [{"selector": "th", "props": [("text-align", "left")]}]

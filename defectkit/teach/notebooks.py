@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jupytext
 import nbformat
@@ -16,6 +17,9 @@ from nbformat import NotebookNode
 
 from defectkit import DefectkitError
 from defectkit.structures.writing import make_folder, write_text
+
+if TYPE_CHECKING:  # IPython is needed in a notebook only
+    from IPython.display import Markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
@@ -31,18 +35,18 @@ METADATA = {
 
 def sources(names: list[str] | None = None, folder: Path | None = None) -> list[Path]:
     """The sources in order, or those whose names begin with one of `names`, such as "01"."""
-    known = sorted(((folder or FOLDER) / "source").glob("[0-9][0-9]_*.py"))
-    if not known:
+    found = sorted(((folder or FOLDER) / "source").glob("[0-9][0-9]_*.py"))
+    if not found:
         raise DefectkitError(
             f"No notebook sources in {(folder or FOLDER) / 'source'}: "
             "run defectkit from a clone of its repository, installed with `pip install -e .`."
         )
     for name in names or []:
-        if not any(source.stem.startswith(name) for source in known):
+        if not any(source.stem.startswith(name) for source in found):
             raise DefectkitError(
-                f"There is no notebook {name!r}; there are {', '.join(s.stem for s in known)}."
+                f"There is no notebook {name!r}; there are {', '.join(s.stem for s in found)}."
             )
-    return [s for s in known if not names or any(s.stem.startswith(name) for name in names)]
+    return [s for s in found if not names or any(s.stem.startswith(name) for name in names)]
 
 
 def solved(source: Path) -> NotebookNode:
@@ -79,29 +83,29 @@ def has_tag(cell: NotebookNode, tag: str) -> bool:
 
 
 def _empty_answer(solution: str, later_cells: list[NotebookNode]) -> str:
-    """Dots for each name that the solution gives and that a later cell asks for."""
-    asked = {
+    """Dots for each name that the solution assigns and that a later cell uses."""
+    used = {
         node.id
         for cell in later_cells
         if cell.cell_type == "code" and not has_tag(cell, "solution")
         for node in ast.walk(_parse(cell.source))
         if isinstance(node, ast.Name)
     }
-    given = [
+    assigned = [
         name
         for statement in _parse(solution).body
-        for name in _names_given(statement)
-        if name in asked
+        for name in _names_assigned(statement)
+        if name in used
     ]
-    return "\n".join(["# Your answer", *(f"{name} = ..." for name in dict.fromkeys(given))])
+    return "\n".join(["# Your answer", *(f"{name} = ..." for name in dict.fromkeys(assigned))])
 
 
 def _parse(code: str) -> ast.Module:
-    """The syntax tree of a cell, less IPython's own commands."""
+    """The syntax tree of a cell without IPython's own commands."""
     return ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))
 
 
-def _names_given(statement: ast.stmt) -> list[str]:
+def _names_assigned(statement: ast.stmt) -> list[str]:
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return [statement.name]
     if not isinstance(statement, ast.Assign | ast.AnnAssign):
@@ -152,7 +156,7 @@ def title(source: Path) -> str:
     return _opening(source, r"^# +([^\n]+)$", source.stem)
 
 
-def contents(folder: Path | None = None):
+def contents(folder: Path | None = None) -> "Markdown":
     """A table of the notebooks, with links, goals and times, to show in a notebook."""
     from IPython.display import Markdown
 

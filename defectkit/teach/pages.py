@@ -1,16 +1,19 @@
-"""Executed notebooks as HTML pages that need nothing else: no network, no kernel, no script.
+"""HTML pages of notebooks: executed ones as files, and one for lectures that a kernel serves.
 
-Formulas are MathML, which browsers set themselves. Widgets are the pictures that they left.
-Pictures have words for readers who do not see them.
+The files need nothing else: no network, no kernel, no script. Formulas are MathML, which browsers
+set themselves. Widgets are the pictures that they left. Pictures have words for readers who do not
+see them. The page for lectures is the attention explorer alone, served by Voila.
 """
 
-import html
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import jinja2
 import nbformat
 from latex2mathml.converter import convert as mathml
 from nbconvert import HTMLExporter
@@ -18,10 +21,12 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from defectkit import __version__
-from defectkit.structures.writing import write_text
+from defectkit.structures.writing import make_folder, write_text
+from defectkit.teach import notebooks
 
 INDEX = "index.html"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LECTURE_FOLDER = Path("build/present")
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ def write(path: Path, pages: Sequence[Page]) -> Path:
     exporter = _Exporter(pages=tuple(page.name for page in pages), raw_template=_TEMPLATE)
     own = next(page for page in pages if page.name == path.stem)
     notebook.metadata.title = own.title
-    page, _ = exporter.from_notebook_node(notebook, {"way": _way(own, pages)})
+    place = list(pages).index(own)
+    neighbours = {"before": pages[max(place - 1, 0) : place], "after": pages[place + 1 :][:1]}
+    page, _ = exporter.from_notebook_node(notebook, neighbours)
     path = path.with_suffix(".html")
     write_text(path, page)
     return path
@@ -56,37 +63,17 @@ def write(path: Path, pages: Sequence[Page]) -> Path:
 
 def write_index(rows: Sequence[tuple[Page, float, float, bool]], folder: Path) -> Path:
     """Write the contents: of each page its seconds, its peak memory (MB) and whether it failed."""
-    lines = "\n".join(
-        f'<tr><td><a href="{_address(page)}">{html.escape(page.title)}</a></td>'
-        f"<td>{seconds:.0f}</td><td>{peak_mb:.0f}</td>"
-        f"<td>{'failed' if failed else 'ran through'}</td></tr>"
-        for page, seconds, peak_mb, failed in rows
-    )
+    template = jinja2.Environment(autoescape=True).from_string(_INDEX)
     path = folder / INDEX
-    text = _INDEX.format(rows=lines, version=__version__, day=date.today())
-    write_text(path, text)
+    write_text(path, template.render(rows=rows, version=__version__, day=date.today()))
     return path
 
 
-def _address(page: Page) -> str:
-    return html.escape(f"{page.name}.html")
-
-
-def _way(own: Page, pages: Sequence[Page]) -> str:
-    """Links to the page before, the contents, and the page after."""
-    place = list(pages).index(own)
-    before, after = pages[max(place - 1, 0) : place], pages[place + 1 : place + 2]
-    return " ".join(
-        [
-            *(f'<a rel="prev" href="{_address(p)}">← {html.escape(p.title)}</a>' for p in before),
-            f'<a href="{INDEX}">Contents</a>',
-            *(f'<a rel="next" href="{_address(p)}">{html.escape(p.title)} →</a>' for p in after),
-        ]
-    )
-
-
 def _without_widgets(notebook: NotebookNode) -> NotebookNode:
-    """No widgets, which no kernel answers here; of progress bars, what a terminal would keep."""
+    """The notebook less its widgets, and of its progress bars what a terminal would keep.
+
+    No kernel answers a widget on a page.
+    """
     notebook.metadata.pop("widgets", None)
     heading = ""
     for cell in notebook.cells:
@@ -98,7 +85,7 @@ def _without_widgets(notebook: NotebookNode) -> NotebookNode:
 
 
 def _stays(output: NotebookNode, heading: str) -> bool:
-    """Whether there is something to show of an output, which is made fit for a page."""
+    """Whether an output has something to show; what it has is made fit for a page."""
     if output.output_type == "stream":
         lines = (re.sub(r".*\r(?=.)", "", line.rstrip("\r")) for line in output.text.split("\n"))
         output.text = "\n".join(lines)
@@ -132,7 +119,7 @@ class _Renderer(IPythonRenderer):
 
 
 class _Exporter(HTMLExporter):
-    def __init__(self, pages: tuple[str, ...], **settings):
+    def __init__(self, pages: tuple[str, ...], **settings: object) -> None:
         super().__init__(**settings)
         self.register_filter("markdown2html", lambda source: self._markdown(source, pages))
 
@@ -142,8 +129,42 @@ class _Exporter(HTMLExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
+def write_lecture(folder: Path = LECTURE_FOLDER) -> Path:
+    """Write the notebook of the page for lectures, and return its path."""
+    cells = [
+        nbformat.v4.new_markdown_cell(_LECTURE_TITLE, id="title"),
+        nbformat.v4.new_code_cell(_LECTURE_CODE, id="page"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
+    path = make_folder(folder) / "attention.ipynb"
+    write_text(path, notebooks.as_text(notebook))
+    return path
+
+
+def lecture_command(path: Path, port: int) -> list[str]:
+    """The command that serves the page on this machine only, until it is stopped."""
+    voila = [sys.executable, "-m", "voila", str(path)]
+    return [*voila, "--no-browser", f"--port={port}", "--strip_sources=True"]
+
+
+def serve_lecture(port: int) -> None:
+    """Write the page for lectures and serve it until Ctrl-C."""
+    subprocess.run(lecture_command(write_lecture(), port), check=True)
+
+
 # nbconvert's own page less the scripts that it fetches, with a way to the other pages.
 _TEMPLATE = """{%- extends 'index.html.j2' -%}
+{%- macro way() -%}
+<nav class="way">
+{%- for page in resources.before %}
+<a rel="prev" href="{{ page.name | e }}.html">← {{ page.title | e }}</a>
+{%- endfor %}
+<a href="index.html">Contents</a>
+{%- for page in resources.after %}
+<a rel="next" href="{{ page.name | e }}.html">{{ page.title | e }} →</a>
+{%- endfor %}
+</nav>
+{%- endmacro -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
@@ -160,10 +181,10 @@ mi[mathvariant^=bold] { font-weight: bold; text-transform: none }
 {%- endblock -%}
 {%- block body_header -%}
 {{ super() }}
-<nav class="way">{{ resources.way }}</nav>
+{{ way() }}
 {%- endblock -%}
 {%- block body_footer -%}
-<nav class="way">{{ resources.way }}</nav>
+{{ way() }}
 {{ super() }}
 {%- endblock -%}
 {%- block data_png scoped -%}
@@ -177,15 +198,43 @@ src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}">
 _INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>defectkit: the notebooks, executed</title>
 <style>
-body {{ font-family: system-ui, sans-serif; max-width: 50em; margin: 3em auto; padding: 0 1em }}
-table {{ border-collapse: collapse }}
-th, td {{ padding: .4em .8em; border-bottom: 1px solid #ddd; text-align: left }}
-td:nth-child(2), td:nth-child(3), th:nth-child(2), th:nth-child(3) {{ text-align: right }}
+body { font-family: system-ui, sans-serif; max-width: 50em; margin: 3em auto; padding: 0 1em }
+table { border-collapse: collapse }
+th, td { padding: .4em .8em; border-bottom: 1px solid #ddd; text-align: left }
+td:nth-child(2), td:nth-child(3), th:nth-child(2), th:nth-child(3) { text-align: right }
 </style></head><body>
 <h1>The notebooks, executed</h1>
-<p>defectkit {version}, {day}. Labels of the demo data set are CHGNet predictions, not DFT. Beside
-each page lies its notebook, to be opened in JupyterLab.</p>
+<p>defectkit {{ version }}, {{ day }}. Labels of the demo data set are CHGNet predictions, not DFT.
+Beside each page lies its notebook, to be opened in JupyterLab.</p>
 <table><tr><th>notebook</th><th>seconds</th><th>peak MB</th><th>result</th></tr>
-{rows}
+{%- for page, seconds, peak_mb, failed in rows %}
+<tr><td><a href="{{ page.name }}.html">{{ page.title }}</a></td>
+<td>{{ "%.0f" | format(seconds) }}</td><td>{{ "%.0f" | format(peak_mb) }}</td>
+<td>{{ "failed" if failed else "ran through" }}</td></tr>
+{%- endfor %}
 </table></body></html>
+"""
+
+_LECTURE_TITLE = """# Whom does a defect listen to?
+
+Attention of the shipped hybrid model on test structures, one of each type of defect. Choose a
+layer, a head and who asks; one is uniform. Mind notebook 06: in this model, attention is not
+explanation.
+"""
+_LECTURE_CODE = """import torch
+
+from defectkit.training.inference import load_model
+from defectkit.graphs.build import build_graph
+from defectkit.training.pretrained import benchmark, shipped_run
+from defectkit.training.prepared import prepare
+from defectkit.widgets import AttentionExplorer
+
+torch.set_num_threads(1)
+run = shipped_run("hybrid")
+model, card = load_model(run.folder)
+data = prepare(run.config).dataset
+chosen = benchmark("attention").groupby("defecttype").uid.first()
+records = [data[uid] for uid in chosen[::-1]]
+graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in records]
+AttentionExplorer(model, graphs, size="420px")
 """

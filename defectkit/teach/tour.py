@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+from nbformat import NotebookNode
 from traitlets.config import Config
 
 from defectkit.structures.writing import atomic, make_folder
 from defectkit.teach import notebooks, pages
 from defectkit.teach.checks import STRICT
+
+if TYPE_CHECKING:  # papermill takes a second to import
+    from papermill.exceptions import PapermillExecutionError
 
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.1
@@ -98,7 +103,7 @@ def write_index(visits: list[Visit], output: Path) -> Path:
 
 
 def _pages(output: Path, wanted: set[Path]) -> list[pages.Page]:
-    """Of the notebooks wanted and those that have one, in the order of the notebooks."""
+    """The pages of the notebooks wanted and of those that have one already, in their order."""
     return [
         pages.Page(one.stem, notebooks.title(one))
         for one in notebooks.sources()
@@ -122,7 +127,7 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -161,12 +166,12 @@ def _avoid_hanging_on_output_widgets() -> None:
     OutputWidget._publish_msg = lambda self, *args, **kwargs: None
 
 
-def _cell_counter(name: str, notebook, on_cell: OnCell) -> Callable[..., None]:
-    """Papermill's hook, called for text cells too, which give the heading."""
+def _cell_counter(name: str, notebook: NotebookNode, on_cell: OnCell) -> Callable[..., None]:
+    """Papermill's hook: it is called for text cells too, which hold the headings."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells) + 1  # papermill adds one
     state = {"number": 0, "heading": ""}
 
-    def on_cell_start(cell, cell_index: int) -> None:
+    def on_cell_start(cell: NotebookNode, cell_index: int) -> None:
         if cell.cell_type == "code":
             state["number"] += 1
             on_cell(name, state["number"], total, state["heading"])
@@ -176,6 +181,6 @@ def _cell_counter(name: str, notebook, on_cell: OnCell) -> Callable[..., None]:
     return on_cell_start
 
 
-def _describe(failure) -> str:
+def _describe(failure: "PapermillExecutionError") -> str:
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
     return f"The cell\n\n{failure.source.strip()}\n\nfailed with\n\n{trace}"

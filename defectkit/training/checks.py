@@ -8,15 +8,15 @@ from lightgbm.basic import LightGBMError
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
+from defectkit.graphs.build import GraphConfig
 from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
-from defectkit.models.outline import MISFIT, all_settings, check_settings, said, shapes
+from defectkit.models.outline import MISFIT, all_settings, check_settings, library_message, shapes
 from defectkit.models.tabular.features import COMPOSITION
 from defectkit.models.tabular.models import TABULAR, TabularModel
 from defectkit.structures.names import one_line
-from defectkit.training.checkpoint import ModelCard, load_model
-from defectkit.training.config import MAX_SEED, RunConfig
-from defectkit.training.inference import check_labels
+from defectkit.training.config import MAX_SEED, ModelConfig, RunConfig
+from defectkit.training.inference import ModelCard, check_labels, load_model
 
 TABLE_FAULTS = (*MISFIT, LightGBMError)
 LEAST_ROWS = 2  # one has no spread to normalise with
@@ -104,9 +104,6 @@ def check_rows(training: pd.DataFrame, valid: pd.DataFrame) -> None:
 
 def _check_table_model(config: RunConfig) -> None:
     name, settings = config.model.name, config.model.settings
-    for setting in ("start", "augment", "also_unrelaxed"):
-        if getattr(config, setting):
-            raise DefectkitError(f"{setting} is for networks; {name} does not heed it: leave it.")
     check_settings(name, TABULAR[name], settings)
     few = {"n_estimators": 1} if "n_estimators" in settings else {}
     rows = np.random.default_rng(0).normal(size=(20, 3))
@@ -114,7 +111,9 @@ def _check_table_model(config: RunConfig) -> None:
     try:
         TabularModel(name, **{**settings, **few}).fit(table, table.c, table.c)
     except TABLE_FAULTS as error:
-        raise DefectkitError(f"The settings of {name} do not fit: {said(error)}.") from error
+        raise DefectkitError(
+            f"The settings of {name} do not fit: {library_message(error)}."
+        ) from error
 
 
 def _check_start(config: RunConfig, card: ModelCard) -> None:
@@ -134,7 +133,7 @@ def _check_start(config: RunConfig, card: ModelCard) -> None:
         )
 
 
-def _flat(model, graph) -> dict[str, object]:
+def _flat(model: ModelConfig, graph: GraphConfig) -> dict[str, object]:
     """Values by dotted name."""
     return {
         "model.name": model.name,

@@ -7,6 +7,7 @@ refused by name. What the models say to their settings is asked when a run start
 `defectkit train configs/cgcnn.yaml epochs=5 optimiser.lr=1e-3`.
 """
 
+import re
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
@@ -16,27 +17,29 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
+from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.names import one_line
 from defectkit.structures.writing import own_text, write_text
-from defectkit.training.yaml_text import parse, text_of
 
 STRICT = ConfigDict(extra="forbid")
 AugmentName = Literal["pad", "noise", "strain", "partly-relaxed", "elastic"]
 MOVES_ATOMS = ("noise", "partly-relaxed", "elastic")  # the relaxed positions alone
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-
 MAX_SEED = 2**31 - 1  # what every library takes
 MAX_EPOCHS = 1_000_000
 MAX_BATCH = 100_000  # structures
 MAX_REACH = 50.0  # Å: a thousand times the neighbours that 5 Å have
 MAX_NEIGHBOURS = 1_000
 MAX_GRID = 100_000  # points of a search
+MAX_YAML_SIZE = 200_000  # characters: two seconds
+MAX_YAML_DEPTH = 50  # groups in groups; PyYAML's time grows with the square
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -162,6 +165,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_reach(self.graph)
+        if self.model.name in TABULAR:
+            for setting in ("start", "augment", "also_unrelaxed"):
+                if getattr(self, setting):
+                    raise DefectkitError(
+                        f"{setting} is for networks; {self.model.name} does not heed it: leave it."
+                    )
         if self.devices > 1:
             raise DefectkitError(
                 f"devices is {self.devices}; a run trains on one. Start several runs instead, such "
@@ -375,3 +384,71 @@ def _flags_for_numbers(values: Any, kind: Any, path: tuple = ()) -> Iterator[tup
     kinds = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
     if isinstance(values, bool) and kinds & {int, float} and bool not in kinds:
         yield path
+
+
+class Loader(yaml.SafeLoader):
+    """Safe: it makes numbers, texts, lists and dictionaries, and runs nothing.
+
+    Unlike YAML 1.1 it takes 1e-3 for a number, and it refuses a key that stands twice.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A dictionary."""
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                problem = f"the key '{key.value}' stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+    def fetch_flow_collection_start(self, token: type) -> None:
+        """One more bracket is open."""
+        self._check_depth(self.flow_level)
+        super().fetch_flow_collection_start(token)
+
+    def add_indent(self, column: int) -> bool:
+        """One more group is begun by its indentation."""
+        self._check_depth(len(self.indents))
+        return super().add_indent(column)
+
+    def _check_depth(self, depth: int) -> None:
+        if depth > MAX_YAML_DEPTH:
+            problem = f"groups lie in each other more than {MAX_YAML_DEPTH} deep"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what the `Loader` would take for a number."""
+
+
+for _kind in (Loader, Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def text_of(values: Any) -> str:
+    """The YAML of plain values, from which `parse` makes the same."""
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+
+
+def parse(text: str, where: str) -> Any:
+    """The values in a text; DefectkitError, beginning with `where`, if it is no such YAML."""
+    if len(text) > MAX_YAML_SIZE:
+        raise DefectkitError(
+            f"{where} has {len(text):,} characters; the limit is {MAX_YAML_SIZE:,}."
+        )
+    try:
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = one_line(error.problem or error.context)
+        raise DefectkitError(f"{where}{line} is no YAML that can be read: {problem}.") from error
+    # What PyYAML lets through: dates and numbers that there are not, characters without a glyph.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        problem = one_line(error)
+        raise DefectkitError(f"{where} is no YAML that can be read: {problem}.") from error

@@ -40,8 +40,8 @@ from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph
 from defectkit.structures.writing import atomic, not_written
 from defectkit.training.config import RunConfig
-from defectkit.training.folder import LAST
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
+from defectkit.training.run import LAST
 
 BEST = "best.ckpt"
 METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
@@ -51,7 +51,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 Collate = Callable[[list[int]], CrystalGraph]
 
 
-class Diverged(DefectkitError):  # noqa: N818 (it reads as what happened)
+class Diverged(DefectkitError):  # noqa: N818 - the name says what happened
     """The loss or the validation error is no longer a number."""
 
 
@@ -110,7 +110,7 @@ class Learner(pl.LightningModule):
         self.names = ["loss", *(f"{name}_term" for name in terms)]
         return loss
 
-    def on_train_batch_end(self, outputs, batch: CrystalGraph, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: dict, batch: CrystalGraph, batch_idx: int) -> None:
         """Log the means of the epoch with its last batch, in time for the callbacks at its end."""
         if not self.trainer.is_last_batch:
             return
@@ -199,11 +199,11 @@ class History(Callback):
             pd.DataFrame(self.rows).to_csv(part, index=False)
 
     def state_dict(self) -> dict:
-        """For a run that is resumed: it goes on behind its last kept epoch."""
+        """The rows so far; a resumed run goes on after its last kept epoch."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Likewise."""
+        """Take the rows of the run that is resumed."""
         self.rows = list(state_dict["rows"])
 
 
@@ -218,7 +218,9 @@ class Patience(EarlyStopping):
 class WholeFiles(TorchCheckpointIO):
     """The state of a run is in its folder whole or not at all."""
 
-    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict, path: str | Path, storage_options: dict | None = None
+    ) -> None:
         """Write it beside its place, then rename it."""
         with atomic(path) as part, open(part, "wb") as file:
             torch.save(checkpoint, file)
@@ -234,7 +236,7 @@ class Stopwatch(Callback):
         """Start."""
         self.begin = time.perf_counter()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, *step: object) -> None:
         """The epoch's time so far; the last batch leaves the epoch's."""
         self.so_far = time.perf_counter() - self.begin
 
@@ -243,11 +245,11 @@ class Stopwatch(Callback):
         self.seconds.append(self.so_far)
 
     def state_dict(self) -> dict:
-        """For a run that is resumed."""
+        """The seconds so far."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Likewise."""
+        """Take the seconds of the run that is resumed."""
         self.seconds = state_dict["seconds"]
 
 
@@ -292,7 +294,7 @@ def fit(
         chosen.append(EMAWeightAveraging(decay=config.ema))
     if config.patience is not None:
         chosen.append(Patience(MONITOR, patience=config.patience, check_finite=False))
-    with _quiet(), _interruptible(), _said(folder):
+    with _quiet(), _interruptible(), _writing_errors(folder):
         trainer = pl.Trainer(
             max_epochs=config.epochs,
             accumulate_grad_batches=config.accumulate,
@@ -327,7 +329,7 @@ def fit(
 
 
 def _state(path: Path) -> dict | None:
-    """What a file of the run's state holds; None where there is none."""
+    """Read a file of the run's state; None where there is none."""
     if not path.is_file():
         return None
     try:
@@ -345,8 +347,8 @@ def _loader(part: Part, size: int, sampler: Sampler | None = None) -> DataLoader
 
 
 @contextlib.contextmanager
-def _said(folder: Path) -> Iterator[None]:
-    """What keeps Lightning and TensorBoard from writing their own files, in one sentence."""
+def _writing_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the system, while Lightning or TensorBoard writes, into one sentence."""
     try:
         yield
     except OSError as error:
@@ -386,13 +388,13 @@ def keep_memory() -> None:
 class _quiet:  # noqa: N801 - used like a function
     """Lightning's remarks on workers and hardware are not for the reader of a notebook."""
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.level = logging.getLogger("lightning.pytorch").level
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         self.warnings = warnings.catch_warnings()
         self.warnings.__enter__()
         warnings.filterwarnings("ignore", module=r"lightning\..*")
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.warnings.__exit__(*error)
         logging.getLogger("lightning.pytorch").setLevel(self.level)

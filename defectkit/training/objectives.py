@@ -4,7 +4,7 @@ Axes: B graphs.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -54,37 +54,48 @@ def _count(label: Tensor) -> Tensor:
     return (~label.isnan()).sum().clamp(min=1)
 
 
-Closure = Callable[[], Tensor]
+class Muon(torch.optim.AdamW):
+    """Muon (Jordan et al., 2024) for the groups with `muon`, AdamW for the others.
 
+    A step of Muon is the momentum of a weight matrix made orthogonal, scaled to the size of a step
+    of AdamW. In 32 bits: torch's own Muon works in bfloat16, which most CPUs have to emulate, and
+    takes six times as long for the matrices of this kit.
 
-class Muon(torch.optim.Muon):
-    """Muon (Jordan et al., 2024) in 32 bits, with steps as large as AdamW's.
-
-    torch makes a step orthogonal in bfloat16, which most CPUs have to emulate: for the matrices of
-    this kit that takes six times as long as 32 bits do.
+    Args:
+        groups: of parameters, each with "muon", "momentum" and "weight_decay".
+        lr: learning rate.
     """
 
-    def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float
-    ):
-        super().__init__(params, lr, weight_decay, momentum)
+    def __init__(self, groups: list[dict], lr: float):
+        super().__init__(groups, lr)
 
     @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor | None:
-        """One step of every matrix."""
-        loss = _loss(closure)
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p not in self.state:
-                    self.state[p]["mean"] = torch.zeros_like(p)
-                mean = self.state[p]["mean"].lerp_(p.grad, 1 - group["momentum"])
-                ahead = p.grad.lerp(mean, group["momentum"])  # Nesterov's
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                size = 0.2 * math.sqrt(max(p.shape))  # root mean square of a step of AdamW
-                p.sub_(orthogonal(ahead), alpha=group["lr"] * size)
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step of every parameter; the loss that `closure` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        for group in groups:
+            if group["muon"]:
+                self._step_matrices(group)
+        self.param_groups = [group for group in groups if not group["muon"]]
+        super().step()
+        self.param_groups = groups
         return loss
+
+    def _step_matrices(self, group: dict) -> None:
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p not in self.state:  # "step" is what AdamW looks for when a state is loaded
+                self.state[p] = {"step": torch.tensor(0.0), "mean": torch.zeros_like(p)}
+            mean = self.state[p]["mean"].lerp_(p.grad, 1 - group["momentum"])
+            ahead = p.grad.lerp(mean, group["momentum"])  # Nesterov's
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            size = 0.2 * math.sqrt(max(p.shape))  # root mean square of a step of AdamW
+            p.sub_(orthogonal(ahead), alpha=group["lr"] * size)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
@@ -101,52 +112,6 @@ def orthogonal(matrix: Tensor) -> Tensor:
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide.T if tall else wide
-
-
-def _loss(closure: Closure | None) -> Tensor | None:
-    """What a closure returns, with the gradients that it makes."""
-    if closure is None:
-        return None
-    with torch.enable_grad():
-        return closure()
-
-
-class Both(torch.optim.Optimizer):
-    """Several optimisers as one, each with parameters of its own.
-
-    Muon is for weight matrices alone; biases, norms and embeddings need another optimiser beside
-    it, and Lightning steps one.
-    """
-
-    def __init__(self, optimisers: Sequence[torch.optim.Optimizer]):
-        self.optimisers = list(optimisers)
-        super().__init__([{"params": p} for o in optimisers for p in _parameters(o)], {})
-        self._share()
-
-    def _share(self) -> None:
-        self.param_groups = [group for o in self.optimisers for group in o.param_groups]
-
-    @torch.no_grad()
-    def step(self, closure: Closure | None = None) -> Tensor | None:
-        """One step of each."""
-        loss = _loss(closure)
-        for optimiser in self.optimisers:
-            optimiser.step()
-        return loss
-
-    def state_dict(self) -> dict:
-        """That of each."""
-        return {"optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """What `state_dict` returned."""
-        for optimiser, state in zip(self.optimisers, state_dict["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        self._share()
-
-
-def _parameters(optimiser: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
-    return (p for group in optimiser.param_groups for p in group["params"])
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
@@ -173,15 +138,14 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Opt
     outer |= {id(p) for p in model.heads.parameters()}
     inner = [p for p in decayed if p.ndim == 2 and id(p) not in outer]
     inside = {id(p) for p in inner}
-    rest = [
-        {
-            "params": [p for p in g["params"] if id(p) not in inside],
-            "weight_decay": g["weight_decay"],
-        }
-        for g in groups
+    rest = [p for p in decayed if id(p) not in inside]
+    matrices = {"params": inner, "weight_decay": config.weight_decay, "muon": True}
+    matrices["momentum"] = config.momentum
+    others = [
+        {"params": rest, "weight_decay": config.weight_decay, "muon": False},
+        {"params": free, "weight_decay": 0.0, "muon": False},
     ]
-    muon = Muon(inner, config.lr, weight_decay=config.weight_decay, momentum=config.momentum)
-    return Both([muon, torch.optim.AdamW(rest, config.lr)])
+    return Muon([matrices, *others], config.lr)
 
 
 def make_schedule(

@@ -4,8 +4,9 @@ import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
-from defectkit.data.fetch import CHECKOUT_DATA
-from defectkit.training.runs import Run, load_data
+from defectkit.data.sources import CHECKOUT_DATA
+from defectkit.training.prepared import prepare
+from defectkit.training.run import Run
 
 ROOT = CHECKOUT_DATA.parent
 CONFIGS = ROOT / "configs"
@@ -30,7 +31,7 @@ def shipped_run(name: str, seed: int = 0) -> Run:
 
 
 def ladder_runs(split: str, model: str) -> list[list[Run]]:
-    """The runs of one step of the ladder (`bench.ladder`): by fold, all seeds of `model`.
+    """The runs of one step of the ladder of generalisation: by fold, all seeds of `model`.
 
     Args:
         split: kind of the split, such as "host".
@@ -65,7 +66,7 @@ def data_of(run: Run, dataset: Dataset) -> Dataset:
     """`dataset` if the run was trained on it, else the data that it was trained on, loaded."""
     if dataset.fingerprint == run.summary["data_fingerprint"]:
         return dataset
-    return load_data(run.config)[0]
+    return prepare(run.config).dataset
 
 
 def about(run: Run, dataset: Dataset) -> str:

@@ -11,30 +11,32 @@ from contextlib import closing
 from dataclasses import replace
 from math import ceil, floor, pi, prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from defectkit import DefectkitError
-from defectkit.data.dataset import Dataset
-from defectkit.data.splits import Split
 from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.writing import atomic
 from defectkit.training.checks import check_config
 from defectkit.training.config import (
     Choice,
-    RunConfig,
     TuneConfig,
     save_config,
     to_dict,
     with_values,
 )
 from defectkit.training.engine import MONITOR, Diverged
-from defectkit.training.folder import STUDY, claim, held
-from defectkit.training.runs import identity_of, train
+from defectkit.training.prepared import Prepared
+from defectkit.training.run import STUDY, claim, held
+from defectkit.training.train import train
+
+if TYPE_CHECKING:
+    import optuna
 
 PRUNE_AFTER = 5  # trials and epochs that are never cut short
 BEST, TRIALS = "best.yaml", "trials.csv"
@@ -44,10 +46,10 @@ FAULT = "fault"  # why a trial could not be trained
 class Report(Callback):
     """Tells Optuna the validation error of every epoch and stops where it says so."""
 
-    def __init__(self, trial):
+    def __init__(self, trial: "optuna.Trial"):
         self.trial = trial
 
-    def on_validation_end(self, trainer, pl_module) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report; raises `optuna.TrialPruned`."""
         import optuna
 
@@ -56,9 +58,7 @@ class Report(Callback):
             raise optuna.TrialPruned
 
 
-def tune(
-    config: TuneConfig, dataset: Dataset, split: Split, folder: Path, seed: int = 0
-) -> pd.DataFrame:
+def tune(config: TuneConfig, prepared: Prepared, folder: Path, seed: int = 0) -> pd.DataFrame:
     """Search, and write `best.yaml`, the `RunConfig` of the best trial, and `trials.csv`.
 
     A trial whose settings do not fit each other, or whose training diverges, counts as pruned,
@@ -66,8 +66,7 @@ def tune(
 
     Args:
         config: what to search.
-        dataset: cleaned rows.
-        split: of these; its test rows are left out before anything else happens.
+        prepared: `config.run` with its data, whose test rows are left out at once.
         folder: for the study, made where it is missing.
         seed: of the sampler and of every trial.
 
@@ -81,8 +80,9 @@ def tune(
     check_config(config.run, seed)
     what = to_dict(config)
     del what["trials"]  # a search may be made longer
-    identity = identity_of(dataset, split, seed) | {"search": what}
-    objective = _Objective(config.run, dataset, replace(split, test=()), folder, seed)
+    identity = prepared.identity(seed) | {"search": what}
+    blind = replace(prepared.split, test=())
+    objective = _Objective(replace(prepared, split=blind), folder, seed)
     with held(folder):
         claim(folder, None, identity, (STUDY, BEST, TRIALS))
         _check_study(folder / STUDY)
@@ -119,17 +119,16 @@ def _check_study(path: Path) -> None:
 class _Objective:
     """The validation MAE of eform (eV) of a run with the settings of a trial."""
 
-    def __init__(self, run: RunConfig, dataset: Dataset, split: Split, folder: Path, seed: int):
-        self.run, self.dataset, self.split = run, dataset, split
-        self.folder, self.seed = folder, seed
+    def __init__(self, prepared: Prepared, folder: Path, seed: int):
+        self.prepared, self.folder, self.seed = prepared, folder, seed
 
-    def __call__(self, trial, settings: dict[str, Any]) -> float:
+    def __call__(self, trial: "optuna.Trial", settings: dict[str, Any]) -> float:
         import optuna
 
         place = self.folder / "trial"
         shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
         try:
-            config = with_values(self.run, settings)
+            config = with_values(self.prepared.config, settings)
             check_config(config, self.seed)
         except DefectkitError as error:
             trial.set_user_attr(FAULT, str(error))
@@ -137,7 +136,11 @@ class _Objective:
         reports = () if config.model.name in TABULAR else (Report(trial),)
         try:
             found = train(
-                config, self.dataset, self.split, place, self.seed, False, callbacks=reports
+                replace(self.prepared, config=config),
+                place,
+                self.seed,
+                False,
+                callbacks=reports,
             )
             rows = found.predictions
         except Diverged as error:
@@ -148,7 +151,7 @@ class _Objective:
         return float((rows.eform_pred - rows.eform).abs().mean())
 
 
-def _search(config: TuneConfig, objective: _Objective):
+def _search(config: TuneConfig, objective: _Objective) -> "optuna.Study":
     """The study with all its trials: those that are there, and those that were missing.
 
     Every trial has a sampler of its own, whose seed is the number of trials done: a search that
@@ -173,7 +176,7 @@ def _search(config: TuneConfig, objective: _Objective):
     for number in tqdm(range(done, total), "trials", unit="trial", disable=done >= total):
         study.sampler = _sampler(config, objective.seed, number)
 
-        def trial_value(trial) -> float:
+        def trial_value(trial: "optuna.Trial") -> float:
             chosen = {
                 name: _suggest(trial, name, choice, name in whole)
                 for name, choice in config.search.items()
@@ -208,7 +211,7 @@ def whole_numbers(config: TuneConfig, seed: int) -> set[str]:
     return whole
 
 
-def _suggest(trial, name: str, choice: Choice, whole: bool):
+def _suggest(trial: "optuna.Trial", name: str, choice: Choice, whole: bool) -> Any:
     if choice.choices:
         return trial.suggest_categorical(name, choice.choices)
     if whole:
@@ -216,7 +219,7 @@ def _suggest(trial, name: str, choice: Choice, whole: bool):
     return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
 
 
-def _sampler(config: TuneConfig, seed: int, number: int):
+def _sampler(config: TuneConfig, seed: int, number: int) -> "optuna.samplers.BaseSampler":
     """What draws the settings of trial `number`, counted from 0."""
     import optuna
 

@@ -40,7 +40,7 @@ from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.descriptors import local_strain
 from defectkit.graphs.elements import ELEMENTAL, feature_table
 from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, strained
-from defectkit.models.layers import AngularBasis, GaussianBasis, envelope
+from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
 from defectkit.structures import transforms
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.record import SiteKind

@@ -40,7 +40,7 @@ from pymatgen.core import Element
 from defectkit import plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import clean
-from defectkit.data.fetch import data_folder
+from defectkit.data.sources import data_folder
 from defectkit.data.splits import make_split
 from defectkit.evaluation.metrics import scores
 from defectkit.graphs import periodic
@@ -49,15 +49,14 @@ from defectkit.graphs.dataset import load_graphs
 from defectkit.models import build_model
 from defectkit.models.alignn import EdgeGatedConv
 from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS
+from defectkit.structures.hosts import HOSTS, twin_structures
 from defectkit.structures.names import in_figure
-from defectkit.structures.twins import twin_structures
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import with_values
-from defectkit.training.inference import predict
+from defectkit.training.inference import load_model, predict
+from defectkit.training.prepared import Prepared, graphs_of, prepare
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
-from defectkit.training.runs import graphs_of, load_data, train
+from defectkit.training.train import train
 from defectkit.widgets import LiveCurve
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
@@ -311,7 +310,7 @@ if labels.spin.isna().all():
 
 # %%
 curve = LiveCurve(baseline=guess)
-run = train(config, few, split, Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
+run = train(Prepared(config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
 
 # %%
 print(curve.in_words())
@@ -563,7 +562,7 @@ print(f"on the demo set {baseline.summary['epochs']} epochs, {minutes:.0f} minut
 if retrain:
     config = with_values(baseline.config, {"data.name": dataset})
     folder = data_folder() / "runs" / f"alignn-{Path(dataset).name}-{seed}"
-    own = train(config, *load_data(config), folder, seed, progress=False, callbacks=(LiveCurve(),))
+    own = train(prepare(config), folder, seed, progress=False, callbacks=(LiveCurve(),))
     plots.results.parity(own.part("test"), data.label_source, title=f"ALIGNN on {dataset}, test rows")
 
 # %% [markdown]

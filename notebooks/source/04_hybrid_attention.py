@@ -52,13 +52,13 @@ from defectkit.models.angular import FastPower, TripletPower, legendre, spherica
 from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
 from defectkit.models.hybrid import Hybrid
 from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS, shortest_translation
-from defectkit.structures.twins import twin_structures
+from defectkit.structures.hosts import HOSTS, shortest_translation, twin_structures
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
+from defectkit.training.inference import load_model
+from defectkit.training.prepared import Prepared
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
-from defectkit.training.runs import train
+from defectkit.training.train import train
 from defectkit.widgets import LiveCurve
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
@@ -518,7 +518,7 @@ run_config = RunConfig(
 labels = few.frame.loc[list(split.train)].eform
 guess = few.frame.loc[list(split.valid)].eform.sub(labels.mean()).abs().mean()
 curve = LiveCurve(baseline=guess)
-run = train(run_config, few, split, Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
+run = train(Prepared(run_config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
 
 # %%
 print(curve.in_words())

@@ -37,8 +37,7 @@ import torch
 from defectkit import DefectkitError, plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import clean
-from defectkit.data.fetch import data_folder
-from defectkit.data.sources import SOURCES
+from defectkit.data.sources import SOURCES, data_folder
 from defectkit.data.splits import structure_groups
 from defectkit.evaluation import breakdown, coverage, decisions, leakage, reasons
 from defectkit.evaluation.coverage import guard_table
@@ -47,8 +46,8 @@ from defectkit.predict import intervals, physics
 from defectkit.predict.domain import Nearness, composition_vectors
 from defectkit.predict.predictor import Predictor
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
-from defectkit.training.inference import predict
+from defectkit.training.inference import load_model, predict
+from defectkit.training.prepared import graphs_of
 from defectkit.training.pretrained import (
     CHECKPOINTS,
     about,
@@ -58,7 +57,6 @@ from defectkit.training.pretrained import (
     published_ladder,
     shipped_run,
 )
-from defectkit.training.runs import graphs_of
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
@@ -102,7 +100,7 @@ if remake:
 # %% tags=["solution"]
 def bootstrap(errors, draws, seed):
     rng = np.random.default_rng(seed)
-    means = [rng.choice(breakdown, len(breakdown)).mean() for _ in range(draws)]
+    means = [rng.choice(errors, len(errors)).mean() for _ in range(draws)]
     return tuple(np.quantile(means, [0.025, 0.975]))
 
 # %%
@@ -440,8 +438,8 @@ plots.evaluation.sigma_errors(rows);
 
 # %% tags=["solution"]
 def half_width(errors, confidence):
-    rank = int(np.ceil((len(breakdown) + 1) * confidence))
-    return float(np.sort(breakdown)[rank - 1])
+    rank = int(np.ceil((len(errors) + 1) * confidence))
+    return float(np.sort(errors)[rank - 1])
 
 # %%
 check("05-8", half_width)

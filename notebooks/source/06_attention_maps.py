@@ -39,7 +39,7 @@ from defectkit.data.cleaning import clean
 from defectkit.graphs.build import build_graph
 from defectkit.structures.names import in_figure
 from defectkit.teach import check
-from defectkit.training.checkpoint import load_model
+from defectkit.training.inference import load_model
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
 

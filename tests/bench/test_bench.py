@@ -1,5 +1,3 @@
-from importlib import import_module
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +7,12 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from typer.testing import CliRunner
 
 from defectkit import DefectkitError, bench
-from defectkit.bench import graphs, ladder, models, positions
+from defectkit.bench import measure, models, speed, studies
 from defectkit.cli import app
 from defectkit.graphs.periodic import nearest_edges
 from defectkit.training.config import ModelConfig, RunConfig, save_config
 from defectkit.training.pretrained import benchmark, shipped_run
-from defectkit.training.runs import Run
+from defectkit.training.run import Run
 
 COLUMNS = [
     "builder",
@@ -28,22 +26,22 @@ COLUMNS = [
 ]
 
 
-@pytest.mark.parametrize("n_atoms", graphs.SIZES)
+@pytest.mark.parametrize("n_atoms", speed.BUILDER_SIZES)
 def test_structures_have_the_size_asked_for_and_no_overlap(n_atoms):
-    atoms = graphs.mos2_with_adatoms(n_atoms, seed=0)
+    atoms = speed.mos2_with_adatoms(n_atoms, seed=0)
     assert len(atoms) == n_atoms
     assert "Au" in atoms.symbols
     assert neighbor_list("d", atoms, 5.0).min() > 2.0
     a, b = atoms.cell.lengths()[:2]
     assert b / a < 4.1
-    assert graphs.mos2_with_adatoms(n_atoms, seed=0) == atoms
-    assert graphs.mos2_with_adatoms(n_atoms, seed=1) != atoms
+    assert speed.mos2_with_adatoms(n_atoms, seed=0) == atoms
+    assert speed.mos2_with_adatoms(n_atoms, seed=1) != atoms
 
 
 def test_the_plain_loop_finds_the_same_nearest_neighbours():
-    atoms = graphs.mos2_with_adatoms(28, seed=0)
+    atoms = speed.mos2_with_adatoms(28, seed=0)
     pos, cell = atoms.positions, atoms.cell.array
-    j, i, vectors = map(np.asarray, graphs.nearest_loop(AseAtomsAdaptor.get_structure(atoms)))
+    j, i, vectors = map(np.asarray, speed.nearest_loop(AseAtomsAdaptor.get_structure(atoms)))
     shift = np.rint((vectors - pos[j] + pos[i]) @ np.linalg.inv(cell)).astype(int)
     plain = set(map(tuple, np.column_stack([j, i, shift]).tolist()))
     assert len(plain) == len(vectors)
@@ -56,8 +54,8 @@ def test_the_plain_loop_finds_the_same_nearest_neighbours():
 
 def test_every_builder_is_measured_in_its_own_process(monkeypatch):
     few = ("vesin", "ase")  # vesin loads torch where it is installed
-    monkeypatch.setattr(graphs, "BUILDERS", {name: graphs.BUILDERS[name] for name in few})
-    rows = graphs.rows(seed=0, sizes=(10, 7))
+    monkeypatch.setattr(speed, "BUILDERS", {name: speed.BUILDERS[name] for name in few})
+    rows = speed.graph_rows(seed=0, sizes=(10, 7))
     assert [(row["builder"], row["n_atoms"]) for row in rows] == [
         (name, n) for name in few for n in (7, 10)
     ]
@@ -73,7 +71,7 @@ def test_command_writes_the_table(tmp_path, monkeypatch):
             {"builder": "b", "n_atoms": 3, "ms_per_structure": 1.5, "peak_mb": 9, "versions": "x 1"}
         ]
 
-    monkeypatch.setattr(graphs, "rows", rows)
+    monkeypatch.setattr(speed, "graph_rows", rows)
     result = CliRunner().invoke(app, ["bench", "graphs", "--seed", "5", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "graphs.csv")
@@ -89,8 +87,8 @@ def test_options_without_a_use_are_refused(name, tmp_path, monkeypatch):
     def rows(*arguments, **given):
         raise AssertionError("nothing is measured")
 
-    module = import_module(f"defectkit.bench.{'studies' if name in bench.STUDIES else name}")
-    monkeypatch.setattr(module, "rows", rows)
+    module, function = bench.BENCHES[name]
+    monkeypatch.setattr(f"defectkit.bench.{module}.{function}", rows)
     table = tmp_path / f"{name}.csv"
     table.write_text("kept\n")
     options = [{"data": "imp2d"}, {"changes": ["epochs=1"]}]
@@ -105,16 +103,16 @@ def test_options_without_a_use_are_refused(name, tmp_path, monkeypatch):
 
 
 def test_the_data_that_a_benchmark_knows_may_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "rows", lambda seed: [{"n_atoms": 3}])
+    monkeypatch.setattr(speed, "graph_rows", lambda seed: [{"n_atoms": 3}])
     assert bench.run("graphs", output=tmp_path, data="demo").is_file()
-    assert bench._own_data("transfer") == "2dmd"
+    assert measure._own_data("transfer") == "2dmd"
 
 
 def test_the_table_of_other_data_is_not_overwritten(tmp_path, monkeypatch):
     fingerprints = iter(["one", "one", "other", "other"])
-    monkeypatch.setattr(bench, "_fingerprint", lambda data, path: next(fingerprints))
+    monkeypatch.setattr(measure, "_fingerprint", lambda data, path: next(fingerprints))
     found = {"n_test": 5, "data_fingerprint": "one"}
-    monkeypatch.setattr(models, "rows", lambda **given: [found])
+    monkeypatch.setattr(models, "model_rows", lambda **given: [found])
     given = {"output": tmp_path / "out", "data": str(tmp_path / "mine")}
     file = bench.run("models", **given)
     assert file == tmp_path / "out" / "models_mine.csv"
@@ -153,14 +151,14 @@ def test_all_models_of_a_table_are_tested_on_the_same_rows(tmp_path, monkeypatch
     found = {"ridge": run_of(tmp_path, "ridge", uids), "mean": run_of(tmp_path, "mean", uids[2:])}
     monkeypatch.setattr(models, "runs", lambda *given: iter(found.items()))
     monkeypatch.setattr(models, "in_own_process", lambda *given: {"infer_ms_b64": 1.0})
-    table = pd.DataFrame(models.rows(0))
+    table = pd.DataFrame(models.model_rows(0))
     assert table.n_test.tolist() == [7, 7]
     assert table.left_out.tolist() == ["r0; r1"] * 2
     expected = np.mean([1 / (n + 1) for n in range(2, 9)])
     assert table.eform_mae.tolist() == pytest.approx([expected] * 2, abs=1e-4)
     found["forest"] = run_of(tmp_path, "forest", uids, label_source="DFT")
     with pytest.raises(DefectkitError, match="DFT and made up"):
-        models.rows(0)
+        models.model_rows(0)
 
 
 def test_both_inputs_are_tested_on_the_same_rows(monkeypatch):
@@ -169,9 +167,9 @@ def test_both_inputs_are_tested_on_the_same_rows(monkeypatch):
         yield "relaxed", rows.set_axis(["a", "b"])
         yield "unrelaxed", rows.set_axis(["a", "b"])[:1]
 
-    monkeypatch.setattr(positions, "_predicted", predicted)
-    monkeypatch.setattr(positions, "MODELS", {"hybrid": (0,)})
-    table = pd.DataFrame(positions.rows(0))
+    monkeypatch.setattr(models, "_predicted", predicted)
+    monkeypatch.setattr(models, "HYBRIDS", {"hybrid": (0,)})
+    table = pd.DataFrame(models.position_rows(0))
     assert table.n_test.tolist() == [1, 1]
     assert table.eform_mae.tolist() == [1.0, 1.0]
 
@@ -189,5 +187,5 @@ def test_shipped_tables_have_one_set_of_test_rows(name):
 
 def test_shipped_ladder_has_every_model_on_the_same_rows():
     table = benchmark("ladder")
-    assert set(table.model) == set(ladder.MODELS)
+    assert set(table.model) == set(studies.LADDER_MODELS)
     assert (table.groupby("split")[["rows"]].nunique() == 1).all(axis=None)

@@ -3,16 +3,16 @@ import pytest
 from run_cases import HYBRID
 
 from defectkit import DefectkitError, bench
-from defectkit.bench import ladder
+from defectkit.bench import studies
 from defectkit.training import pretrained
 from defectkit.training.config import save_config
 from defectkit.training.pretrained import ladder_runs, published_ladder
 
 
 def test_every_run_has_its_own_folder_and_an_equal_budget():
-    jobs = list(ladder.jobs())
+    jobs = list(studies.ladder_jobs())
     assert len({folder for folder, _, _ in jobs}) == len(jobs)
-    assert {config.model.name for _, config, _ in jobs} == set(ladder.MODELS)
+    assert {config.model.name for _, config, _ in jobs} == set(studies.LADDER_MODELS)
     assert {config.data.train_rows for _, config, _ in jobs} == {1500}
     networks = [config for _, config, _ in jobs if config.model.name != "lightgbm"]
     assert {config.epochs for config in networks} == {15}
@@ -20,18 +20,18 @@ def test_every_run_has_its_own_folder_and_an_equal_budget():
 
 def test_hosts_and_dopants_are_all_held_out_once():
     for step in ("host", "dopant"):
-        folds = [s["data.split.fold"] for s in ladder.STEPS[step]]
+        folds = [s["data.split.fold"] for s in studies.STEPS[step]]
         assert sorted(folds) == list(range(5))
 
 
 def test_the_ladder_is_trained_kept_and_judged(tmp_path, monkeypatch):
     save_config(HYBRID, tmp_path / "hybrid.yaml")
-    monkeypatch.setattr(ladder, "CONFIGS", tmp_path)
-    monkeypatch.setattr(ladder, "LADDER", tmp_path / "ladder")
-    monkeypatch.setattr(ladder, "MODELS", {"hybrid": {}})
-    monkeypatch.setattr(ladder, "ENSEMBLE", {"pair": (0, 1)})
-    monkeypatch.setattr(ladder, "COMPACT", {"data.train_rows": 12})
-    monkeypatch.setattr(ladder, "STEPS", {"random": [{}], "pair": ladder.FOLDS[:1]})
+    monkeypatch.setattr(studies, "CONFIGS", tmp_path)
+    monkeypatch.setattr(studies, "LADDER", tmp_path / "ladder")
+    monkeypatch.setattr(studies, "LADDER_MODELS", {"hybrid": {}})
+    monkeypatch.setattr(studies, "ENSEMBLE", {"pair": (0, 1)})
+    monkeypatch.setattr(studies, "COMPACT", {"data.train_rows": 12})
+    monkeypatch.setattr(studies, "STEPS", {"random": [{}], "pair": studies.FOLDS[:1]})
     table = pd.read_csv(bench.run("ladder", output=tmp_path / "out"))
     assert table.split.tolist() == ["random", "pair"]
     assert (table.eform_mae_lo < table.eform_mae).all()
@@ -46,15 +46,15 @@ def test_the_ladder_is_trained_kept_and_judged(tmp_path, monkeypatch):
 
 
 def test_shipped_runs_of_the_ladder_are_all_there():
-    for folder, config, seed in ladder.jobs():
-        run = next(r for fold in ladder_runs(config.data.split.kind, config.model.name)
-                   for r in fold if r.folder == folder)  # fmt: skip
+    for folder, config, seed in studies.ladder_jobs():
+        folds = ladder_runs(config.data.split.kind, config.model.name)
+        (run,) = (one for seeds in folds for one in seeds if one.folder == folder)
         assert run.config == config
         assert run.summary["seed"] == seed
 
 
 def test_the_public_ladder_has_every_step_for_every_model():
     table = published_ladder()
-    assert set(table.split) == set(ladder.STEPS)
+    assert set(table.split) == set(studies.STEPS)
     assert not table.duplicated(["model", "split"]).any()
-    assert (table.groupby("model").size() == len(ladder.STEPS)).all()
+    assert (table.groupby("model").size() == len(studies.STEPS)).all()

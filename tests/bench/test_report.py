@@ -11,12 +11,12 @@ from ase.build import mx2
 from typer.testing import CliRunner
 
 from defectkit import DefectkitError, cli
-from defectkit.bench import report
+from defectkit.bench import judge, report
 from defectkit.data.dataset import Dataset
 from defectkit.evaluation.metrics import compare, scores
 from defectkit.structures.record import DefectRecord
 from defectkit.training.config import RunConfig, save_config, with_values
-from defectkit.training.runs import Run
+from defectkit.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_windows")
 
@@ -30,17 +30,24 @@ def record(number: int) -> DefectRecord:
     atoms.append(DOPANTS[number % 4])
     atoms.positions[-1] = HOSTS[host][0].position + [0, 0, 3.0 + 0.01 * number]
     return DefectRecord(
-        uid=f"r{number}", atoms=atoms, host=host, label_source="made up", dopant=atoms[-1].symbol,
-        defecttype="adsorbate", site=f"ads{number}", eform=np.sin(number), spin=number % 2,
+        uid=f"r{number}",
+        atoms=atoms,
+        host=host,
+        label_source="made up",
+        dopant=atoms[-1].symbol,
+        defecttype="adsorbate",
+        site=f"ads{number}",
+        eform=np.sin(number),
+        spin=number % 2,
         unrelaxed=atoms.positions + 0.1,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
 def data(monkeypatch):
     dataset = Dataset("made", "made up", [record(n) for n in range(90)], HOSTS)
     uids = [r.uid for r in dataset.records]
-    monkeypatch.setattr(report, "learned_from", lambda run: (dataset, uids[60:]))
+    monkeypatch.setattr(judge, "learned_from", lambda run: (dataset, uids[60:]))
     return dataset
 
 
@@ -105,32 +112,32 @@ def test_a_single_run_without_moments_has_a_report(run, data, tmp_path):
 
 def test_held_out_hosts_are_drawn_together(run):
     changes = {"data.split.kind": "host", "data.split.fold": 0}
-    judged = [report.Judged(run("ridge", 0, 0.3), "test")]
-    judged.append(report.Judged(run("forest", 0, 0.3, **changes), "test"))
+    judged = [judge.Judged(run("ridge", 0, 0.3), "test")]
+    judged.append(judge.Judged(run("forest", 0, 0.3, **changes), "test"))
     assert judged[0].groups is None
     assert set(judged[1].groups) == set(HOSTS)
     assert judged[1].split == "host fold 0"
-    table = report.ladder_table(judged)
+    table = judge.errors_by_split(judged)
     assert table.split.tolist() == ["random", "host"]
     assert table.rows.tolist() == [30, 30]
     assert table.eform_mae.tolist() == pytest.approx([scores(j.rows)["eform_mae"] for j in judged])
 
 
 def test_folds_and_seeds_of_a_model_are_one_row_of_the_ladder(run):
-    judged = [report.Judged(run("ridge", seed, 0.3), "test") for seed in (0, 1)]
-    table = report.ladder_table(judged)
+    judged = [judge.Judged(run("ridge", seed, 0.3), "test") for seed in (0, 1)]
+    table = judge.errors_by_split(judged)
     assert table.rows.tolist() == [30]
     both = np.mean([scores(j.rows)["eform_mae"] for j in judged])
     assert table.eform_mae.tolist() == pytest.approx([both])
     fast = run("fast", 0, 0.3, **{"model.name": "ridge", "model.settings": {"alpha": 2.0}})
-    table = report.ladder_table([*judged, report.Judged(fast, "test")])
+    table = judge.errors_by_split([*judged, judge.Judged(fast, "test")])
     assert table.model.tolist() == ["ridge", "fast"]
 
 
 def test_the_ladder_compares_models_on_the_same_rows(run):
-    judged = [report.Judged(run(name, 0, error), "test")
-              for name, error in (("ridge", 0.3), ("forest", 0.3), ("mean", 1.5))]  # fmt: skip
-    table = report.ladder_table(judged, reference="ridge").set_index("model")
+    noise = {"ridge": 0.3, "forest": 0.3, "mean": 1.5}
+    judged = [judge.Judged(run(name, 0, size), "test") for name, size in noise.items()]
+    table = judge.errors_by_split(judged, reference="ridge").set_index("model")
     assert np.isnan(table.difference["ridge"])
     for name in ("forest", "mean"):
         gap = table.eform_mae[name] - table.eform_mae["ridge"]
@@ -174,18 +181,18 @@ def keep(run: Run, *parts: tuple[str, int]) -> Run:
 
 def test_runs_of_a_split_are_judged_on_the_rows_that_all_of_them_predict(run, tmp_path):
     whole, fewer = run("ridge", 0, 0.3), keep(run("forest", 0, 0.1), ("test", 25), ("valid", 30))
-    judged = report.judge([whole, fewer])
+    judged = judge.judge([whole, fewer])
     assert [one.left_out for one in judged] == [5, 0]
-    table = report.metrics(judged).set_index("run")
+    table = judge.metrics(judged).set_index("run")
     assert table.rows.tolist() == [25, 25]
     expected = scores(whole.part("test").loc[fewer.part("test").index])
     assert table.eform_mae["ridge-0"] == pytest.approx(expected["eform_mae"])
     assert np.isfinite(table.difference["forest-0"])
     assert "5 of ridge-0" in report.write([whole, fewer], tmp_path / "out").read_text()
-    ladder = report.ladder_table([report.Judged(one, "test") for one in (whole, fewer)])
+    ladder = judge.errors_by_split([judge.Judged(one, "test") for one in (whole, fewer)])
     assert ladder.rows.tolist() == [25, 25]
     other = run("mean", 0, 0.1, **{"data.split.seed": 1})
-    assert [one.left_out for one in report.judge([whole, other])] == [0, 0]
+    assert [one.left_out for one in judge.judge([whole, other])] == [0, 0]
     result = CliRunner().invoke(cli.app, ["evaluate", str(whole.folder), str(fewer.folder)])
     assert "5 of ridge-0" in result.output
 
@@ -195,12 +202,12 @@ def test_intervals_of_a_group_split_are_drawn_by_groups_everywhere(run, kind, mo
     changes = {"data.split.kind": kind}
     if kind in ("host", "dopant", "pair"):
         changes["data.split.fold"] = 0
-    one = report.Judged(run("ridge", 0, 0.3, **changes), "test")
+    one = judge.Judged(run("ridge", 0, 0.3, **changes), "test")
     assert one.groups is not None
     expected = scores(one.rows, groups=one.groups)
     words = [f"{expected[name]:.3f}" for name in ("eform_mae", "eform_mae_lo", "eform_mae_hi")]
-    assert words[1:] != [f"{scores(one.rows)[name]:.3f}" for name in
-                         ("eform_mae_lo", "eform_mae_hi")]  # fmt: skip
+    by_rows = scores(one.rows)
+    assert words[1:] != [f"{by_rows[name]:.3f}" for name in ("eform_mae_lo", "eform_mae_hi")]
     result = CliRunner().invoke(cli.app, ["evaluate", str(one.run.folder)])
     assert result.exit_code == 0, result.output
     head, line = result.output.split("\n")[0].split(), result.output.split("\n")[2].split()
@@ -213,7 +220,7 @@ def test_one_held_out_host_has_no_interval(run, data):
     one = run("ridge", 0, 0.3, **{"data.split.kind": "leave-one-host-out"})
     rows = pd.read_csv(one.folder / "predictions.csv", index_col="uid")
     rows[data.frame.host[rows.index] == "MoS2"].to_csv(one.folder / "predictions.csv")
-    table = report.metrics(report.judge([one]))
+    table = judge.metrics(judge.judge([one]))
     assert table.groups.tolist() == [1]
     assert table.eform_mae_lo.isna().all()
 
@@ -238,8 +245,8 @@ def test_few_rows_have_a_page_that_says_what_is_left_out(run, tmp_path, n):
 
 def test_a_run_given_twice_is_no_ensemble(run):
     one, other = (run("ridge", seed, 0.3) for seed in (0, 1))
-    judged = report.judge([one, one, other])
-    assert [len(seeds) for seeds in report._by_model(judged)] == [2, 1]
+    judged = judge.judge([one, one, other])
+    assert [len(seeds) for seeds in judge.by_model(judged)] == [2, 1]
 
 
 def test_costs_are_shown_beside_runs_on_the_same_data_only(run, monkeypatch):

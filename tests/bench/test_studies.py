@@ -3,7 +3,7 @@ import pytest
 from run_cases import HYBRID
 
 from defectkit import bench
-from defectkit.bench import scaling, studies, throughput
+from defectkit.bench import speed, studies
 from defectkit.training.config import StudyConfig, load_config, save_config
 
 VARIANTS = {
@@ -50,18 +50,18 @@ def test_a_study_trains_without_the_test_rows_and_writes_its_table(tmp_path, mon
 
 
 def test_throughput_counts_whole_steps(monkeypatch):
-    monkeypatch.setattr(throughput, "TRAIN_BATCH", 2)
-    monkeypatch.setattr(throughput, "INFER_BATCH", 2)
-    found = throughput.measure(HYBRID, seed=0)
+    monkeypatch.setattr(speed, "TRAIN_BATCH", 2)
+    monkeypatch.setattr(speed, "INFER_BATCH", 2)
+    found = speed.measure_network(HYBRID, seed=0)
     assert found["train_ms"] > found["infer_ms"] > 0
     assert found["edges"] > 50
     assert found["angles"] == 0
 
 
 def test_parts_of_a_prediction_are_measured_by_size():
-    table = pd.DataFrame(scaling.measure("hybrid", 0, (50, 28)))
+    table = pd.DataFrame(speed.measure_parts("hybrid", 0, (50, 28)))
     assert table.part.tolist() == 2 * ["graph", "local", "global", "whole"]
     assert table.n_atoms.tolist() == 4 * [28] + 4 * [50]
     times = table.set_index(["n_atoms", "part"]).ms
     assert times[50, "whole"] > times[50, "global"] > 0
-    assert scaling.measure("alignn", 0, (28,))[0]["part"] == "alignn"
+    assert speed.measure_parts("alignn", 0, (28,))[0]["part"] == "alignn"

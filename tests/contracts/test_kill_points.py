@@ -13,7 +13,7 @@ import pytest
 from ase.db import connect
 
 from defectkit.training.engine import METRICS
-from defectkit.training.runs import PREDICTIONS, Run
+from defectkit.training.run import PREDICTIONS, Run
 from defectkit.training.tune import TRIALS
 
 HERE = Path(__file__).parents[1]

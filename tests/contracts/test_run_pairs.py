@@ -12,12 +12,13 @@ from pairs import covering_rows, every_pair
 from run_cases import CGCNN
 
 from defectkit import DefectkitError
-from defectkit.models.tabular.models import TABULAR, table_for
-from defectkit.training import runs
-from defectkit.training.checkpoint import load_model
+from defectkit.models.tabular.models import TABULAR
+from defectkit.training import prepared
 from defectkit.training.config import RunConfig, with_values
-from defectkit.training.inference import predict
-from defectkit.training.runs import Run, fit_table, graphs_of, train, training_rows
+from defectkit.training.inference import load_model, predict
+from defectkit.training.prepared import Prepared, fit_table, graphs_of, training_rows
+from defectkit.training.run import Run
+from defectkit.training.train import train
 
 NETWORKS = {
     "cgcnn": {"hidden": 8, "layers": 1, "radial": 8, "readout": 8},
@@ -85,9 +86,9 @@ REFUSED = [dict(pair) for pair in every_pair(FACTORS) if not fits(dict(pair))]
 
 @pytest.fixture(scope="module", autouse=True)
 def _graphs_anew(own_cache):
-    runs.graphs_of.cache_clear()
+    prepared.graphs_of.cache_clear()
     yield
-    runs.graphs_of.cache_clear()
+    prepared.graphs_of.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,9 @@ def starts(few, tmp_path_factory):
     folder = tmp_path_factory.mktemp("starts")
     values = {name: choices[0] for name, choices in FACTORS.items()}
     for name in NETWORKS:
-        train(config_of(values | {"model.name": name}), *few, folder / name, progress=False)
+        train(
+            Prepared(config_of(values | {"model.name": name}), *few), folder / name, progress=False
+        )
     return folder
 
 
@@ -127,15 +130,13 @@ def test_what_should_train_keeps_its_word(few, starts, tmp_path):
     dataset, split = few
     for number, row in enumerate(ROWS):
         folder = tmp_path / str(number)
-        train(config_of(row, starts), dataset, split, folder, progress=False)
+        train(Prepared(config_of(row, starts), dataset, split), folder, progress=False)
         run = Run(folder)
         kept = run.predictions
         if run.config.model.name in TABULAR:
-            graphs = graphs_of(dataset, run.config.graph)
+            again = Prepared(run.config, dataset, split)
             learned = training_rows(run.config, split, run.summary["left_out"])
-            model = fit_table(run.config, dataset, graphs, learned, 0)
-            table = table_for(run.config.model.name, graphs, dataset.frame)
-            again = model.predict(table.loc[kept.index])
+            again = fit_table(again, learned, 0).predict(again.table().loc[kept.index])
         else:
             model, card = load_model(folder)
             graphs = graphs_of(dataset, card.graph)
@@ -150,10 +151,10 @@ def test_what_cannot_be_is_one_sentence_that_names_both(row, few, starts, tmp_pa
     def built(*args, **kwargs):
         raise AssertionError("graphs were built before the settings were judged")
 
-    monkeypatch.setattr(runs, "load_graphs", built)
-    monkeypatch.setattr(runs, "graphs_of", built)
+    monkeypatch.setattr(prepared, "load_graphs", built)
+    monkeypatch.setattr(prepared, "graphs_of", built)
     with pytest.raises(DefectkitError) as caught:
-        train(config_of(row, starts), *few, tmp_path / "run", progress=False)
+        train(Prepared(config_of(row, starts), *few), tmp_path / "run", progress=False)
     text = str(caught.value)
     assert "\n" not in text
     assert not (tmp_path / "run").exists()

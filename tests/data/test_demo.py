@@ -16,8 +16,8 @@ from ase.db.sqlite import SQLite3Database
 from typer.testing import CliRunner
 
 from defectkit import cli
-from defectkit.data import candidates, card, demo, potential
-from defectkit.data.candidates import (
+from defectkit.data import card, demo, potential
+from defectkit.data.demo import (
     DOPANTS,
     MAX_STRAIN,
     NO_DOPANT,
@@ -25,7 +25,7 @@ from defectkit.data.candidates import (
     STRAINED_SHARE,
     STRAINS,
 )
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.hosts import HOSTS, supercell_size
 
 DATABASE = CHECKOUT_DATA / "demo2d.db"
@@ -180,7 +180,7 @@ def small_world(monkeypatch, calculator):
         "failed": {},
         "runs": [],
     }
-    monkeypatch.setattr(candidates, "DOPANTS", ["H"])
+    monkeypatch.setattr(demo, "DOPANTS", ["H"])
     monkeypatch.setattr(demo, "_references", lambda executor, seed, progress: metadata)
 
 
@@ -433,8 +433,10 @@ def test_a_build_goes_on_after_one_that_was_killed_while_writing(tmp_path, quick
     assert {row.get("calculator") for row in connect(path).select()} == {None}
 
 
-@pytest.mark.parametrize("words", [["--rows", "-5"], ["--rows", "0"], ["--workers", "-1"],
-                                   ["--workers", "0"], ["--seed", "-1"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [["--rows", "-5"], ["--rows", "0"], ["--workers", "-1"], ["--workers", "0"], ["--seed", "-1"]],
+)
 def test_numbers_out_of_range_are_refused(tmp_path, words):
     result = CliRunner().invoke(cli.app, ["demo", "build", "--output", str(tmp_path / "x"), *words])
     assert result.exit_code == 2

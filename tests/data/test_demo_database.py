@@ -5,11 +5,11 @@ import pytest
 from ase.db import connect
 from processors import other_processors, run_on
 
-from defectkit.data.candidates import DOPANTS, MAX_STRAIN, NO_DOPANT, read_hosts
-from defectkit.data.demo import _inventory
-from defectkit.data.fetch import CHECKOUT_DATA
+from defectkit.data.card import write_card
+from defectkit.data.demo import DOPANTS, MAX_STRAIN, NO_DOPANT, _inventory, read_hosts
 from defectkit.data.potential import LABEL_SOURCE
 from defectkit.data.readers import read_demo
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.defects import find_sites, make_defect, named_sites
 from defectkit.structures.hosts import HOSTS
 
@@ -24,6 +24,11 @@ def data():
 @pytest.fixture(scope="module")
 def metadata():
     return connect(DATABASE, type="db", use_lock_file=False).metadata
+
+
+def test_the_data_card_is_that_of_the_database(tmp_path):
+    write_card(DATABASE, tmp_path / "card.md")
+    assert (tmp_path / "card.md").read_bytes() == (CHECKOUT_DATA / "README.md").read_bytes()
 
 
 def test_size_and_shares(data):
@@ -94,7 +99,7 @@ def test_a_longer_build_goes_on_with_the_same_sites(data, metadata, inventory):
 DRAW = """
 import hashlib, sys
 from ase.db import connect
-from defectkit.data.candidates import candidates, read_hosts
+from defectkit.data.demo import candidates, read_hosts
 from defectkit.structures.defects import find_sites, make_defect, named_sites
 hosts = read_hosts(connect(sys.argv[1], type="db", use_lock_file=False).metadata)
 for seed in (0, 7):

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from defectkit import DefectkitError
-from defectkit.data import fetch as module
-from defectkit.data.fetch import fetch
-from defectkit.data.sources import SOURCES
+from defectkit.data import sources as module
+from defectkit.data.sources import SOURCES, fetch
 from defectkit.structures import writing
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
@@ -205,8 +204,7 @@ def test_two_processes_at_once_download_once(server, folder, monkeypatch):
     point_to(monkeypatch, server.url("/slow"))
     script = (
         "import json, sys\n"
-        "from defectkit.data.fetch import fetch\n"
-        "from defectkit.data.sources import SOURCES, DataSource\n"
+        "from defectkit.data.sources import SOURCES, DataSource, fetch\n"
         "SOURCES['imp2d'] = DataSource(**json.loads(sys.argv[1]))\n"
         "print(fetch('imp2d', progress=False).stat().st_size)\n"
     )

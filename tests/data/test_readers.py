@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from ase import Atoms
 from ase.db import connect
+from crystals import write_structure
 from imp2d_fixture import GOOD, TRAPS, write_real_rows
 
 from defectkit import DefectkitError
@@ -20,12 +21,12 @@ from defectkit.data.cleaning import clean
 from defectkit.data.splits import Split
 from defectkit.predict.domain import composition_vectors
 from defectkit.structures.defects import find_sites, make_defect
-from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise
 from defectkit.structures.record import COLUMNS, DefectRecord
 from defectkit.training.config import ModelConfig, RunConfig
-from defectkit.training.runs import train
+from defectkit.training.prepared import Prepared
+from defectkit.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +55,19 @@ def demo_database(tmp_path) -> Path:
         for dopant, site in (("X", "div0"), ("Li", "ads0")):
             defect = make_defect(unit, (3, 3, 1), sites[site], dopant)
             pairs = {
-                "name": f"MoS2_{dopant}_{site}", "host": "MoS2", "dopant": dopant, "site": site,
-                "eform": 1.5, "spin": 0.25, "converged": True, "supercell": 331, "strain": 0.0,
-                "removed": ",".join(defect.removed), "max_force": 0.04,
+                "name": f"MoS2_{dopant}_{site}",
+                "host": "MoS2",
+                "dopant": dopant,
+                "site": site,
+                "eform": 1.5,
+                "spin": 0.25,
+                "converged": True,
+                "supercell": 331,
+                "strain": 0.0,
+                "removed": ",".join(defect.removed),
+                "max_force": 0.04,
                 "label_source": "CHGNet-0.3.0",
-            }  # fmt: skip
+            }
             data = {
                 "unrelaxed_positions": defect.atoms.positions.astype(np.float32),
                 "site_magmoms": np.full(len(defect.atoms), 0.5, np.float32),
@@ -220,11 +229,17 @@ def test_2dmd_rows_become_records(tmp_path):
     dataset = load("2dmd", write_2dmd(tmp_path / "2dmd"))
     one, two = dataset.records
     assert (one.uid, one.dopant, one.removed, one.defecttype) == (
-        "a00001", "Se", ("S", "Mo"), "complex",
-    )  # fmt: skip
+        "a00001",
+        "Se",
+        ("S", "Mo"),
+        "complex",
+    )
     assert (two.uid, two.dopant, two.removed, two.defecttype) == (
-        "b00002", "W", ("Mo",), "substitution",
-    )  # fmt: skip
+        "b00002",
+        "W",
+        ("Mo",),
+        "substitution",
+    )
     assert (one.eform, one.spin, one.supercell, one.host) == (3.5, 1.0, 441, "MoS2")
     assert one.defect_positions.shape == (2, 3)
     np.testing.assert_array_equal(one.unrelaxed, one.atoms.positions)
@@ -365,7 +380,7 @@ def write_table(folder: Path, text: str | bytes) -> Path:
         ("file,label_source\none.vasp,DFT\ntwo.xyz,CHGNet\n", "by DFT and row 3 by CHGNet"),
         ("file,label_source\none.vasp,DFT\ntwo.xyz,\n", "labelled by DFT and row 3 by mine"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_table_is_said_with_its_place(tmp_path, table, message):
     folder = write_table(write_folder(tmp_path / "mine"), table)
     with pytest.raises(DefectkitError, match=message) as caught:
@@ -379,12 +394,19 @@ def test_what_is_wrong_with_a_table_is_said_with_its_place(tmp_path, table, mess
     [
         *(("converged", word, False) for word in "no n F .FALSE. false 0 0.0".split()),
         *(("converged", word, True) for word in ("yes", "T", ".TRUE.", "True", "1", "", "NaN")),
-        ("supercell", "331", 331), ("supercell", "331.0", 331), ("supercell", "3x3x1", 331),
-        ("supercell", "3 × 3 × 1", 331), ("supercell", "", 0),
-        ("removed", '"S "', ("S",)), ("dopant", "none", ""), ("dopant", "X", ""),
-        ("eform", "-1.5e0", -1.5), ("eform", "N/A", np.nan), ("site", " ads0 ", "ads0"),
+        ("supercell", "331", 331),
+        ("supercell", "331.0", 331),
+        ("supercell", "3x3x1", 331),
+        ("supercell", "3 × 3 × 1", 331),
+        ("supercell", "", 0),
+        ("removed", '"S "', ("S",)),
+        ("dopant", "none", ""),
+        ("dopant", "X", ""),
+        ("eform", "-1.5e0", -1.5),
+        ("eform", "N/A", np.nan),
+        ("site", " ads0 ", "ads0"),
     ],
-)  # fmt: skip
+)
 def test_what_a_cell_says(tmp_path, column, said, read):
     folder = write_table(write_folder(tmp_path / "mine"), f"file,{column}\none.vasp,{said}\n")
     found = getattr(load(folder).records[0], column)
@@ -411,7 +433,7 @@ def test_folder_without_energies_loads_and_says_so_where_they_are_needed(tmp_pat
     assert len(clean(dataset, ("not_converged",)).dataset) == 1
     split = Split("random", 0, None, None, dataset.fingerprint, ("one.vasp",), (), (), ())
     with pytest.raises(DefectkitError, match=r"none of 1 rows .* training needs some"):
-        train(RunConfig(ModelConfig("cgcnn")), dataset, split, tmp_path / "run")
+        train(Prepared(RunConfig(ModelConfig("cgcnn")), dataset, split), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -438,8 +460,12 @@ def test_dopant_is_what_the_host_lacks(tmp_path):
     frame = load(folder).frame
     assert frame.dopant.tolist() == ["", "Li", "U", "H,U", "S"]
     assert [sorted(filter(None, r.split(","))) for r in frame.removed] == [
-        ["S"], [], ["Mo"], ["Mo", "S"], ["Mo"],
-    ]  # fmt: skip
+        ["S"],
+        [],
+        ["Mo"],
+        ["Mo", "S"],
+        ["Mo"],
+    ]
 
 
 @pytest.mark.parametrize("host", ["hBN", "graphene", "2H-MoS2", "MoS2_2H", "1T", "my layer"])
@@ -524,8 +550,11 @@ def change(path: Path, *statements: str) -> Path:
         ("update information set value='{}' where name='metadata'", "not a demo database"),
         ("update information set value='{\"hosts\": [1]}' where name='metadata'", "not a demo"),
         ("update information set value='{\"hosts\": {}}' where name='metadata'", "label_source"),
-        ("update information set value='{\"label_source\": \"x\", \"hosts\": {\"A\": {}}}' "
-         "where name='metadata'", "host A does not give symbols, positions and cell"),
+        (
+            'update information set value=\'{"label_source": "x", "hosts": {"A": {}}}\' '
+            "where name='metadata'",
+            "host A does not give symbols, positions and cell",
+        ),
         ("update information set value='99' where name='version'", "newer ASE"),
         ("update information set value='4' where name='version'", "old ASE .* ase.db.convert"),
         ("update information set value='x' where name='version'", "does not say its version"),
@@ -537,7 +566,7 @@ def change(path: Path, *statements: str) -> Path:
         ("update systems set numbers=x'' where id=2", "row 2"),
         ("update systems set cell=zeroblob(72) where id=2", "row 2 has no cell"),
     ],
-)  # fmt: skip
+)
 def test_damaged_databases_are_named_for_what_they_are(demo_database, statement, message):
     change(demo_database, statement)
     with pytest.raises(DefectkitError, match=message) as caught:
@@ -588,7 +617,7 @@ def test_numbers_that_are_not_known_are_left_out(demo_database):
 
 
 def test_database_in_use_says_so(demo_database, monkeypatch):
-    monkeypatch.setattr("defectkit.data.database.PATIENCE", 0.1)
+    monkeypatch.setattr("defectkit.data.readers.PATIENCE", 0.1)
     with closing(sqlite3.connect(demo_database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(DefectkitError, match="in use by another program"):

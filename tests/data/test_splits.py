@@ -204,7 +204,7 @@ def test_broken_split_files(tmp_path, text):
         (lambda v: v.update(kind="leave-one-host-out", held_out="1T"), "no leave-one-host-out"),
         (lambda v: v.update(kind="block", held_out=["1T", "3d"]), "no block split"),
     ],
-)  # fmt: skip
+)
 def test_a_split_file_keeps_what_it_promises(tmp_path, change, words):
     dataset, path = many_rows(60), tmp_path / "split.json"
     make_split(dataset, groups=alone(dataset)).save(path)
@@ -239,9 +239,17 @@ def test_split_file_is_readable_json(tmp_path):
 
 @pytest.mark.parametrize(
     ("dopant", "block"),
-    [("Li", "s"), ("C", "p"), ("Fe", "3d"), ("Ag", "4d"), ("Au", "5d"), ("", "none"),
-     ("Se,W", "mixed"), ("Se,S", "p")],
-)  # fmt: skip
+    [
+        ("Li", "s"),
+        ("C", "p"),
+        ("Fe", "3d"),
+        ("Ag", "4d"),
+        ("Au", "5d"),
+        ("", "none"),
+        ("Se,W", "mixed"),
+        ("Se,S", "p"),
+    ],
+)
 def test_blocks_of_the_periodic_table(dopant, block):
     assert dopant_block(dopant) == block
 

@@ -16,8 +16,8 @@ from defectkit.models.parts import Output
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.record import DefectRecord, SiteKind
-from defectkit.training.checkpoint import ModelCard
 from defectkit.training.config import ModelConfig
+from defectkit.training.inference import ModelCard
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 LENGTH = 2.5  # Å

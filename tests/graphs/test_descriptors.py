@@ -6,16 +6,9 @@ from crystals import defective, host
 from torch_geometric.data import Batch
 
 from defectkit.graphs import build_graph
-from defectkit.graphs.descriptors import (
-    asymmetry,
-    bond_strain,
-    elastic_positions,
-    local_strain,
-    misfit_strength,
-)
+from defectkit.graphs.descriptors import asymmetry, bond_strain, local_strain
 from defectkit.graphs.elements import feature_table
 from defectkit.graphs.geometry import lengths
-from defectkit.structures.transforms import dilation_field
 
 TABLE = feature_table(["elemental"])
 CHI = torch.from_numpy(TABLE.values[:, TABLE.names.index("electronegativity")])
@@ -114,21 +107,3 @@ def test_a_node_alone_has_zeros():
     mean, vector = local_strain(graph)
     assert mean.tolist() == [0]
     assert vector.tolist() == asymmetry(graph, CHI).tolist() == [[0, 0, 0]]
-
-
-def test_elastic_field_stands_in_for_a_host():
-    pristine = host().repeat((5, 5, 1))
-    centre, strength = pristine.positions[:1], 0.2
-    pushed = pristine.copy()
-    pushed.positions += strength * dilation_field(
-        pristine.positions - centre, pristine.cell.array, 1.5
-    )
-    before = elastic_positions(pushed, centre, strength)
-    moved = np.abs(pushed.positions - pristine.positions).max()
-    assert np.abs(before - pristine.positions).max() < 0.1 * moved
-
-
-def test_misfit_of_a_larger_atom_pushes_outwards():
-    # W is 0.08 Å larger than Mo, O 0.39 Å smaller than S (Cordero's radii).
-    assert misfit_strength(74, 42, 2.41) == pytest.approx(0.625 * 0.08 * 2.41)
-    assert misfit_strength(8, 16, 2.41) == pytest.approx(0.625 * -0.39 * 2.41)

@@ -6,7 +6,7 @@ from torch_geometric.data import Batch
 
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, strained
-from defectkit.models.layers import AngularBasis, GaussianBasis, envelope
+from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
 
 
 def graphs() -> Batch:

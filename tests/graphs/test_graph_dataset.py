@@ -166,7 +166,7 @@ import sys
 import time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_graph_dataset import HOSTS, records
+from graphs.test_graph_dataset import HOSTS, records
 from defectkit.graphs import load_graphs
 from defectkit.graphs import dataset
 build = dataset._build

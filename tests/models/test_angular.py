@@ -13,7 +13,7 @@ from defectkit.models.angular import (
     legendre,
     spherical_harmonics,
 )
-from defectkit.models.layers import GaussianBasis
+from defectkit.models.parts import GaussianBasis
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

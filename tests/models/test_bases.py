@@ -5,7 +5,7 @@ from ase import Atoms
 
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.graphs.geometry import edge_vectors, lengths
-from defectkit.models.layers import AngularBasis, GaussianBasis, envelope
+from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
 
 
 def test_gaussians_follow_equation_2():
@@ -21,27 +21,16 @@ def test_gaussians_follow_equation_2():
     assert basis(torch.linspace(0, 5, 999)).sum(dim=1).min() > 1.0
 
 
-def test_only_a_learnable_basis_has_parameters():
-    assert list(GaussianBasis(5.0).parameters()) == []
-    basis = AngularBasis(n=10, learnable=True)
-    basis(torch.linspace(-1, 1, 7)).sum().backward()
-    assert {name for name, p in basis.named_parameters() if p.grad.abs().sum() > 0} == {
-        "centres",
-        "log_gamma",
-    }
-
-
 def test_angular_basis_covers_the_cosines():
     basis = AngularBasis()
     assert basis(torch.tensor([-1.0, 0.0, 1.0])).argmax(dim=1)[[0, 2]].tolist() == [0, 39]
 
 
-@pytest.mark.parametrize("learnable", [False, True])
-def test_gradients_of_the_bases(learnable):
+def test_gradients_of_the_bases():
     x = torch.tensor([-0.9, 0.3, 0.8], dtype=torch.float64, requires_grad=True)
-    radial = GaussianBasis(2.0, n=5, learnable=learnable).double()
+    radial = GaussianBasis(2.0, n=5).double()
     assert torch.autograd.gradcheck(radial, (x.abs() * 2,))
-    assert torch.autograd.gradcheck(AngularBasis(5, learnable).double(), (x,))
+    assert torch.autograd.gradcheck(AngularBasis(5).double(), (x,))
     assert torch.autograd.gradgradcheck(lambda d: envelope(d, 2.0), (x + 1.0,))
 
 

@@ -25,8 +25,7 @@ from torch.nn.functional import layer_norm, softplus
 
 from defectkit import DefectkitError
 from defectkit.models import build_model
-from defectkit.models.cgcnn import GatedConv
-from defectkit.models.matformer import EdgeAttention
+from defectkit.models.baselines import EdgeAttention, GatedConv
 
 # Which outputs jump when an atom crosses a radius. The published baselines have no envelope;
 # those without angles do not see the angular cutoff.

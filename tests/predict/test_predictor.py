@@ -19,20 +19,22 @@ from defectkit.predict import predictor
 from defectkit.predict.domain import VERDICTS
 from defectkit.predict.predictor import COLUMNS, NUMBERS, UNREAD, VALID, Predictor
 from defectkit.structures.record import to_frame
-from defectkit.training import runs as training
+from defectkit.training import prepared
 from defectkit.training.config import save_config, with_values
+from defectkit.training.prepared import Prepared
 from defectkit.training.pretrained import CHECKPOINTS
-from defectkit.training.runs import Run, train
+from defectkit.training.run import Run
+from defectkit.training.train import train
 
 
 @pytest.fixture(scope="module")
 def runs(rows, split, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFECTKIT_DATA", str(tmp_path_factory.mktemp("data")))
-        patch.setattr(training, "load_data", lambda config: (rows, split))
+        patch.setattr(prepared, "prepare", lambda config: Prepared(config, rows, split))
         folder = tmp_path_factory.mktemp("runs")
         yield [
-            train(CGCNN, rows, split, folder / f"cgcnn-{k}", seed=k, progress=False)
+            train(Prepared(CGCNN, rows, split), folder / f"cgcnn-{k}", seed=k, progress=False)
             for k in range(3)
         ]
 
@@ -137,10 +139,13 @@ def test_a_run_joined_with_itself_or_its_copy_is_refused(runs, tmp_path):
 
 def test_only_rows_that_were_trained_on_are_near(rows, split, runs, tmp_path):
     config = with_values(CGCNN, {"data.train_rows": 12})
-    few = [train(config, rows, split, tmp_path / f"cgcnn-{k}", k, progress=False) for k in (0, 1)]
+    few = [
+        train(Prepared(config, rows, split), tmp_path / f"cgcnn-{k}", k, progress=False)
+        for k in (0, 1)
+    ]
     joined = Predictor.fit(few)
     assert len(joined.latent) == len(joined.composition) == 12
-    used = training.learned_from(few[0])[1]
+    used = prepared.learned_from(few[0])[1]
     assert len(set(used) & set(split.train)) == 12
     expected = predictor.composition_vectors(rows.frame.loc[used]).to_numpy(np.float16)
     assert np.array_equal(joined.composition, expected)

@@ -24,7 +24,9 @@ RULE = (
 LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
-MAX_BETWEEN = 60
+MAX_FOLDERS, MAX_MODULES = 13, 80
+MAX_ARROWS, MAX_BETWEEN = 330, 60
+MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -51,7 +53,8 @@ def imports(tree: ast.AST) -> list[str]:
 def imports_when_loaded(path: Path) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if function or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             node.body = []
     return imports(tree)
 
@@ -102,16 +105,60 @@ def test_modules_do_not_import_in_a_circle():
     assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
-def test_arrows_between_folders_are_counted(capsys):
+def test_folders_modules_and_arrows_are_few(capsys):
+    modules = [path for path in MODULES if path.name != "__init__.py"]
     pairs = [(m, o) for m, others in arrows().items() for o in others if room(o) and room(m)]
     outward = {(m, room(o)) for m, o in pairs if room(m) != room(o)}
     between = {(room(m), other) for m, other in outward}
+    folders = {path.parent for path in modules}
     with capsys.disabled():
         print(
-            f"\n{len(MODULES)} modules in {len(LEVEL) - 1} folders; {len(outward)} arrows from a "
-            f"module to another folder, {len(between)} between folders"
+            f"\n{len(modules)} modules in {len(folders - {PACKAGE})} folders; {len(outward)} arrows"
+            f" from a module to another folder, {len(between)} between folders"
         )
+    assert len({folder.relative_to(PACKAGE).parts[:1] for folder in folders} - {()}) <= MAX_FOLDERS
+    assert len(modules) <= MAX_MODULES
+    assert len(outward) <= MAX_ARROWS
     assert len(between) <= MAX_BETWEEN
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> list[tuple[str, Function, bool]]:
+    """Every function of the package: where it is, its tree, whether it is a method."""
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, Function):
+                    where = f"{name_of(path)}:{child.lineno} {child.name}"
+                    found.append((where, child, isinstance(node, ast.ClassDef)))
+    return found
+
+
+def arguments(function: Function, method: bool) -> list[ast.arg]:
+    """Arguments that a caller gives."""
+    every = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+    static = any(ast.unparse(d) == "staticmethod" for d in function.decorator_list)
+    return every[1:] if method and not static else every
+
+
+def test_functions_are_short_and_have_few_arguments():
+    for where, function, method in functions():
+        command = any(ast.unparse(d).endswith("command()") for d in function.decorator_list)
+        assert function.end_lineno - function.lineno < MAX_LINES, where
+        assert command or len(arguments(function, method)) <= MAX_ARGUMENTS, where
+
+
+def test_functions_are_annotated():
+    bare = []
+    for where, function, method in functions():
+        given = [*arguments(function, method), function.args.vararg, function.args.kwarg]
+        returns = function.returns or function.name == "__init__"
+        if not returns or any(a is not None and a.annotation is None for a in given):
+            bare.append(where)
+    assert 1 - len(bare) / len(functions()) >= ANNOTATED, bare
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

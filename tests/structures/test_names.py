@@ -101,9 +101,17 @@ def test_names_of_rows(name):
 @drawn
 def test_names_of_runs(name):
     table = pd.DataFrame(
-        {"model": [name, "other"], "seed": 0, "split": "random", "eform_mae": [0.2, 0.3],
-         "eform_mae_lo": 0.1, "eform_mae_hi": 0.4, "build_ms": 1.0, "infer_ms_b64": [2.0, 3.0]}
-    )  # fmt: skip
+        {
+            "model": [name, "other"],
+            "seed": 0,
+            "split": "random",
+            "eform_mae": [0.2, 0.3],
+            "eform_mae_lo": 0.1,
+            "eform_mae_hi": 0.4,
+            "build_ms": 1.0,
+            "infer_ms_b64": [2.0, 3.0],
+        }
+    )
     assert_drawn(plots.results.model_errors(table, "source"), name)
     assert_drawn(plots.studies.ladder(table, "source"), name)
     assert_drawn(plots.studies.cost_accuracy(table, "source"), name)
@@ -111,10 +119,16 @@ def test_names_of_runs(name):
     assert_drawn(plots.studies.transfer(study, name), name)
     chosen = decisions.choices(
         pd.DataFrame(
-            {"host": ["a", "a", "b", "b"], "dopant": "Fe", "strain": 0.0,
-             "eform": [0.0, 1.0, 2.0, 3.0], "eform_pred": [0.1, 0.9, 3.0, 2.0]},
-        ), decisions.SITE,
-    )  # fmt: skip
+            {
+                "host": ["a", "a", "b", "b"],
+                "dopant": "Fe",
+                "strain": 0.0,
+                "eform": [0.0, 1.0, 2.0, 3.0],
+                "eform_pred": [0.1, 0.9, 3.0, 2.0],
+            },
+        ),
+        decisions.SITE,
+    )
     assert_drawn(plots.evaluation.regret({name: chosen, "other": chosen}, "site"), name)
     recalls = {name: decisions.top_k(chosen), "other": decisions.top_k(chosen)}
     assert_drawn(plots.evaluation.recall(recalls, "site"), name)
@@ -124,9 +138,10 @@ def test_names_of_runs(name):
 def test_tables_and_pictures_of_a_report(name):
     table = pd.DataFrame({name: [name]})
     ax = plt.subplots()[1]
-    for part in (report._table(table), report._image(ax, name)):
-        assert "<script" not in part
-        assert part.count("<img") == part.count('<img src="data:')
+    blocks = [("h2", name), ("table", table), ("figure", report._image(ax, name))]
+    page = report._page(blocks, title=name, source=name, data=name)
+    assert "<script" not in page
+    assert page.count("<img") == page.count('<img src="data:') == 1
 
 
 @named

@@ -74,7 +74,6 @@ TRANSFORMS = [
     CoordinateNoise(),
     AffineStrain(),
     PartlyRelaxed(),
-    PartlyRelaxed(radius=3.0),
     ElasticField(strength=(-0.05, 0.05)),
     Compose((Rotation(), AffineStrain(), OrUnchanged(CoordinateNoise()))),
 ]
@@ -375,21 +374,11 @@ def test_partly_relaxed_ends_are_exact():
     assert (start.eform, start.unrelaxed is record.unrelaxed) == (record.eform, True)
 
 
-def test_a_radius_leaves_far_atoms_relaxed():
-    record = defect()
-    rigid = replace(record, unrelaxed=record.atoms.positions - [0.0, 0.0, 0.3])
-    part = PartlyRelaxed((0.0, 0.0), radius=2.0)(rigid, rng())
-    back = (record.atoms.positions - part.atoms.positions)[:, 2]
-    r = find_mic(rigid.unrelaxed - rigid.defect_positions[0], part.atoms.cell, part.atoms.pbc)[1]
-    np.testing.assert_allclose(back, 0.3 * np.exp(-((r / 2.0) ** 2)), atol=1e-9)
-
-
 def test_relaxation_needs_to_know_its_start_and_its_defect():
     with pytest.raises(DefectkitError, match="no unrelaxed positions"):
         PartlyRelaxed()(replace(defect(), unrelaxed=None), rng())
-    for transform in (PartlyRelaxed(radius=3.0), ElasticField()):
-        with pytest.raises(DefectkitError, match="where its defect is"):
-            transform(replace(defect(), defect_positions=None), rng())
+    with pytest.raises(DefectkitError, match="where its defect is"):
+        ElasticField()(replace(defect(), defect_positions=None), rng())
     with pytest.raises(DefectkitError, match="within"):
         PartlyRelaxed((0.5, 1.5))
     with pytest.raises(DefectkitError, match="no mirror"):

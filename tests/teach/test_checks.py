@@ -18,7 +18,7 @@ class Eleven:
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
-    monkeypatch.setattr(teach, "_dataset", Eleven())
+    monkeypatch.setattr(teach.checks, "_dataset", Eleven())
     monkeypatch.delenv(teach.STRICT, raising=False)
 
 
@@ -52,7 +52,7 @@ def test_unknown_exercise_and_missing_data_are_said_clearly(monkeypatch):
         teach.check("00-99", 1)
     with pytest.raises(DefectkitError, match="no notebook '77'"):
         teach.check("77-1", 1)
-    monkeypatch.setattr(teach, "_dataset", None)
+    monkeypatch.setattr(teach.checks, "_dataset", None)
     with pytest.raises(DefectkitError, match="first cells"):
         teach.check("00-1", 11)
 

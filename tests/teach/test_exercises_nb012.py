@@ -11,20 +11,24 @@ from defectkit import teach
 from defectkit.data.folder import read_folder
 from defectkit.teach import check
 
-TERMS = {"en2": -90.0, "hostenergy": -95.0, "dopant_chemical_potential": -2.0,
-         "removed_chemical_potential": -4.0}  # fmt: skip
+TERMS = {
+    "en2": -90.0,
+    "hostenergy": -95.0,
+    "dopant_chemical_potential": -2.0,
+    "removed_chemical_potential": -4.0,
+}
 ENERGY = -90.0 + 95.0 + 2.0 - 4.0
 
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     data = read_folder(write_folder(tmp_path / "made_up"))
-    monkeypatch.setattr(teach, "_dataset", data)
+    monkeypatch.setattr(teach.checks, "_dataset", data)
     return data
 
 
 def use(data, monkeypatch):
-    monkeypatch.setattr(teach, "_dataset", data)
+    monkeypatch.setattr(teach.checks, "_dataset", data)
     return data
 
 
@@ -48,8 +52,12 @@ def test_the_four_terms_decide_also_where_the_label_disagrees(own, monkeypatch):
 
 def test_exercises_with_nothing_to_ask_say_so_even_without_an_answer(tmp_path, monkeypatch):
     use(read_folder(bare(first_only(write_folder(tmp_path / "x")))), monkeypatch)
-    for number, why in [("01-2", "20 formation energies"), ("01-3", "no two energies"),
-                        ("01-4", "no row has a moment"), ("01-5", "no rule removes")]:  # fmt: skip
+    for number, why in [
+        ("01-2", "20 formation energies"),
+        ("01-3", "no two energies"),
+        ("01-4", "no row has a moment"),
+        ("01-5", "no rule removes"),
+    ]:
         verdict = check(number, ...)
         assert verdict.right
         assert why in verdict.message
@@ -73,8 +81,13 @@ def test_each_rule_that_removes_the_most_is_a_right_answer(own, monkeypatch):
 
 def test_names_may_be_spelt_in_any_way_that_tells_rows_apart(own):
     def names(frame):
-        return pd.DataFrame({1: frame.site + "@" + frame.host, 2: frame.removed + frame.host,
-                             3: frame.dopant.str.lower()})  # fmt: skip
+        return pd.DataFrame(
+            {
+                1: frame.site + "@" + frame.host,
+                2: frame.removed + frame.host,
+                3: frame.dopant.str.lower(),
+            }
+        )
 
     assert check("01-7", names).right
     assert (

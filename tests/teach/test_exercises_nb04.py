@@ -14,7 +14,7 @@ from defectkit.training import pretrained
 @pytest.fixture(autouse=True)
 def data(monkeypatch, tmp_path):
     cells = [SimpleNamespace(atoms=host().repeat((n, n, 1))) for n in (3, 6)]  # 9.5 and 19.1 Å
-    monkeypatch.setattr(teach, "_dataset", SimpleNamespace(records=cells))
+    monkeypatch.setattr(teach.checks, "_dataset", SimpleNamespace(records=cells))
     monkeypatch.delenv(teach.STRICT, raising=False)
     monkeypatch.setattr(pretrained, "BENCHMARKS", tmp_path)
     pd.DataFrame(

@@ -30,7 +30,7 @@ def run(name: str, seed: int = 0) -> SimpleNamespace:
 @pytest.fixture(autouse=True)
 def data(monkeypatch, tmp_path):
     frame = pd.DataFrame({"natoms": np.repeat([20, 30], 20)}, UIDS)
-    monkeypatch.setattr(teach, "_dataset", SimpleNamespace(frame=frame))
+    monkeypatch.setattr(teach.checks, "_dataset", SimpleNamespace(frame=frame))
     monkeypatch.delenv(teach.STRICT, raising=False)
     monkeypatch.setattr(pretrained, "BENCHMARKS", tmp_path)
     monkeypatch.setattr(nb05, "shipped_run", run)

@@ -12,7 +12,7 @@ from defectkit.training import pretrained
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch, tmp_path):
-    monkeypatch.setattr(teach, "_dataset", SimpleNamespace(records=[]))
+    monkeypatch.setattr(teach.checks, "_dataset", SimpleNamespace(records=[]))
     monkeypatch.delenv(teach.STRICT, raising=False)
     monkeypatch.setattr(pretrained, "BENCHMARKS", tmp_path)
     pd.DataFrame(

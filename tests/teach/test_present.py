@@ -1,6 +1,5 @@
 """The page for lectures: its notebook, and that Voila serves it."""
 
-import os
 import socket
 import subprocess
 import time
@@ -10,14 +9,14 @@ import urllib.request
 import nbformat
 import pytest
 
-from defectkit.teach import present
+from defectkit.teach import pages
 
 
 def test_the_notebook_is_valid_and_always_the_same(tmp_path):
-    path = present.write(tmp_path)
+    path = pages.write_lecture(tmp_path)
     nbformat.validate(nbformat.read(path, as_version=4))
     first = path.read_bytes()
-    assert present.write(tmp_path).read_bytes() == first
+    assert pages.write_lecture(tmp_path).read_bytes() == first
 
 
 @pytest.mark.slow
@@ -27,7 +26,7 @@ def test_voila_serves_the_explorer_and_hides_the_code(tmp_path):
         port = probe.getsockname()[1]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            present.command(present.write(tmp_path), port), stdout=log, stderr=log, env=os.environ
+            pages.lecture_command(pages.write_lecture(tmp_path), port), stdout=log, stderr=log
         )
     try:
         page = _page(f"http://127.0.0.1:{port}/", server)

@@ -21,7 +21,7 @@ import yaml
 from run_cases import CGCNN, HYBRID
 
 from defectkit import DefectkitError
-from defectkit.bench.report import judge, metrics
+from defectkit.bench.judge import judge, metrics
 from defectkit.bench.studies import jobs_of
 from defectkit.data import load
 from defectkit.data.dataset import Dataset
@@ -32,7 +32,6 @@ from defectkit.graphs.elements import feature_table
 from defectkit.models import build_model
 from defectkit.predict.domain import composition_vectors, predict_with_vectors
 from defectkit.predict.predictor import UNREAD, VALID, Predictor
-from defectkit.training.checkpoint import CARD, WEIGHTS, ModelCard, load_model, save_model
 from defectkit.training.checks import check_config
 from defectkit.training.config import (
     RunConfig,
@@ -40,13 +39,12 @@ from defectkit.training.config import (
     TuneConfig,
     load_config,
     save_config,
+    text_of,
     to_dict,
 )
-from defectkit.training.folder import MARK, SUMMARY, same
-from defectkit.training.inference import predict
-from defectkit.training.runs import PREDICTIONS, Run
+from defectkit.training.inference import CARD, WEIGHTS, ModelCard, load_model, predict, save_model
+from defectkit.training.run import MARK, PREDICTIONS, SUMMARY, Run, same
 from defectkit.training.tune import whole_numbers
-from defectkit.training.yaml_text import text_of
 
 VALUES = [
     None, True, False, 0, -1, 2, 1.5, -0.0, 1e-320, 1e308, float("inf"), float("nan"), 10**12,

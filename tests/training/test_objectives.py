@@ -8,7 +8,6 @@ from torch import nn
 from defectkit.models.parts import Heads, Output
 from defectkit.training.config import LossConfig, OptimiserConfig, ScheduleConfig
 from defectkit.training.objectives import (
-    Both,
     Muon,
     loss_terms,
     make_optimiser,
@@ -92,7 +91,7 @@ def test_muon_is_that_of_torch_with_more_digits(shape):
     own, other = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     settings = {"lr": 0.1, "weight_decay": 0.05, "momentum": 0.9}
     pair = (
-        Muon([own], **settings),
+        Muon([{"params": [own], "muon": True, **settings}], settings["lr"]),
         torch.optim.Muon([other], **settings, adjust_lr_fn="match_rms_adamw"),
     )
     for _ in range(3):
@@ -113,11 +112,10 @@ def test_a_step_is_made_orthogonal():
 def test_muon_has_the_inner_matrices_and_adamw_the_rest():
     model = Small()
     optimiser = make_optimiser(model, OptimiserConfig("muon"))
-    assert isinstance(optimiser, Both)
-    muon, rest = optimiser.optimisers
-    inner = [p for group in muon.param_groups for p in group["params"]]
+    groups = optimiser.param_groups
+    inner = [p for group in groups if group["muon"] for p in group["params"]]
     assert [p is model.inner.weight for p in inner] == [True]
-    others = {id(p) for group in rest.param_groups for p in group["params"]}
+    others = {id(p) for group in groups if not group["muon"] for p in group["params"]}
     assert id(model.kind.weight) in others
     assert id(model.heads.map[0].weight) in others
 

@@ -7,7 +7,7 @@ import pytest
 
 from defectkit import DefectkitError
 from defectkit.training import pretrained
-from defectkit.training.runs import Run
+from defectkit.training.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,9 @@ def test_data_in_use_are_kept_where_they_are_the_runs_own(elsewhere, monkeypatch
     finished(elsewhere / "alignn-0", "abc")
     run = pretrained.shipped_run("alignn")
     monkeypatch.setattr(Run, "config", "its configuration")
-    monkeypatch.setattr(pretrained, "load_data", lambda config: (f"data of {config}", "split"))
+    monkeypatch.setattr(
+        pretrained, "prepare", lambda config: SimpleNamespace(dataset=f"data of {config}")
+    )
     same = SimpleNamespace(fingerprint="abc")
     assert pretrained.data_of(run, same) is same
     other = SimpleNamespace(fingerprint="xyz")

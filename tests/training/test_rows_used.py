@@ -8,11 +8,13 @@ from run_cases import CGCNN
 
 from defectkit import DefectkitError
 from defectkit.data.splits import make_split
-from defectkit.training import runs
-from defectkit.training.checkpoint import load_model
+from defectkit.training import prepared
 from defectkit.training.config import ModelConfig, with_values
+from defectkit.training.inference import load_model
+from defectkit.training.prepared import Prepared, learned_from, training_rows
 from defectkit.training.pretrained import CHECKPOINTS, LADDER
-from defectkit.training.runs import Run, learned_from, train, training_rows
+from defectkit.training.run import Run
+from defectkit.training.train import train
 
 RIDGE = replace(CGCNN, model=ModelConfig("ridge"))
 
@@ -37,13 +39,13 @@ def parts(some, monkeypatch):
     """A split with that row in training."""
     split = next(s for s in (make_split(some, seed=k) for k in range(9))
                  if some.records[0].uid in s.train)  # fmt: skip
-    monkeypatch.setattr(runs, "load_data", lambda config: (some, split))
+    monkeypatch.setattr(prepared, "prepare", lambda config: Prepared(config, some, split))
     return split
 
 
 def test_rows_without_a_graph_are_recorded_and_not_believed_in(some, parts, tmp_path):
     config = with_values(RIDGE, {"graph.positions": "unrelaxed"})
-    run = train(config, some, parts, tmp_path / "run", progress=False)
+    run = train(Prepared(config, some, parts), tmp_path / "run", progress=False)
     broken = some.records[0].uid
     assert set(run.summary["left_out"]) == {broken}
     assert "less than half the sum" in run.summary["left_out"][broken]
@@ -55,7 +57,7 @@ def test_rows_without_a_graph_are_recorded_and_not_believed_in(some, parts, tmp_
 
 def test_drawn_training_rows_are_those_of_the_draw(some, parts, tmp_path):
     config = with_values(RIDGE, {"data.train_rows": 12})
-    run = train(config, some, parts, tmp_path / "run", progress=False)
+    run = train(Prepared(config, some, parts), tmp_path / "run", progress=False)
     _, uids = learned_from(run)
     assert run.summary["left_out"] == {}
     assert len(uids) == 12
@@ -65,8 +67,10 @@ def test_drawn_training_rows_are_those_of_the_draw(some, parts, tmp_path):
 
 
 def test_a_run_on_other_rows_or_with_another_count_is_refused(some, parts, tmp_path, monkeypatch):
-    run = train(RIDGE, some, parts, tmp_path / "run", progress=False)
-    blind = train(RIDGE, some, replace(parts, test=()), tmp_path / "blind", progress=False)
+    run = train(Prepared(RIDGE, some, parts), tmp_path / "run", progress=False)
+    blind = train(
+        Prepared(RIDGE, some, replace(parts, test=())), tmp_path / "blind", progress=False
+    )
     assert learned_from(blind)[1] == learned_from(run)[1]  # a study is not shown the test rows
     path = run.folder / "summary.yaml"
     values = yaml.safe_load(path.read_text())
@@ -84,7 +88,7 @@ def test_the_range_of_moments_is_that_of_their_sizes(rows, tmp_path):
     few = rows.subset(rows.frame.index[:40])
     signed = replace(few, records=[replace(r, spin=-2.0 - k / 40) for k, r in
                                    enumerate(few.records)])  # fmt: skip
-    run = train(replace(CGCNN, epochs=1), signed, make_split(signed), tmp_path / "run",
+    run = train(Prepared(replace(CGCNN, epochs=1), signed, make_split(signed)), tmp_path / "run",
                 progress=False)  # fmt: skip
     low, high = load_model(run.folder)[1].spin_range
     assert 2.0 <= low < high < 3.0

@@ -13,12 +13,14 @@ from run_cases import CGCNN
 
 from defectkit import DefectkitError
 from defectkit.evaluation.metrics import scores
-from defectkit.training import engine, runs
-from defectkit.training.checkpoint import load_model
+from defectkit.training import engine
+from defectkit.training import train as training
 from defectkit.training.config import with_values
 from defectkit.training.engine import METRICS, Diverged
-from defectkit.training.folder import LOCK, held
-from defectkit.training.runs import PREDICTIONS, SUMMARY, Run, train
+from defectkit.training.inference import load_model
+from defectkit.training.prepared import Prepared
+from defectkit.training.run import LOCK, PREDICTIONS, SUMMARY, Run, held
+from defectkit.training.train import train
 
 CONFIG = replace(CGCNN, epochs=2, batch_size=8)
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 @pytest.fixture(scope="module")
 def finished(few, tmp_path_factory) -> Run:
-    return train(CONFIG, *few, tmp_path_factory.mktemp("run"), progress=False)
+    return train(Prepared(CONFIG, *few), tmp_path_factory.mktemp("run"), progress=False)
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_a_finished_folder_holds_what_it_should_and_no_more(finished):
 def test_files_follow_the_umask(few, tmp_path):
     before = os.umask(0o027)
     try:
-        train(CONFIG, *few, tmp_path / "run", progress=False)
+        train(Prepared(CONFIG, *few), tmp_path / "run", progress=False)
     finally:
         os.umask(before)
     modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "run").iterdir() if p.is_file()}
@@ -72,25 +74,25 @@ def test_metrics_have_a_row_an_epoch(finished):
 def test_the_second_process_is_refused_and_changes_nothing(few, tmp_path):
     with held(tmp_path / "run"):
         with pytest.raises(DefectkitError, match="in use"):
-            train(CONFIG, *few, tmp_path / "run", progress=False)
+            train(Prepared(CONFIG, *few), tmp_path / "run", progress=False)
         assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
-    assert train(CONFIG, *few, tmp_path / "run", progress=False).finished
+    assert train(Prepared(CONFIG, *few), tmp_path / "run", progress=False).finished
 
 
 def test_a_finished_run_is_read_without_a_lock(finished, few, copied):
     with held(copied):
-        assert train(CONFIG, *few, copied).summary == finished.summary
+        assert train(Prepared(CONFIG, *few), copied).summary == finished.summary
 
 
 def test_a_finished_run_outlives_the_model_that_it_started_from(finished, few, tmp_path):
     start = tmp_path / "start"
     shutil.copytree(finished.folder, start)
     config = with_values(CONFIG, {"start": str(start), "epochs": 1})
-    run = train(config, *few, tmp_path / "run", progress=False)
+    run = train(Prepared(config, *few), tmp_path / "run", progress=False)
     shutil.rmtree(start)
-    assert train(config, *few, tmp_path / "run").summary == run.summary
+    assert train(Prepared(config, *few), tmp_path / "run").summary == run.summary
     with pytest.raises(DefectkitError, match="start holds no trained network"):
-        train(config, *few, tmp_path / "other")
+        train(Prepared(config, *few), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -100,9 +102,9 @@ def test_an_interrupt_behind_the_end_leaves_the_finished_run(finished, few, tmp_
             (folder / name).unlink()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "_tidy", interrupted)
+    monkeypatch.setattr(training, "_remove_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, *few, tmp_path / "run", progress=False)
+        train(Prepared(CONFIG, *few), tmp_path / "run", progress=False)
     monkeypatch.undo()
     run = Run(tmp_path / "run")
     assert run.finished
@@ -112,9 +114,9 @@ def test_an_interrupt_behind_the_end_leaves_the_finished_run(finished, few, tmp_
 def test_training_that_diverges_stops_and_leaves_nothing(few, tmp_path):
     wild = with_values(CONFIG, {"optimiser.lr": 1e30, "optimiser.name": "sgd", "epochs": 50})
     with pytest.raises(Diverged, match=r"in epoch \d+; make optimiser\.lr \(1e\+30\) smaller"):
-        train(wild, *few, tmp_path / "run", progress=False)
+        train(Prepared(wild, *few), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
-    assert train(CONFIG, *few, tmp_path / "run", progress=False).finished
+    assert train(Prepared(CONFIG, *few), tmp_path / "run", progress=False).finished
 
 
 def test_training_that_diverges_late_leaves_nothing_either(few, tmp_path, monkeypatch):
@@ -128,7 +130,7 @@ def test_training_that_diverges_late_leaves_nothing_either(few, tmp_path, monkey
     lost.calls = 0
     monkeypatch.setattr(engine, "loss_terms", lost)
     with pytest.raises(Diverged, match="the training loss is nan in epoch 4"):
-        train(replace(CONFIG, epochs=5), *few, tmp_path / "run", progress=False)
+        train(Prepared(replace(CONFIG, epochs=5), *few), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -138,12 +140,12 @@ def test_a_run_that_fails_before_its_first_epoch_does_not_block(few, tmp_path, m
     def broken(*args, **kwargs):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(runs, "new_model", broken)
+    monkeypatch.setattr(training, "new_model", broken)
     with pytest.raises(RuntimeError, match="no memory"):
-        train(replace(CONFIG, epochs=9), *few, tmp_path / "run", progress=False)
+        train(Prepared(replace(CONFIG, epochs=9), *few), tmp_path / "run", progress=False)
     monkeypatch.undo()
     assert list((tmp_path / "run").iterdir()) == []
-    assert train(CONFIG, *few, tmp_path / "run", progress=False).finished
+    assert train(Prepared(CONFIG, *few), tmp_path / "run", progress=False).finished
 
 
 def test_what_a_killed_start_left_does_not_block(few, tmp_path):
@@ -152,7 +154,7 @@ def test_what_a_killed_start_left_does_not_block(few, tmp_path):
     (folder / "run.json").write_text(json.dumps({"seed": 7}))
     (folder / METRICS).write_text("epoch\n0\n")
     (folder / ".summary-0a1b2c3d.part.yaml").write_text("hal")
-    run = train(CONFIG, *few, folder, progress=False)
+    run = train(Prepared(CONFIG, *few), folder, progress=False)
     assert run.summary["seed"] == 0
     assert not list(folder.glob(".*"))
 
@@ -160,7 +162,7 @@ def test_what_a_killed_start_left_does_not_block(few, tmp_path):
 def test_files_of_somebody_else_are_not_overwritten(few, tmp_path):
     (tmp_path / "config.yaml").write_text("mine: true\n")
     with pytest.raises(DefectkitError, match=r"config\.yaml would be overwritten"):
-        train(CONFIG, *few, tmp_path, progress=False)
+        train(Prepared(CONFIG, *few), tmp_path, progress=False)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [
         ("config.yaml", "mine: true\n")
     ]
@@ -170,7 +172,7 @@ def test_an_output_that_is_a_file_is_one_sentence(few, tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(DefectkitError, match="cannot be written"):
-            train(CONFIG, *few, folder, progress=False)
+            train(Prepared(CONFIG, *few), folder, progress=False)
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", METRICS, "model.safetensors", PREDICTIONS, SUMMARY])
@@ -187,12 +189,12 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DefectkitError, match="disk is full") as caught:
-        train(CONFIG, *few, tmp_path / "run", progress=False)
+        train(Prepared(CONFIG, *few), tmp_path / "run", progress=False)
     monkeypatch.undo()
     assert f"{name} cannot be written" in str(caught.value)
     assert not Run(tmp_path / "run").finished
     assert not list(tmp_path.rglob(".*"))
-    run = train(CONFIG, *few, tmp_path / "run", progress=False)
+    run = train(Prepared(CONFIG, *few), tmp_path / "run", progress=False)
     for file in (METRICS, PREDICTIONS, "model.safetensors"):
         assert (run.folder / file).read_bytes() == (finished.folder / file).read_bytes()
 
@@ -241,18 +243,18 @@ def test_unknown_labels_are_no_damage(copied):
 def test_a_damaged_mark_is_named(copied, few):
     (copied / "run.json").write_text('{"seed": 0')
     with pytest.raises(DefectkitError, match=r"run\.json cannot be read"):
-        train(CONFIG, *few, copied)
+        train(Prepared(CONFIG, *few), copied)
 
 
 def test_a_damaged_state_is_named(few, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(runs, "save_model", lambda *args: 1 / 0)
+    monkeypatch.setattr(training, "save_model", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(CONFIG, *few, folder, progress=False)
+        train(Prepared(CONFIG, *few), folder, progress=False)
     state = (folder / "last.ckpt").read_bytes()
     (folder / "last.ckpt").write_bytes(state[: len(state) // 2])
     with pytest.raises(DefectkitError, match=r"last\.ckpt is damaged"):
-        train(CONFIG, *few, folder, progress=False)
+        train(Prepared(CONFIG, *few), folder, progress=False)
 
 
 def test_a_card_that_does_not_fit_is_told_shape_by_shape(copied):

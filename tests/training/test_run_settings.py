@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from defectkit import DefectkitError
 from defectkit.cli import app
-from defectkit.training import runs
+from defectkit.training import prepared
 from defectkit.training.checks import check_config, check_rows
 from defectkit.training.config import (
     RunConfig,
@@ -74,9 +74,9 @@ def command(tmp_path, monkeypatch):
     def built(*args, **kwargs):
         raise AssertionError("data were read before the settings")
 
-    monkeypatch.setattr(runs, "load", built)
-    monkeypatch.setattr(runs, "load_graphs", built)
-    runs._cleaned.cache_clear()
+    monkeypatch.setattr(prepared, "load", built)
+    monkeypatch.setattr(prepared, "load_graphs", built)
+    prepared._cleaned.cache_clear()
     save_config(CGCNN, tmp_path / "run.yaml")
 
     def run(*words: str):
@@ -136,9 +136,8 @@ def test_table_models_judge_their_settings_at_once(name, settings, said):
     ids=str,
 )
 def test_table_models_refuse_what_they_would_not_heed(changes):
-    config = with_values(CGCNN, {"model": {"name": "lightgbm"}, **changes})
     with pytest.raises(DefectkitError, match=f"{next(iter(changes))} is for networks"):
-        check_config(config)
+        with_values(CGCNN, {"model": {"name": "lightgbm"}, **changes})
 
 
 @pytest.mark.parametrize("kind", [RunConfig, TuneConfig, StudyConfig])

@@ -15,11 +15,11 @@ from defectkit import DefectkitError
 from defectkit.cli import app
 from defectkit.data.splits import make_split
 from defectkit.graphs.dataset import GraphDataset
-from defectkit.training.augmented import Augmented
-from defectkit.training.checkpoint import load_model
 from defectkit.training.config import ModelConfig, save_config, with_values
-from defectkit.training.inference import check_labels, predict
-from defectkit.training.runs import Run, _cleaned, graphs_of, train
+from defectkit.training.inference import check_labels, load_model, predict
+from defectkit.training.prepared import Augmented, Prepared, _cleaned, graphs_of
+from defectkit.training.run import Run
+from defectkit.training.train import train
 
 CONFIG = replace(CGCNN, epochs=3, batch_size=16)
 
@@ -41,7 +41,9 @@ class StopAfter(Callback):
 
 @pytest.fixture(scope="module")
 def finished(rows, split, tmp_path_factory) -> Run:
-    return train(CONFIG, rows, split, tmp_path_factory.mktemp("run"), seed=1, progress=False)
+    return train(
+        Prepared(CONFIG, rows, split), tmp_path_factory.mktemp("run"), seed=1, progress=False
+    )
 
 
 def weights(folder) -> torch.Tensor:
@@ -89,9 +91,9 @@ def test_normalisation_comes_from_the_training_rows(finished, rows, split):
 
 
 def test_same_seed_same_numbers(finished, rows, split, tmp_path):
-    again = train(CONFIG, rows, split, tmp_path / "a", seed=1, progress=False)
+    again = train(Prepared(CONFIG, rows, split), tmp_path / "a", seed=1, progress=False)
     assert torch.equal(weights(again.folder), weights(finished.folder))
-    other = train(CONFIG, rows, split, tmp_path / "b", seed=2, progress=False)
+    other = train(Prepared(CONFIG, rows, split), tmp_path / "b", seed=2, progress=False)
     assert not torch.equal(weights(other.folder), weights(finished.folder))
 
 
@@ -99,13 +101,13 @@ def test_a_run_that_stopped_early_and_was_killed_then_stays_stopped(
     rows, split, tmp_path, monkeypatch
 ):
     config = with_values(CONFIG, {"patience": 1, "epochs": 9, "optimiser.lr": 1e-12, "ema": None})
-    whole = train(config, rows, split, tmp_path / "whole", progress=False)
+    whole = train(Prepared(config, rows, split), tmp_path / "whole", progress=False)
     assert whole.summary["epochs"] < 9
     with monkeypatch.context() as patch:
-        patch.setattr("defectkit.training.runs.save_model", lambda *args: 1 / 0)
+        patch.setattr("defectkit.training.train.save_model", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            train(config, rows, split, tmp_path / "run", progress=False)
-    resumed = train(config, rows, split, tmp_path / "run", progress=False)
+            train(Prepared(config, rows, split), tmp_path / "run", progress=False)
+    resumed = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     for name in ("metrics.csv", "predictions.csv", "model.safetensors"):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
@@ -119,7 +121,12 @@ def test_an_interrupted_run_is_interrupted_and_can_be_again(rows, split, tmp_pat
     for _ in range(2):
         before = signal.getsignal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            train(CONFIG, rows, split, tmp_path / "run", callbacks=(Interrupt(),), progress=False)
+            train(
+                Prepared(CONFIG, rows, split),
+                tmp_path / "run",
+                callbacks=(Interrupt(),),
+                progress=False,
+            )
         assert signal.getsignal(signal.SIGINT) is before
     assert not (tmp_path / "run").exists()
 
@@ -127,11 +134,16 @@ def test_an_interrupted_run_is_interrupted_and_can_be_again(rows, split, tmp_pat
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_run_that_was_killed_ends_like_one_that_was_not(rows, split, tmp_path, optimiser):
     config = with_values(CONFIG, {"optimiser.name": optimiser})
-    whole = train(config, rows, split, tmp_path / "whole", progress=False)
+    whole = train(Prepared(config, rows, split), tmp_path / "whole", progress=False)
     with pytest.raises(Stopped):
-        train(config, rows, split, tmp_path / "run", progress=False, callbacks=(StopAfter(2),))
+        train(
+            Prepared(config, rows, split),
+            tmp_path / "run",
+            progress=False,
+            callbacks=(StopAfter(2),),
+        )
     assert not Run(tmp_path / "run").finished
-    resumed = train(config, rows, split, tmp_path / "run", progress=False)
+    resumed = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     assert torch.equal(weights(resumed.folder), weights(whole.folder))
 
 
@@ -140,22 +152,22 @@ def test_labels_of_test_rows_change_nothing(finished, rows, split, tmp_path):
                for r in rows.records]  # fmt: skip
     poisoned = replace(rows, records=records)
     other = replace(split, fingerprint=poisoned.fingerprint)
-    run = train(CONFIG, poisoned, other, tmp_path / "run", seed=1, progress=False)
+    run = train(Prepared(CONFIG, poisoned, other), tmp_path / "run", seed=1, progress=False)
     assert torch.equal(weights(run.folder), weights(finished.folder))
 
 
 def test_a_split_of_other_data_is_refused(rows, split, tmp_path):
     with pytest.raises(DefectkitError, match="other data"):
-        train(CONFIG, rows, replace(split, fingerprint="x"), tmp_path / "run")
+        train(Prepared(CONFIG, rows, replace(split, fingerprint="x")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_the_folder_of_another_run_is_refused(finished, rows, split):
     with pytest.raises(DefectkitError, match="another run"):
-        train(CONFIG, rows, split, finished.folder, seed=7)
+        train(Prepared(CONFIG, rows, split), finished.folder, seed=7)
     with pytest.raises(DefectkitError, match="another run"):
-        train(replace(CONFIG, epochs=4), rows, split, finished.folder, seed=1)
-    assert train(CONFIG, rows, split, finished.folder, seed=1).summary == finished.summary
+        train(Prepared(replace(CONFIG, epochs=4), rows, split), finished.folder, seed=1)
+    assert train(Prepared(CONFIG, rows, split), finished.folder, seed=1).summary == finished.summary
 
 
 def test_another_label_source_is_refused_unless_told(finished, rows, split, tmp_path):
@@ -167,8 +179,8 @@ def test_another_label_source_is_refused_unless_told(finished, rows, split, tmp_
     split = replace(split, fingerprint=dft.fingerprint)
     config = replace(CONFIG, start=str(finished.folder), epochs=1)
     with pytest.raises(DefectkitError, match="--other-labels"):
-        train(config, dft, split, tmp_path / "run", progress=False)
-    run = train(config, dft, split, tmp_path / "run", progress=False, other_labels=True)
+        train(Prepared(config, dft, split), tmp_path / "run", progress=False)
+    run = train(Prepared(config, dft, split), tmp_path / "run", progress=False, other_labels=True)
     assert load_model(run.folder)[1].label_source == "DFT-PBE (Imp2d)"
 
 
@@ -176,15 +188,15 @@ def test_a_starting_model_is_where_training_starts(finished, rows, split, tmp_pa
     config = with_values(
         CONFIG, {"start": str(finished.folder), "epochs": 1, "optimiser.lr": 1e-9, "ema": None}
     )
-    run = train(config, rows, split, tmp_path / "run", progress=False)
+    run = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     assert torch.allclose(weights(run.folder), weights(finished.folder), atol=1e-6)
     same = with_values(config, {"model.settings.marks": True, "model.settings.layers": 1})
     assert train(
-        same, rows, split, tmp_path / "same", progress=False
+        Prepared(same, rows, split), tmp_path / "same", progress=False
     ).finished  # said or by default
     wider = with_values(config, {"model.settings.hidden": 9})
     with pytest.raises(DefectkitError, match=r"model\.settings\.hidden 8 \(here 9\); take over"):
-        train(wider, rows, split, tmp_path / "wider", progress=False)
+        train(Prepared(wider, rows, split), tmp_path / "wider", progress=False)
     assert not (tmp_path / "wider").exists()
 
 
@@ -210,10 +222,10 @@ def test_a_starting_model_goes_on_in_training_mode(rows, split, tmp_path, name):
         config = with_values(
             HYBRID, few | {"model": {"name": "hybrid", "settings": model}, "batch_size": 16}
         )
-    first = train(config, rows, split, tmp_path / "first", progress=False)
+    first = train(Prepared(config, rows, split), tmp_path / "first", progress=False)
     modes = Modes(graphs_of(rows, config.graph))
     config = with_values(config, {"start": str(first.folder), "optimiser.lr": 1e-12})
-    run = train(config, rows, split, tmp_path / "run", progress=False, callbacks=(modes,))
+    run = train(Prepared(config, rows, split), tmp_path / "run", progress=False, callbacks=(modes,))
     assert len(modes.training) == 4
     assert all(modes.training)
     losses = pd.read_csv(run.folder / "metrics.csv").train_loss
@@ -230,36 +242,45 @@ def test_a_starting_model_with_other_graphs_is_refused(finished, rows, split, tm
     value = {"cutoff": 4.0, "virtual_nodes": False, "neighbours": 6}[name]
     config = with_values(CONFIG, {"start": str(finished.folder), f"graph.{name}": value})
     with pytest.raises(DefectkitError, match=rf"graph\.{name} .* \(here {value}\)"):
-        train(config, rows, split, tmp_path / "run", progress=False)
+        train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     unrelaxed = with_values(
         CONFIG, {"start": str(finished.folder), "graph.positions": "unrelaxed", "epochs": 1}
     )
     if name == "cutoff":
-        run = train(unrelaxed, rows, split, tmp_path / "moved", progress=False)
+        run = train(Prepared(unrelaxed, rows, split), tmp_path / "moved", progress=False)
         assert load_model(run.folder)[1].graph.positions == "unrelaxed"
 
 
 def test_fewer_training_rows_are_a_part_of_more(rows, split, tmp_path):
     config = with_values(CONFIG, {"data.train_rows": 20, "epochs": 1})
-    run = train(config, rows, split, tmp_path / "run", progress=False)
+    run = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     assert run.summary["rows"]["train"] == 20
     with pytest.raises(DefectkitError, match="training rows"):
-        train(with_values(config, {"data.train_rows": 900}), rows, split, tmp_path / "many")
+        train(
+            Prepared(with_values(config, {"data.train_rows": 900}), rows, split), tmp_path / "many"
+        )
 
 
 @pytest.mark.parametrize("augment", ["noise", "pad", "strain", "partly-relaxed", "elastic"])
 def test_augmented_structures_are_new_in_every_epoch(rows, split, tmp_path, augment):
     config = replace(CONFIG, augment=(augment,), epochs=2)
     config = with_values(config, {"data.train_rows": 24})
-    run = train(config, rows, split, tmp_path / "run", progress=False)
+    run = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     tally = run.summary["augment"]
     assert 0 < tally[augment]["changed"] <= 48
     assert tally["graph"]["changed"] + tally["graph"]["refused"] == 48
-    plain = train(replace(config, augment=()), rows, split, tmp_path / "plain", progress=False)
+    plain = train(
+        Prepared(replace(config, augment=()), rows, split), tmp_path / "plain", progress=False
+    )
     assert not torch.equal(weights(run.folder), weights(plain.folder))
     with pytest.raises(Stopped):
-        train(config, rows, split, tmp_path / "again", progress=False, callbacks=(StopAfter(1),))
-    again = train(config, rows, split, tmp_path / "again", progress=False)
+        train(
+            Prepared(config, rows, split),
+            tmp_path / "again",
+            progress=False,
+            callbacks=(StopAfter(1),),
+        )
+    again = train(Prepared(config, rows, split), tmp_path / "again", progress=False)
     assert torch.equal(weights(run.folder), weights(again.folder))
     assert again.summary["augment"] == tally
 
@@ -308,7 +329,7 @@ def test_what_single_structures_refuse_is_counted_and_said(rows, split, tmp_path
     lacking = replace(rows, records=records)
     config = with_values(CONFIG, {"augment": ["partly-relaxed"], "epochs": 2})
     other = replace(split, fingerprint=lacking.fingerprint)
-    run = train(config, lacking, other, tmp_path / "run", progress=False)
+    run = train(Prepared(config, lacking, other), tmp_path / "run", progress=False)
     found = run.summary["augment"]["partly-relaxed"]
     assert (found["refused"], found["changed"]) == (30, 2 * len(split.train) - 30)
     assert "has no unrelaxed positions" in found["first_reason"]
@@ -330,7 +351,9 @@ def test_what_the_data_cannot_give_is_refused(rows, split, tmp_path, changes, sa
     lacking = replace(rows, records=records)
     other = replace(split, fingerprint=lacking.fingerprint)
     with pytest.raises(DefectkitError, match=said):
-        train(with_values(CONFIG, changes), lacking, other, tmp_path / "run", progress=False)
+        train(
+            Prepared(with_values(CONFIG, changes), lacking, other), tmp_path / "run", progress=False
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -338,12 +361,12 @@ def test_a_transform_that_changes_nothing_at_all_is_refused(rows, split, tmp_pat
     monkeypatch.setattr("defectkit.structures.transforms.MIN_IMAGE_DISTANCE", 99.0)
     config = with_values(CONFIG, {"augment": ["pad", "strain"], "data.train_rows": 20, "epochs": 9})
     with pytest.raises(DefectkitError, match="augment 'pad' left every training structure"):
-        train(config, rows, split, tmp_path / "run", progress=False)
+        train(Prepared(config, rows, split), tmp_path / "run", progress=False)
 
 
 def test_both_positions_double_the_training_rows(rows, split, tmp_path):
     config = with_values(CONFIG, {"also_unrelaxed": True, "epochs": 1, "ema": None})
-    run = train(config, rows, split, tmp_path / "run", progress=False)
+    run = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     metrics = pd.read_csv(run.folder / "metrics.csv")
     unrelaxed = graphs_of(rows, replace(config.graph, positions="unrelaxed"))
     n = len(split.train) + len(unrelaxed.select(split.train))  # some have no graph
@@ -353,9 +376,11 @@ def test_both_positions_double_the_training_rows(rows, split, tmp_path):
 
 def test_a_tabular_model_makes_the_same_folder(rows, split, tmp_path):
     config = replace(CONFIG, model=ModelConfig("ridge"))
-    run = train(config, rows, split, tmp_path / "run", progress=False)
+    run = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
     assert set(run.predictions.part) == {"valid", "test"}
-    mean = train(replace(config, model=ModelConfig("mean")), rows, split, tmp_path / "mean")
+    mean = train(
+        Prepared(replace(config, model=ModelConfig("mean")), rows, split), tmp_path / "mean"
+    )
     assert mean.predictions.eform_pred.nunique() == 1
 
 
@@ -375,7 +400,7 @@ def test_damaged_checkpoints_are_refused(finished, tmp_path):
 
 
 def test_command_line_trains_and_evaluates(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("defectkit.training.runs.load", lambda name, path: rows)
+    monkeypatch.setattr("defectkit.training.prepared.load", lambda name, path: rows)
     _cleaned.cache_clear()
     save_config(CONFIG, tmp_path / "run.yaml")
     command = ["train", str(tmp_path / "run.yaml"), "epochs=1", "--output", str(tmp_path / "out")]
@@ -392,6 +417,6 @@ def test_command_line_trains_and_evaluates(rows, tmp_path, monkeypatch):
 def test_real_dft_rows_train_like_the_demo(pilot, tmp_path):
     few = pilot.subset(pilot.frame.sample(30, random_state=0).index)
     config = with_values(CONFIG, {"epochs": 1, "data.name": "2dmd"})
-    run = train(config, few, make_split(few), tmp_path / "run", progress=False)
+    run = train(Prepared(config, few, make_split(few)), tmp_path / "run", progress=False)
     assert run.summary["label_source"] == pilot.label_source != "CHGNet-0.3.0"
     assert np.isfinite(run.part("test").eform_pred).all()

@@ -10,7 +10,8 @@ from defectkit import DefectkitError
 from defectkit.data.splits import make_split
 from defectkit.training import tune as module
 from defectkit.training.config import Choice, RunConfig, TuneConfig, load_config, with_values
-from defectkit.training.runs import train
+from defectkit.training.prepared import Prepared
+from defectkit.training.train import train
 from defectkit.training.tune import tune
 
 RUN = replace(CGCNN, epochs=1)
@@ -26,38 +27,41 @@ def few(rows):
     return chosen, make_split(chosen)
 
 
+def tuned(config, few, folder, seed=0):
+    return tune(config, Prepared(config.run, *few), folder, seed)
+
+
 def test_a_grid_resumes_and_ends(few, tmp_path):
     search = {"optimiser.lr": Choice(choices=(1e-3, 1e-2)), "model.settings.layers": Choice((1, 2))}
     config = TuneConfig(RUN, search, trials=2, sampler="grid")
-    assert len(tune(config, *few, tmp_path)) == 2
-    trials = tune(replace(config, trials=9), *few, tmp_path)
+    assert len(tuned(config, few, tmp_path)) == 2
+    trials = tuned(replace(config, trials=9), few, tmp_path)
     assert len(trials) == 4
     assert len(trials[["optimiser.lr", "model.settings.layers"]].drop_duplicates()) == 4
     best = trials.loc[trials.value.idxmin()]
     chosen = load_config(tmp_path / "best.yaml")
     assert chosen.optimiser.lr == best["optimiser.lr"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "best.yaml", "run.json", "study.db", "trials.csv"]  # fmt: skip
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["best.yaml", "run.json", "study.db", "trials.csv"]
 
 
 def test_test_rows_are_not_seen(few, tmp_path, monkeypatch):
-    dataset, split = few
     seen = []
 
-    def watched(config, dataset, split, *args, **kwargs):
-        seen.append(split.test)
-        return train(config, dataset, split, *args, **kwargs)
+    def watched(prepared, *args, **kwargs):
+        seen.append(prepared.split.test)
+        return train(prepared, *args, **kwargs)
 
     monkeypatch.setattr(module, "train", watched)
-    tune(TuneConfig(FOREST, RATES, trials=1), dataset, split, tmp_path)
+    tuned(TuneConfig(FOREST, RATES, trials=1), few, tmp_path)
     assert seen == [()]
 
 
 def test_a_search_that_was_resumed_draws_like_one_that_was_not(few, tmp_path):
     config = TuneConfig(FOREST, RATES, trials=12)  # ten are drawn before it learns from them
-    whole = tune(config, *few, tmp_path / "whole")
+    whole = tuned(config, few, tmp_path / "whole")
     for trials in (11, 12):
-        parts = tune(replace(config, trials=trials), *few, tmp_path / "parts")
+        parts = tuned(replace(config, trials=trials), few, tmp_path / "parts")
     name = "model.settings.learning_rate"
     assert parts[name].tolist() == whole[name].tolist()
     assert parts[name].nunique() == 12
@@ -67,7 +71,7 @@ def test_a_trial_that_was_killed_is_done_again(few, tmp_path, monkeypatch):
     search = {"model.settings.num_leaves": Choice((4, 8, 16))}
     for sampler, found in (("grid", search), ("bayes", RATES)):
         config, name = TuneConfig(FOREST, found, 3, sampler), next(iter(found))
-        whole = tune(config, *few, tmp_path / f"{sampler} whole")
+        whole = tuned(config, few, tmp_path / f"{sampler} whole")
         folder = tmp_path / sampler
         calls = []
 
@@ -83,15 +87,15 @@ def test_a_trial_that_was_killed_is_done_again(few, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(module, "train", killed)
             with pytest.raises(Killed):
-                tune(config, *few, folder)
-        again = tune(config, *few, folder)
+                tuned(config, few, folder)
+        again = tuned(config, few, folder)
         done = again[again.state == "COMPLETE"]
         assert done[name].tolist() == whole[name].tolist()
 
 
 def test_the_folder_of_another_search_is_refused(few, tmp_path):
     config = TuneConfig(FOREST, RATES, trials=1)
-    tune(config, *few, tmp_path)
+    tuned(config, few, tmp_path)
     others = [
         (replace(config, run=with_values(FOREST, {"model.settings.n_estimators": 4})), 0),
         (replace(config, search={"model.settings.learning_rate": Choice((0.1, 0.2))}), 0),
@@ -99,34 +103,34 @@ def test_the_folder_of_another_search_is_refused(few, tmp_path):
     ]
     for other, seed in others:
         with pytest.raises(DefectkitError, match="another run or search"):
-            tune(other, *few, tmp_path, seed)
+            tuned(other, few, tmp_path, seed)
     with pytest.raises(DefectkitError, match="another run or search"):
-        train(FOREST, *few, tmp_path)
-    train(FOREST, *few, tmp_path / "run")
+        train(Prepared(FOREST, *few), tmp_path)
+    train(Prepared(FOREST, *few), tmp_path / "run")
     with pytest.raises(DefectkitError, match="another run or search"):
-        tune(config, *few, tmp_path / "run")
+        tuned(config, few, tmp_path / "run")
 
 
 def test_settings_that_do_not_fit_are_pruned_with_their_reason(few, tmp_path):
     search = {"model.settings.num_leaves": Choice((1, 4))}
-    trials = tune(TuneConfig(FOREST, search, 2, "grid"), *few, tmp_path)
+    trials = tuned(TuneConfig(FOREST, search, 2, "grid"), few, tmp_path)
     assert sorted(trials.state) == ["COMPLETE", "PRUNED"]
     assert trials.fault.notna().tolist() == (trials.state == "PRUNED").tolist()
     with pytest.raises(DefectkitError, match="lightgbm do not fit"):
-        tune(TuneConfig(FOREST, {"model.settings.num_leaves": Choice((1,))}), *few, tmp_path / "b")
+        tuned(TuneConfig(FOREST, {"model.settings.num_leaves": Choice((1,))}), few, tmp_path / "b")
 
 
 def test_training_that_diverges_does_not_end_a_search(few, tmp_path):
     search = {"optimiser.lr": Choice((1e30, 1e-3))}
     run = with_values(RUN, {"optimiser.name": "sgd", "epochs": 5})
-    trials = tune(TuneConfig(run, search, 2, "grid"), *few, tmp_path)
+    trials = tuned(TuneConfig(run, search, 2, "grid"), few, tmp_path)
     assert trials.fault.str.contains("diverged").sum() == 1
     assert load_config(tmp_path / "best.yaml").optimiser.lr == 1e-3
 
 
 def test_a_range_of_whole_numbers_draws_whole_numbers(few, tmp_path):
     search = {"model.settings.num_leaves": Choice(low=3, high=20), **RATES}
-    trials = tune(TuneConfig(FOREST, search, 4), *few, tmp_path)
+    trials = tuned(TuneConfig(FOREST, search, 4), few, tmp_path)
     leaves = trials["model.settings.num_leaves"]
     assert (leaves == np.round(leaves)).all()
     rates = trials["model.settings.learning_rate"]
@@ -165,12 +169,12 @@ def test_a_search_that_cannot_be_is_refused(few, tmp_path):
         load_config(tmp_path / "tune.yaml", TuneConfig)
     unknown = TuneConfig(FOREST, {"model.settings.leafs": Choice(low=1.0, high=2.0)})
     with pytest.raises(DefectkitError, match="leafs is no setting"):
-        tune(unknown, *few, tmp_path / "out")
+        tuned(unknown, few, tmp_path / "out")
 
 
 def test_a_damaged_study_is_named(few, tmp_path):
     config = TuneConfig(FOREST, RATES, trials=1)
-    tune(config, *few, tmp_path)
+    tuned(config, few, tmp_path)
     (tmp_path / "study.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(DefectkitError, match=r"study\.db cannot be read"):
-        tune(replace(config, trials=2), *few, tmp_path)
+        tuned(replace(config, trials=2), few, tmp_path)

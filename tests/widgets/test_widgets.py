@@ -17,7 +17,8 @@ from run_cases import CGCNN
 
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
-from defectkit.training.runs import train
+from defectkit.training.prepared import Prepared
+from defectkit.training.train import train
 from defectkit.widgets import LiveCurve, training, view_defect
 from defectkit.widgets.structure import TURN, bonds
 
@@ -134,7 +135,7 @@ def place(monkeypatch):
 def test_live_curve_draws_every_epoch_in_one_place(place, monkeypatch, rows, split, tmp_path):
     monkeypatch.setattr(training, "_in_notebook", lambda: True)
     curve = LiveCurve(baseline=3.5)
-    run = train(CONFIG, rows, split, tmp_path / "run", progress=False, callbacks=(curve,))
+    run = train(Prepared(CONFIG, rows, split), tmp_path / "run", progress=False, callbacks=(curve,))
     kept = pd.read_csv(run.folder / "metrics.csv")
     assert len(place.shown) == 3
     assert curve.metrics.index.tolist() == [1, 2, 3]
@@ -158,9 +159,9 @@ class Stop(Callback):
 @pytest.mark.usefixtures("cache")
 def test_live_curve_of_a_resumed_run_shows_it_from_its_start(place, rows, split, tmp_path):
     with pytest.raises(InterruptedError):
-        train(CONFIG, rows, split, tmp_path / "run", progress=False, callbacks=(Stop(),))
+        train(Prepared(CONFIG, rows, split), tmp_path / "run", progress=False, callbacks=(Stop(),))
     curve = LiveCurve()
-    train(CONFIG, rows, split, tmp_path / "run", progress=False, callbacks=(curve,))
+    train(Prepared(CONFIG, rows, split), tmp_path / "run", progress=False, callbacks=(curve,))
     assert place.shown == []  # outside of a notebook
     assert curve.metrics.index.tolist() == [1, 2, 3]
     assert curve.metrics.notna().all(axis=None)

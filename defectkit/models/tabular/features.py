@@ -14,6 +14,7 @@ Axes: N nodes, B graphs.
 
 from functools import cache
 from math import gcd
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,9 @@ from defectkit.graphs.elements import ELEMENTAL, feature_table
 from defectkit.graphs.geometry import edge_vectors, lengths
 from defectkit.graphs.periodic import neighbour_edges
 from defectkit.structures.record import SiteKind
+
+if TYPE_CHECKING:
+    from matminer.featurizers.composition import ElementProperty
 
 COMPOSITION = "composition: "  # how the names of columns about the composition begin
 NAMES = "name: "  # likewise of columns about what a defect is called
@@ -129,7 +133,7 @@ def _within_reach(graphs: GraphDataset, numbers: list[int]) -> CrystalGraph:
 
 
 @cache
-def _magpie():
+def _magpie() -> "ElementProperty":
     from matminer.featurizers.composition import ElementProperty
 
     return ElementProperty.from_preset("magpie", impute_nan=True)

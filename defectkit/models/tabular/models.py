@@ -20,24 +20,23 @@ from defectkit.graphs import GraphDataset
 from defectkit.models.tabular.features import COMPOSITION, NAMES, name_features, tabulate
 
 
-def mean(seed: int, threads: int) -> RegressorMixin:
+def mean(seed: int) -> RegressorMixin:
     """The mean of the training labels, whatever the row."""
     return DummyRegressor(strategy="mean")
 
 
-def ridge(seed: int, threads: int, alpha: float = 0.01) -> RegressorMixin:
+def ridge(seed: int, alpha: float = 0.01) -> RegressorMixin:
     """Linear, with the squares of the coefficients held small, on standardised columns."""
     return make_pipeline(StandardScaler(), Ridge(alpha=alpha))
 
 
-def names(seed: int, threads: int, alpha: float = 1.0) -> RegressorMixin:
+def names(seed: int, alpha: float = 1.0) -> RegressorMixin:
     """Linear in what a defect is called: a value for each host's site, each dopant and so on."""
     return Ridge(alpha=alpha)
 
 
 def forest(
     seed: int,
-    threads: int,
     n_estimators: int = 100,
     max_features: float = 0.1,
     min_samples_leaf: int = 1,
@@ -48,13 +47,12 @@ def forest(
         max_features=max_features,
         min_samples_leaf=min_samples_leaf,
         random_state=seed,
-        n_jobs=threads,
+        n_jobs=1,
     )
 
 
 def lightgbm(
     seed: int,
-    threads: int,
     n_estimators: int = 1000,
     learning_rate: float = 0.05,
     num_leaves: int = 31,
@@ -77,7 +75,7 @@ def lightgbm(
         extra_trees=True,
         max_bin=63,
         random_state=seed,
-        n_jobs=threads,
+        n_jobs=1,
         deterministic=True,
         force_row_wise=True,
         verbose=-1,
@@ -112,7 +110,6 @@ class TabularModel:
     Args:
         name: a key of `TABULAR`.
         seed: of what the model draws at random; equal seeds give equal models.
-        threads: processor cores to use.
         settings: what the function in `TABULAR` takes beside these.
 
     Attributes:
@@ -124,11 +121,11 @@ class TabularModel:
     Raises DefectkitError for an unknown name or setting.
     """
 
-    def __init__(self, name: str, seed: int = 0, threads: int = 1, **settings):
+    def __init__(self, name: str, seed: int = 0, **settings: float):
         if name not in TABULAR:
             raise DefectkitError(f"No model is called '{name}'; choose from {', '.join(TABULAR)}.")
         try:
-            self._make = lambda: TABULAR[name](seed, threads, **settings)
+            self._make = lambda: TABULAR[name](seed, **settings)
             self._make()
         except TypeError as error:
             raise DefectkitError(f"The settings of {name} do not fit: {error}.") from error

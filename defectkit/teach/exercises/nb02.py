@@ -2,14 +2,15 @@
 
 import numpy as np
 
+from defectkit.data.dataset import Dataset
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.elements import feature_table
-from defectkit.teach.checks import exercise, same_number
+from defectkit.teach.checks import check_row, exercise, pair_of, same_number
 
 
 @exercise("02-1")
-def shortest_image(data, answer):
+def shortest_image(data: Dataset, answer: object) -> str | None:
     """A function that finds the nearest image in the plane."""
     if not callable(answer):
         return "answer with a function of (gap, cell)."
@@ -35,27 +36,25 @@ def shortest_image(data, answer):
 
 
 @exercise("02-2")
-def local_edges(data, answer):
+def local_edges(data: Dataset, answer: object) -> str | None:
     """Local edges of one graph with a cutoff of 3.5 angstrom."""
-    if not (isinstance(answer, tuple) and len(answer) == 2):
-        return "answer with a pair in round brackets: (record.uid, number)."
-    if answer[0] not in data.frame.index:
-        return f"{answer[0]!r} is no row of this data set; record.uid is the id of the row in use."
-    record = data[answer[0]]
+    uid, number = pair_of(answer, "answer with a pair in round brackets: (record.uid, number).")
+    check_row(data, uid, "record.uid")
+    record = data[uid]
     config = GraphConfig(cutoff=3.5, angle_cutoff=None, all_pairs=False)
     expected = build_graph(record, config, data.hosts.get(record.host)).edge_index.shape[1]
     hint = "edge_index has shape (2, E); each bond counts once in either direction."
-    return same_number(answer[1], expected, hint, rel=0)
+    return same_number(number, expected, hint, rel=0)
 
 
 @exercise("02-3")
-def ordered_pairs(data, answer):
+def ordered_pairs(data: Dataset, answer: object) -> str | None:
     """Ordered pairs of twelve edges."""
     return same_number(answer, 12 * 11, "Each edge pairs with every other one, in both orders.", 0)
 
 
 @exercise("02-4")
-def filled_affinities(data, answer):
+def filled_affinities(data: Dataset, answer: object) -> str | None:
     """Elements whose electron affinity is filled in."""
     table = feature_table(["elemental"])
     flag = next(k for k, n in enumerate(table.names) if n.startswith("missing: electron_affinity"))
@@ -64,7 +63,7 @@ def filled_affinities(data, answer):
 
 
 @exercise("02-5")
-def keep_ties(data, answer):
+def keep_ties(data: Dataset, answer: object) -> str | None:
     """A mask of the k nearest that keeps ties."""
     if not callable(answer):
         return "answer with a function of (distances, k)."
@@ -85,7 +84,7 @@ def keep_ties(data, answer):
 
 
 @exercise("02-6")
-def exact_transforms(data, answer):
+def exact_transforms(data: Dataset, answer: object) -> str | None:
     """Transforms that keep all distances."""
     if not isinstance(answer, set):
         return 'answer with a set in curly brackets, such as {"noise"}.'

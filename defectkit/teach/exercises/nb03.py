@@ -3,8 +3,17 @@
 import numpy as np
 import torch
 
+from defectkit.data.dataset import Dataset
 from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.teach.checks import exercise, result_of, same_number, same_tensor, same_text
+from defectkit.teach.checks import (
+    check_row,
+    exercise,
+    pair_of,
+    result_of,
+    same_number,
+    same_tensor,
+    same_text,
+)
 from defectkit.training.pretrained import data_of, shipped_run
 
 
@@ -16,7 +25,7 @@ def _random_graph(generator: torch.Generator) -> tuple[torch.Tensor, int, int]:
 
 
 @exercise("03-1")
-def message_round(data, answer):
+def message_round(data: Dataset, answer: object) -> str | None:
     """A round of weighted messages."""
     generator = torch.Generator().manual_seed(0)
     index, n, edges = _random_graph(generator)
@@ -33,19 +42,19 @@ def message_round(data, answer):
 
 
 @exercise("03-2")
-def ordered_pairs(data, answer):
+def ordered_pairs(data: Dataset, answer: object) -> str | None:
     """Pairs of bonds at all atoms of a record."""
-    if not (isinstance(answer, tuple) and len(answer) == 2):
-        return "answer with a pair in round brackets: (record.uid, number)."
-    record = data[answer[0]]
+    uid, number = pair_of(answer, "answer with a pair in round brackets: (record.uid, number).")
+    check_row(data, uid, "record.uid")
+    record = data[uid]
     config = GraphConfig(cutoff=3.5, angle_cutoff=3.5, all_pairs=False)
     graph = build_graph(record, config, data.hosts.get(record.host))
     hint = "Build the graph with cutoff=3.5; count the receivers, edge_index[1]."
-    return same_number(answer[1], graph.angle_index.shape[1], hint, rel=0)
+    return same_number(number, graph.angle_index.shape[1], hint, rel=0)
 
 
 @exercise("03-3")
-def gated_mean(data, answer):
+def gated_mean(data: Dataset, answer: object) -> str | None:
     """The gated mean of an edge-gated convolution."""
     generator = torch.Generator().manual_seed(0)
     index, n, edges = _random_graph(generator)
@@ -62,18 +71,17 @@ def gated_mean(data, answer):
 
 
 @exercise("03-4")
-def mean_of_equals(data, answer):
+def mean_of_equals(data: Dataset, answer: object) -> str | None:
     """A gated mean of three equal values."""
     return same_number(answer, 3.0, "Divide the sum of gate times value by the sum of the gates.")
 
 
 @exercise("03-5")
-def constant_predictions(data, answer):
+def constant_predictions(data: Dataset, answer: object) -> str | None:
     """Errors of predicting the mean, and the median."""
-    if not (isinstance(answer, tuple) and len(answer) == 2):
-        return "answer with a pair in round brackets: (with the mean, with the median)."
+    words = "answer with a pair in round brackets: (with the mean, with the median)."
     energy = data.frame.eform
-    for found, name in zip(answer, ("mean", "median")):
+    for found, name in zip(pair_of(answer, words), ("mean", "median")):
         expected = (energy - getattr(energy, name)()).abs().mean()
         hint = f"Take the mean of |eform - {name}|, for the {name} of all rows."
         if fault := same_number(found, expected, hint):
@@ -82,7 +90,7 @@ def constant_predictions(data, answer):
 
 
 @exercise("03-6")
-def three_opinions(data, answer):
+def three_opinions(data: Dataset, answer: object) -> str | None:
     """Error of the mean of three runs."""
     parts = [shipped_run("alignn", seed).part("test") for seed in range(3)]
     predicted = np.mean([part.eform_pred for part in parts], axis=0)
@@ -92,7 +100,7 @@ def three_opinions(data, answer):
 
 
 @exercise("03-7")
-def hardest_host(data, answer):
+def hardest_host(data: Dataset, answer: object) -> str | None:
     """The host with the largest median error."""
     run = shipped_run("alignn")
     rows = run.part("test")
@@ -103,6 +111,6 @@ def hardest_host(data, answer):
 
 
 @exercise("03-8")
-def layers_for_a_reach(data, answer):
+def layers_for_a_reach(data: Dataset, answer: object) -> str | None:
     """Layers that carry news over 30 Å in steps of 4 Å."""
     return same_number(answer, 8, "Each layer reaches one cutoff further; round up.", rel=0)

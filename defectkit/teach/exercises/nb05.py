@@ -1,21 +1,25 @@
 """Exercises of notebook 05: evaluate, without fooling yourself."""
 
 import numpy as np
+import pandas as pd
 
-from defectkit.teach.checks import Fault, exercise, result_of, same_number
+from defectkit.data.dataset import Dataset
+from defectkit.evaluation.metrics import compare
+from defectkit.predict.intervals import ensemble
+from defectkit.teach.checks import exercise, pair_of, result_of, same_number
 from defectkit.training.pretrained import benchmark, data_of, shipped_run
 
 SEEDS = range(3)
 
 
 @exercise("05-1")
-def bootstrap(data, answer):
+def bootstrap(data: Dataset, answer: object) -> str | None:
     """The interval of a mean, of an even and of a skew sample."""
     rng = np.random.default_rng(1)
     for errors in (rng.random(80), rng.exponential(size=120)):
         names, shapes = "(errors, draws, seed)", "errors is an array (n,)."
         found = result_of(answer, names, shapes, errors, 4000, 3)
-        low, high = _pair(found, "your function must return a pair, (low, high).")
+        low, high = pair_of(found, "your function must return a pair, (low, high).")
         hint = "Draw n of n with replacement (rng.choice), take the mean; quantiles over all draws."
         half = 1.96 * errors.std() / np.sqrt(len(errors))
         for end, expected in ((low, errors.mean() - half), (high, errors.mean() + half)):
@@ -25,12 +29,10 @@ def bootstrap(data, answer):
 
 
 @exercise("05-2")
-def claims(data, answer):
+def claims(data: Dataset, answer: object) -> str | None:
     """Whether the paired intervals leave zero out."""
-    from defectkit.evaluation.metrics import compare
-
-    for found, other in zip(_pair(answer, "answer with a pair, as in (True, False)."),
-                            ("alignn", "lightgbm")):  # fmt: skip
+    pair = pair_of(answer, "answer with a pair, as in (True, False).")
+    for found, other in zip(pair, ("alignn", "lightgbm")):
         result = compare(_together("hybrid"), _together(other))
         if bool(found) != (result["hi"] < 0):
             return f"look at `hi` of hybrid − {other}: is the whole interval below zero?"
@@ -38,7 +40,7 @@ def claims(data, answer):
 
 
 @exercise("05-3")
-def leaks(data, answer):
+def leaks(data: Dataset, answer: object) -> str | None:
     """Test rows whose parent is in the training part."""
     cases = [
         (["train", "test", "test", "train"], ["a", "a", "b", "c"], 1),
@@ -55,7 +57,7 @@ def leaks(data, answer):
 
 
 @exercise("05-4")
-def growth(data, answer):
+def growth(data: Dataset, answer: object) -> str | None:
     """Error on unseen hosts over that on random rows, by model."""
     table = benchmark("ladder").pivot(index="model", columns="split", values="eform_mae")
     expected = (table.host / table.random).to_dict()
@@ -69,7 +71,7 @@ def growth(data, answer):
 
 
 @exercise("05-5")
-def heavy_tail(data, answer):
+def heavy_tail(data: Dataset, answer: object) -> str | None:
     """Share of the worst twentieth of the rows in the sum of absolute errors."""
     sizes = _ensemble_errors().abs().sort_values(ascending=False)
     expected = sizes[: len(sizes) // 20].sum() / sizes.sum()
@@ -77,7 +79,7 @@ def heavy_tail(data, answer):
 
 
 @exercise("05-6")
-def slope_of_zero(data, answer):
+def slope_of_zero(data: Dataset, answer: object) -> str | None:
     """Slope of the signed error of a model that says zero."""
     label = shipped_run("hybrid").part("test").eform
     natoms = data_of(shipped_run("hybrid"), data).frame.natoms.loc[label.index]
@@ -86,11 +88,13 @@ def slope_of_zero(data, answer):
 
 
 @exercise("05-7")
-def one_choice(data, answer):
+def one_choice(data: Dataset, answer: object) -> str | None:
     """Regret and error of four sites."""
-    found = _pair(answer, "answer with a pair: (regret, mean absolute error).")
-    hints = ("The model picks the last site, 0.5 eV; the best has 0.4 eV.",
-             "The mean of |said − true| over the four.")  # fmt: skip
+    found = pair_of(answer, "answer with a pair: (regret, mean absolute error).")
+    hints = (
+        "The model picks the last site, 0.5 eV; the best has 0.4 eV.",
+        "The mean of |said − true| over the four.",
+    )
     for value, expected, hint in zip(found, (0.1, 1.0), hints):
         if fault := same_number(value, expected, hint):
             return fault
@@ -98,7 +102,7 @@ def one_choice(data, answer):
 
 
 @exercise("05-8")
-def half_width(data, answer):
+def half_width(data: Dataset, answer: object) -> str | None:
     """Quantiles of small samples by rank."""
     errors = np.array([0.3, 0.1, 0.9, 0.2, 0.5, 0.4, 0.8, 0.7, 0.6])
     for confidence, expected in ((0.5, 0.5), (0.8, 0.8), (0.9, 0.9)):
@@ -110,20 +114,12 @@ def half_width(data, answer):
     return None
 
 
-def _pair(answer, words: str) -> tuple:
-    if not (isinstance(answer, tuple | list | np.ndarray) and len(answer) == 2):
-        raise Fault(words)
-    return tuple(answer)
-
-
-def _together(name: str):
-    import pandas as pd
-
+def _together(name: str) -> pd.DataFrame:
+    """Test rows of all seeds of a model."""
     return pd.concat([shipped_run(name, seed).part("test") for seed in SEEDS])
 
 
-def _ensemble_errors():
-    from defectkit.predict.intervals import ensemble
-
+def _ensemble_errors() -> pd.Series:
+    """Errors (eV) of the mean prediction of the hybrid's seeds."""
     rows = ensemble([shipped_run("hybrid", seed).part("test") for seed in SEEDS])
     return (rows.eform_pred - rows.eform).dropna()

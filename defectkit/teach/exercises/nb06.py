@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 from defectkit import explain
+from defectkit.data.dataset import Dataset
 from defectkit.teach.checks import exercise, result_of, same_array, same_number
 from defectkit.training.pretrained import benchmark
 
 
 @exercise("06-1")
-def rollout(data, answer):
+def rollout(data: Dataset, answer: object) -> str | None:
     """Rollout of two layers of random attention."""
     maps = _random_maps()
     shapes = "maps is (L, H, n, n); the result (n, n)."
@@ -22,7 +23,7 @@ def rollout(data, answer):
 
 
 @exercise("06-2")
-def relative_weight(data, answer):
+def relative_weight(data: Dataset, answer: object) -> str | None:
     """The weight that the defect gives, times the number of nodes."""
     matrix, defect = _random_maps()[0, 0], np.array([1, 4])
     shapes = "matrix is (n, n), defect an array of node numbers; the result (n,)."
@@ -32,21 +33,21 @@ def relative_weight(data, answer):
 
 
 @exercise("06-3")
-def a_tenth(data, answer):
+def a_tenth(data: Dataset, answer: object) -> str | None:
     """Where the excess over the floor is a tenth of what it is at 2 Å."""
     hint = "The floor does not matter, nor the 4: exp(-(d - 2) / 2) = 1/10."
     return same_number(answer, 2 + 2 * math.log(10), hint, rel=0.01)
 
 
 @exercise("06-4")
-def uniform_share(data, answer):
+def uniform_share(data: Dataset, answer: object) -> str | None:
     """A vacancy and its first shell in a sheet of 3 x 3 cells."""
     hint = "27 nodes, the vacancy among them; the sulfur had three neighbours."
     return same_number(answer, 4 / 27, hint, rel=0.01)
 
 
 @exercise("06-5")
-def between_elements(data, answer):
+def between_elements(data: Dataset, answer: object) -> str | None:
     """The share of the variance of a score that lies between elements."""
     score = np.array([1.0, 3.0, 5.0, 5.0, 9.0])
     symbol = np.array(["S", "S", "Mo", "Mo", "Mo"])
@@ -58,7 +59,7 @@ def between_elements(data, answer):
 
 
 @exercise("06-6")
-def rank_correlation(data, answer):
+def rank_correlation(data: Dataset, answer: object) -> str | None:
     """Spearman's coefficient of two scores without ties."""
     first = np.array([0.1, 2.0, 50.0, 0.3, 1.0])
     second = np.array([3.0, 1.0, 9.0, 5.0, 7.0])
@@ -69,7 +70,7 @@ def rank_correlation(data, answer):
 
 
 @exercise("06-7")
-def uniform_attention(data, answer):
+def uniform_attention(data: Dataset, answer: object) -> str | None:
     """How much the error grows without query times key, in percent."""
     table = benchmark("attention")
     error = (table.predicted - table.label).abs().groupby(table.model).mean()

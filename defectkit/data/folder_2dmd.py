@@ -1,4 +1,4 @@
-"""Reader of the 2DMD format: structures as CIF texts in a table, beside tables of labels."""
+"""Reads a folder in the format of 2DMD: CIF texts in one table, labels in another."""
 
 import ast
 from collections import Counter
@@ -12,11 +12,10 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.folder import spacegroup_of
 from defectkit.data.sources import SOURCES
-from defectkit.data.table import Row, read_table
-from defectkit.data.values import number, text
+from defectkit.data.table import Row, number, read_table, text
 from defectkit.structures.files import as_layer, check_layer, read_structure
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.recognise import Recognition, keep_recognition, recognise
 from defectkit.structures.record import DefectRecord
 
 
@@ -71,7 +70,7 @@ def _record(
         }.items()
         if (value := target.read(column, number)) is not None
     }
-    return DefectRecord(
+    record = DefectRecord(
         uid=uid,
         name=f"{base}_{kind['description']}_{uid[-6:]}",
         atoms=atoms,
@@ -87,6 +86,8 @@ def _record(
         defect_positions=found.defect_positions,
         **energies,
     )
+    keep_recognition(record, hosts[base], found)
+    return record
 
 
 def _read(folder: Path, stem: str, columns: list[str]) -> list[Row]:
@@ -97,7 +98,7 @@ def _read(folder: Path, stem: str, columns: list[str]) -> list[Row]:
 
 
 def _type_id(structure: Row) -> str:
-    """The first column, whose name differs between parts of the data set."""
+    """The defect type's id, in the first column, whose name differs between parts of the data."""
     return next(iter(structure.cells.values())).strip()
 
 
@@ -108,19 +109,19 @@ def _check_ids(folder: Path, structures: list[Row], targets: list[Row], known: d
             "they must correspond row by row."
         )
     for structure, target in zip(structures, targets):
-        ours, theirs = _type_id(structure), target.need("descriptor_id", text)
-        if ours != theirs:
+        kind, target_kind = _type_id(structure), target.need("descriptor_id", text)
+        if kind != target_kind:
             raise DefectkitError(
-                f"{folder}: row {structure.number} of data is of type {ours}, that of targets of "
-                f"type {theirs}; bring both into the same order."
+                f"{folder}: row {structure.number} of data is of type {kind}, that of targets of "
+                f"type {target_kind}; bring both into the same order."
             )
-        if ours not in known:
+        if kind not in known:
             raise DefectkitError(
-                f"{folder}: descriptors.csv has no type {ours}, which row {structure.number} is of."
+                f"{folder}: descriptors.csv has no type {kind}, which row {structure.number} is of."
             )
 
 
-def _literal(text: str, where: str):
+def _literal(text: str, where: str) -> object:
     """The Python literal in a descriptor; never run as code."""
     try:
         return ast.literal_eval(text)
@@ -132,15 +133,15 @@ def _defects(text: str, where: str) -> list[dict]:
     """Vacancies with their `element`, substitutions with `from` and `to`."""
     needed = {"vacancy": {"element"}, "substitution": {"from", "to"}}
     defects = _literal(text, where)
-    for one in defects if isinstance(defects, list) else [None]:
-        keys = needed.get(one.get("type")) if isinstance(one, dict) else None
-        if not keys or any(one.get(key) not in atomic_numbers for key in keys):
+    for defect in defects if isinstance(defects, list) else [None]:
+        keys = needed.get(defect.get("type")) if isinstance(defect, dict) else None
+        if not keys or any(defect.get(key) not in atomic_numbers for key in keys):
             raise DefectkitError(f"{where}: its descriptor '{text}' is no list of known defects.")
     return defects
 
 
 def _repeat(text: str, where: str) -> int:
-    """[8, 8, 1] as 881."""
+    """The repetition as an integer: "[8, 8, 1]" as 881."""
     repeat = _literal(text, where)
     if not isinstance(repeat, list | tuple) or not all(isinstance(n, int) for n in repeat):
         raise DefectkitError(f"{where}: its cell '{text}' is no list of three whole numbers.")

@@ -1,0 +1,309 @@
+"""What a configuration is trained on: the cleaned rows, their split, their graphs, augmentation."""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch_geometric.data import Batch
+
+from defectkit import DefectkitError
+from defectkit.data import load
+from defectkit.data.cleaning import clean
+from defectkit.data.dataset import Dataset
+from defectkit.data.sources import data_folder
+from defectkit.data.splits import Split, make_split, structure_groups
+from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
+from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
+from defectkit.models.tabular.models import TabularModel, table_for
+from defectkit.structures import transforms
+from defectkit.structures.record import DefectRecord
+from defectkit.training.checks import check_config
+from defectkit.training.config import RunConfig
+from defectkit.training.run import LABELS, PARTS, Run
+
+CHANGED, REFUSED, REASON = "changed", "refused", "first_reason"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A configuration with its data: rows, split, and the graphs of both.
+
+    Graphs are built, or read from the user's cache folder, when they are first asked for.
+
+    Attributes:
+        config: of the run.
+        dataset: cleaned rows.
+        split: of these rows.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    split: Split
+
+    @cached_property
+    def graphs(self) -> GraphDataset:
+        """The graphs of all rows of which there is one."""
+        return graphs_of(self.dataset, self.config.graph)
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Why rows have no graph, a sentence by uid."""
+        found = {}
+        for uid in sorted(set(self.dataset.frame.index) - set(self.graphs.uids)):
+            record = self.dataset[uid]
+            try:
+                build_graph(record, self.config.graph, host_of(record, self.dataset.hosts))
+            except DefectkitError as error:
+                found[uid] = str(error)
+        return found
+
+    @cached_property
+    def parts(self) -> dict[str, list[int]]:
+        """Numbers of the graphs of "train", "valid" and "test"."""
+        chosen = {"train": training_rows(self.config, self.split, self.left_out)}
+        chosen |= {name: getattr(self.split, name) for name in PARTS}
+        return {name: self.graphs.select(uids) for name, uids in chosen.items()}
+
+    def uids(self, *names: str) -> list[str]:
+        """Ids of the rows of these parts that have a graph."""
+        return [self.graphs.uids[k] for name in names for k in self.parts[name]]
+
+    def labels(self, uids: Sequence[str]) -> pd.DataFrame:
+        """Columns eform (eV) and spin (μB) of these rows."""
+        return self.dataset.frame.loc[list(uids), LABELS]
+
+    def training_graphs(self) -> GraphDataset:
+        """The graphs to train on, in both positions where the configuration says so."""
+        chosen = [self.graphs[k] for k in self.parts["train"]]
+        if self.config.also_unrelaxed:
+            unrelaxed = replace(self.config.graph, positions="unrelaxed")
+            other = graphs_of(self.dataset, unrelaxed)
+            chosen += [other[k] for k in other.select(self.uids("train"))]
+        return GraphDataset.from_graphs(chosen)
+
+    def table(self) -> pd.DataFrame:
+        """The features of all rows for a model of `tabular.models.TABULAR`."""
+        return _table(self.config.model.name, self.dataset, self.graphs)
+
+    def identity(self, seed: int) -> dict[str, int | str]:
+        """What a run or a search with this seed is made of, beside its configuration."""
+        return {
+            "seed": seed,
+            "data_fingerprint": self.dataset.fingerprint,
+            "split_fingerprint": split_fingerprint(self.split),
+        }
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """The cleaned data of a configuration, kept in memory for the next run on them, and its split.
+
+    Raises DefectkitError, before data are read, for a configuration that none could train.
+    """
+    check_config(config)
+    data = config.data
+    dataset, groups = _cleaned(data.name, data.path, data.rules)
+    return Prepared(config, dataset, make_split(dataset, **asdict(data.split), groups=groups))
+
+
+@lru_cache(maxsize=2)
+def _cleaned(name: str, path: str | None, rules: str) -> tuple[Dataset, pd.Series]:
+    """The data and their structure groups."""
+    whole = load(name, Path(path) if path else None)
+    whole.need_labels("training")
+    dataset = clean(whole, rules).dataset
+    return dataset, structure_groups(dataset, data_folder() / "groups")
+
+
+@lru_cache(maxsize=2)
+def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
+    """The graphs of all rows, kept in the user's cache folder, and for the next run in memory.
+
+    Structures of which no graph can be made are left out, with a line that says so (`left_out`):
+    placed by a recipe, some dopants are too large for their site.
+    """
+    return load_graphs(
+        dataset.records,
+        dataset.hosts,
+        config,
+        cache=data_folder() / "graphs",
+        skip=True,
+    )
+
+
+def training_rows(config: RunConfig, split: Split, refused: Collection[str]) -> list[str]:
+    """Uids of the rows that a run learns from.
+
+    Args:
+        config: of the run; `data.train_rows` of the training rows are drawn.
+        split: of its data.
+        refused: uids without a graph (`Prepared.left_out`).
+    """
+    uids = [uid for uid in split.train if uid not in refused]
+    return _drawn(uids, config.data.train_rows, split.seed) if config.data.train_rows else uids
+
+
+def _drawn(uids: list[str], n: int, seed: int) -> list[str]:
+    """`n` of the uids, drawn at random; a larger n contains the rows of a smaller one."""
+    if n > len(uids):
+        raise DefectkitError(f"train_rows is {n}; there are {len(uids)} training rows.")
+    order = np.random.default_rng(seed).permutation(len(uids))[:n]
+    return [uids[k] for k in order]
+
+
+def learned_from(run: Run) -> tuple[Dataset, list[str]]:
+    """The data of a finished run, and the uids of the rows that it was trained on.
+
+    Raises DefectkitError where the data or the split at hand are not those of the run.
+    """
+    prepared = prepare(run.config)
+    dataset, split = prepared.dataset, prepared.split
+    whole_or_blind = [split_fingerprint(one) for one in (split, replace(split, test=()))]
+    if (
+        run.summary["data_fingerprint"] != dataset.fingerprint
+        or run.summary["split_fingerprint"] not in whole_or_blind  # a study is not shown the test
+    ):
+        raise DefectkitError(
+            f"{run.folder} was trained on other rows than {dataset.name} with {len(dataset)} rows "
+            "holds now; use the data that it was trained on, or train it again."
+        )
+    uids = training_rows(run.config, split, run.summary["left_out"])
+    if len(uids) != run.summary["rows"]["train"]:
+        raise DefectkitError(
+            f"{run.folder / 'summary.yaml'} tells of {run.summary['rows']['train']} training rows, "
+            f"its configuration of {len(uids)}; fetch the folder anew or train it again."
+        )
+    return dataset, uids
+
+
+def split_fingerprint(split: Split) -> str:
+    """SHA-256 over the ids of every part."""
+    parts = [split.train, split.valid, split.test, split.calibration]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def fit_table(prepared: Prepared, uids: Sequence[str], seed: int) -> TabularModel:
+    """A model of `tabular.models.TABULAR`, fitted to those rows of `uids` that have a graph."""
+    config, graphs = prepared.config.model, prepared.graphs
+    rows = [graphs.uids[k] for k in graphs.select(uids)]
+    labels = prepared.labels(rows)
+    model = TabularModel(config.name, seed=seed, **config.settings)
+    return model.fit(prepared.table().loc[rows], labels.eform, labels.spin.abs())
+
+
+@lru_cache(maxsize=2)
+def _table(name: str, dataset: Dataset, graphs: GraphDataset) -> pd.DataFrame:
+    """The table of all graphs, kept in memory for the next run."""
+    return table_for(name, graphs, dataset.frame)
+
+
+class Augmented(Callback):
+    """Numbers of training structures -> a batch of newly transformed ones.
+
+    A transform that refuses a structure, because its label would not be kept or because the
+    record lacks what the transform needs, passes it on as it was. What a structure is drawn to
+    be depends on the seed, the epoch and its number alone.
+
+    Args:
+        config: of the run.
+        dataset: where the records are.
+        training: their graphs, relaxed ones first where `config.also_unrelaxed`.
+        relaxed: how many of these have the positions that `config.graph` names.
+        seed: of the draws.
+
+    Attributes:
+        tally: by transform, how many draws changed a structure, how many were refused, and why
+            the first one was; "graph" counts transformed structures of which no graph could be
+            built.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        training: GraphDataset,
+        relaxed: int,
+        seed: int,
+    ):
+        every = {
+            "pad": transforms.PadSupercell(dataset.hosts),
+            "noise": transforms.CoordinateNoise(),
+            "strain": transforms.AffineStrain(),
+            "partly-relaxed": transforms.PartlyRelaxed(),
+            "elastic": transforms.ElasticField(),
+        }
+        self.transforms = {name: every[name] for name in config.augment}
+        self.config, self.dataset, self.training = config.graph, dataset, training
+        self.relaxed, self.seed = relaxed, seed
+        self.tally = {
+            name: {CHANGED: 0, REFUSED: 0, REASON: ""} for name in [*config.augment, "graph"]
+        }
+
+    def __call__(self, numbers: list[int]) -> Batch:
+        """The batch of these numbers."""
+        return Batch.from_data_list([self._transformed(number) for number in numbers])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the trainer, which knows the epoch."""
+        self.trainer = trainer
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A transform that changes nothing at all is a wrong setting."""
+        for name, found in self.tally.items():
+            enough = found[REFUSED] >= len(self.training)
+            if name in self.transforms and enough and not found[CHANGED]:
+                raise DefectkitError(
+                    f"augment '{name}' left every training structure as it was. {found[REASON]} "
+                    f"Leave '{name}' out of augment."
+                )
+
+    def state_dict(self) -> dict:
+        """The tally so far."""
+        return {"tally": self.tally}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take the tally of the run that is resumed."""
+        self.tally = state_dict["tally"]
+
+    def _transformed(self, number: int) -> CrystalGraph:
+        record = self.dataset[self.training.uids[number]]
+        rng = np.random.default_rng([self.seed, self.trainer.current_epoch, number])
+        for name, transform in self.transforms.items():
+            try:
+                changed = transform(record, rng)
+            except DefectkitError as error:
+                self._refuse(name, error)
+            else:
+                self.tally[name][CHANGED] += _differ(record, changed)
+                record = changed
+        config = self.config
+        if number >= self.relaxed:
+            config = replace(config, positions="unrelaxed")
+        try:
+            graph = build_graph(record, config, self.dataset.hosts[record.host])
+        except DefectkitError as error:
+            self._refuse("graph", error)
+            return self.training[number]
+        self.tally["graph"][CHANGED] += 1
+        return graph
+
+    def _refuse(self, name: str, error: DefectkitError) -> None:
+        found = self.tally[name]
+        found[REFUSED] += 1
+        found[REASON] = found[REASON] or str(error)
+
+
+def _differ(before: DefectRecord, after: DefectRecord) -> bool:
+    """Whether a transform did anything."""
+    if len(before.atoms) != len(after.atoms):
+        return True
+    return not (
+        np.array_equal(before.atoms.positions, after.atoms.positions)
+        and np.array_equal(before.atoms.cell.array, after.atoms.cell.array)
+    )
