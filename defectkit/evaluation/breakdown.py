@@ -8,6 +8,7 @@ from defectkit.evaluation.metrics import mean_interval, resampled
 
 DESCRIPTIONS = ["name", "host", "dopant", "removed", "defecttype", "site", "strain", "natoms"]
 RANGES = 5
+SUMMARY = ["n", "mae", "mae_lo", "mae_hi", "bias", "worst"]
 
 
 def described(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,12 +64,10 @@ def errors_by(
         Indexed by label: `n` rows, `mae` with its interval `mae_lo` to `mae_hi`, `bias` (the mean
         of the signed error), `worst` (the largest absolute error), all in eV.
     """
-    table = pd.DataFrame(
-        {
-            name: _summary(group, groups, seed)
-            for name, group in errors.groupby(label, observed=True)
-        }
-    ).T.astype({"n": int})
+    found = {
+        name: _summary(group, groups, seed) for name, group in errors.groupby(label, observed=True)
+    }
+    table = pd.DataFrame(found, index=SUMMARY).T.astype({"n": int})
     table.index.name = label.name
     ordered = isinstance(label.dtype, pd.CategoricalDtype) and label.dtype.ordered
     return table if ordered else table.sort_values("mae", ascending=False)

@@ -24,8 +24,8 @@ from defectkit.structures.writing import atomic, make_folder
 # Colours that all eyes tell apart, by Okabe and Ito (Color Universal Design, 2008), and a grey.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
 LIGHT_GREY = "#999999"
-PINK, SKY, AMBER, BLACK = "#cc79a7", "#56b4e9", "#e69f00", "#000000"
-SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, AMBER, BLACK, GREY)  # of lines and groups, in this order
+PINK, AMBER, SKY, BLACK = "#cc79a7", "#e69f00", "#56b4e9", "#000000"
+SERIES = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK, GREY)  # of lines and groups, in this order
 
 # Seaborn's "deep" palette: types of defects, counts of rows, angles.
 DEEP_BLUE, DEEP_ORANGE, DEEP_GREEN = "#4c72b0", "#dd8452", "#55a868"
@@ -113,6 +113,7 @@ def discs(
         offsets=places,
         offset_transform=ax.transData,
         facecolors=faces,
+        urls=(None, None),  # with one, matplotlib draws a single disc as a marker, on whole pixels
         **look,
     )
     ax.add_collection(drawn, autolim=False)
