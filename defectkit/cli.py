@@ -51,7 +51,7 @@ def tour(
     """Run the notebooks from top to bottom and make pages of them."""
     from defectkit.data.sources import SOURCES
     from defectkit.teach import notebooks as books
-    from defectkit.teach import tour as guide
+    from defectkit.teach import notebooks as guide
 
     dataset = data if data in SOURCES else str(Path(data).resolve())
     visits, sources = [], books.sources(notebooks)
@@ -128,9 +128,9 @@ def figures(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("docs/figures"),
 ) -> None:
     """Make the figures of README."""
-    from defectkit.bench import gallery
+    from defectkit.bench import readme
 
-    for path in gallery.write(output):
+    for path in readme.write(output):
         print(path)
 
 
@@ -448,7 +448,7 @@ def card(
     output: Annotated[Path, typer.Option(help="The card.")] = Path("data/README.md"),
 ) -> None:
     """Write the data card of the demo database from the database itself."""
-    from defectkit.data.card import write_card
+    from defectkit.bench.readme import write_card
 
     write_card(database, output)
     print(output)

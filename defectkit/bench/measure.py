@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectkit import DefectkitError
-from defectkit.data.processes import process_pool
-from defectkit.structures.writing import atomic, make_folder
+from defectkit.structures.writing import atomic, make_folder, process_pool
 
 if TYPE_CHECKING:  # they would count in the memory of what is measured
     from torch.nn import Module
@@ -44,7 +43,7 @@ BENCHES = {
     "positions": ("models", "position_rows"),
     "readouts": ("studies", "readout_rows"),
     "precision": ("speed", "precision_rows"),
-    "attention": ("attention", "rows"),
+    "attention": ("studies", "attention_rows"),
     "ladder": ("studies", "ladder_rows"),
     **dict.fromkeys(("optim", "ablation", "transfer", "learning"), ("studies", "study_rows")),
 }

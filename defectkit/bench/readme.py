@@ -1,16 +1,63 @@
-"""The tables of README, written from the files in `data/benchmarks/`."""
+"""What documents show: tables and figures of README, and the card of the demo database.
+
+Tables come from `data/benchmarks/`, figures from the demo data and the shipped hybrid, the card
+from the database itself.
+"""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import torch
+from ase.db import connect
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from defectkit import DefectkitError
+from defectkit import DefectkitError, explain
+from defectkit.bench.measure import shipped
+from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR, check_demo_database
+from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
+from defectkit.data.readers import read_demo
 from defectkit.data.sources import CHECKOUT_DATA
-from defectkit.structures.writing import write_text
+from defectkit.graphs.build import CrystalGraph
+from defectkit.graphs.geometry import edge_vectors
+from defectkit.plots.explain import lattice_map, weight_by_distance
+from defectkit.plots.results import parity
+from defectkit.plots.style import BLUE, GREY
+from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
+from defectkit.structures.writing import atomic, make_folder, write_text
+from defectkit.training.pretrained import ROOT, benchmark
+from defectkit.training.run import Run
 
 README = CHECKOUT_DATA.parent / "README.md"
+FOLDER = ROOT / "docs" / "figures"
+NAMES = ("route", "parity", "attention_on_a_vacancy", "decay")
+MODEL = "hybrid"
+DPI = 100
+QUANTILES = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
+LIMITS = """## What CHGNet is good and bad at
+
+* Trained on relaxation paths of bulk crystals (PBE and PBE+U of the Materials Project), it has seen
+  few slabs and few defects. Trends between chemically similar defects are useful, single energies
+  may be wrong by an electronvolt.
+* Its potential-energy surface is softer than DFT's: forces, and with them relaxation energies, come
+  out too small in strained surroundings.
+* No charge states, no spin polarisation that one could set: its moments are magnitudes without
+  sign, so antiferromagnets look like ferromagnets.
+* No dispersion forces: physisorbed atoms are bound too weakly.
+* Germanene, stanene and graphane are missing: the first two collapse into a denser phase under
+  CHGNet, the third costs twenty times more than any other host.
+
+"""
+LICENCE = """## Licence and citation
+
+The database: MIT, as the kit. The potential: B. Deng et al., Nat. Mach. Intell.
+5, 1031 (2023). The schema follows Imp2d: J. Davidsson et al., npj 2D Mater. Appl. 7, 26 (2023).
+"""
 
 
 def models_table(table: pd.DataFrame) -> str:
@@ -145,3 +192,224 @@ def update(readme: Path = README, check: bool = False) -> bool:
     if not check and new != old:
         write_text(readme, new)
     return new == old
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Write all figures as PNG into a folder, and return their paths, in the order of `NAMES`."""
+    make_folder(folder)
+    hybrid = shipped(MODEL)
+    model, source = hybrid.model, hybrid.card.label_source
+    drawn = benchmark("attention").query("model == 'trained'").set_index("uid")
+    graphs = {uid: hybrid.graph(hybrid.dataset[uid]) for uid in drawn.index}
+    vacancy = next(
+        graphs[uid]
+        for uid in drawn.index[drawn.defecttype == "vacancy"]
+        if graphs[uid].is_vacancy.sum() == 1
+    )
+    seen = explain.attention_table(model, graphs.values())
+    weights = seen[seen.uid == vacancy.uid].relative.to_numpy()
+    figures = (
+        _route(vacancy, weights, model, drawn.label[vacancy.uid], source),
+        _parity(hybrid.run, source),
+        _attention(vacancy, weights, seen[seen.uid == vacancy.uid], source),
+        _decay(seen, source),
+    )
+    paths = [folder / f"{name}.png" for name in NAMES]
+    for figure, path in zip(figures, paths):
+        with atomic(path) as part:
+            figure.savefig(part, dpi=DPI, metadata={"Software": None})  # its version is no news
+        plt.close(figure)
+    return paths
+
+
+def _route(
+    graph: CrystalGraph, weights: np.ndarray, model: torch.nn.Module, label: float, source: str
+) -> Figure:
+    """One structure on its way from a row of the database to an energy."""
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), width_ratios=[1, 1, 1, 0.6])
+    figure.subplots_adjust(left=0.01, right=0.985, bottom=0.03, top=0.86, wspace=0.2)
+    titles = (
+        "1 · a row of the database",
+        "2 · its graph, bonds within the cutoff",
+        "3 · attention of the vacancy",
+        "4 · formation energy (eV)",
+    )
+    for ax, values in zip(axes, (None, None, weights)):
+        lattice_map(graph, values, "", copies=0, ax=ax)
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+    receivers = graph.pos[graph.edge_index[1]].numpy()[:, :2]
+    bonds = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift).numpy()[:, :2]
+    lines = np.stack([receivers, receivers + bonds], axis=1)
+    axes[1].add_collection(LineCollection(lines, colors=GREY, lw=0.6, zorder=2.5))
+    with torch.no_grad():
+        predicted = model(graph).eform.item()
+    axes[3].bar([0, 1], [label, predicted], color=[GREY, BLUE], width=0.6)
+    axes[3].set_xticks([0, 1], [f"label,\n{source}", "prediction"])
+    axes[3].axhline(0, color="black", lw=0.8)
+    axes[3].spines[["top", "right"]].set_visible(False)
+    for ax, title in zip(axes, titles):
+        ax.set_title(title, size=11)
+    axes[3].set_position(axes[3].get_position().shrunk(0.95, 0.82).translated(0.012, 0.12))
+    for left, right in pairwise(axes):
+        # The bars have their numbers on the left, the arrow stands before them.
+        end, begin = left.get_position().x1, right.get_position().x0
+        middle = min((end + begin) / 2, end + 0.016)
+        figure.text(middle, 0.45, "→", size=20, ha="center", va="center")
+    return figure
+
+
+def _parity(run: Run, source: str) -> Figure:
+    """Predictions over labels, test rows."""
+    return parity(run.part("test"), source, title="the hybrid on test rows").figure
+
+
+def _attention(
+    graph: CrystalGraph, weights: np.ndarray, table: pd.DataFrame, source: str
+) -> Figure:
+    """Attention on a vacancy, from above and by distance."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[1.2, 1], layout="constrained")
+    lattice_map(graph, weights, ax=axes[0])
+    weight_by_distance(table, ax=axes[1])
+    figure.suptitle(f"{graph.uid}, a test row; the hybrid, trained on labels of {source}", size=11)
+    return figure
+
+
+def _decay(seen: pd.DataFrame, source: str) -> Figure:
+    """Weight against distance for many structures."""
+    ax = weight_by_distance(seen, fit=explain.decay_length(seen, resamples=100))
+    title = f"{seen.uid.nunique()} test rows; the hybrid, trained on labels of {source}"
+    ax.set_title(title, size=11)
+    return ax.figure
+
+
+def write_card(database: Path, path: Path) -> None:
+    """Write the card of the demo `database` to the Markdown file `path`.
+
+    Raises DefectkitError where there is no demo database or the card cannot be written.
+    """
+    check_demo_database(database)
+    frame = read_demo(database).frame
+    metadata = connect(database, type="db", use_lock_file=False).metadata
+    if not metadata["runs"]:
+        raise DefectkitError(f"{database} has no rows yet; `defectkit demo build` computes them.")
+    write_text(path, _card(frame, metadata, database))
+
+
+def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
+    """The page, in Markdown."""
+    return "".join(
+        [
+            _contents(frame, metadata, database),
+            _method(metadata),
+            LIMITS,
+            _references(frame, metadata),
+            LICENCE,
+        ]
+    )
+
+
+def _contents(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
+    """What the rows hold, in numbers."""
+    types = frame.groupby("defecttype").agg(
+        rows=("eform", "size"),
+        converged=("converged", "sum"),
+        eform_median=("eform", "median"),
+        spin_median=("spin", "median"),
+        atoms_median=("natoms", "median"),
+    )
+    quantiles = frame[["eform", "spin", "depth", "extension_factor", "max_force"]].quantile(
+        QUANTILES
+    )
+    vacancies = frame.defecttype.isin(["vacancy", "complex"]).mean()
+    dopants = frame.dopant[frame.dopant != ""].nunique()
+    families = {host["family"] for host in metadata["hosts"].values()}
+    return f"""# Data card: `{database.name}`
+
+Point defects in two-dimensional hosts, **computed with the universal potential CHGNet, not with
+DFT**. Every row carries `label_source = "{metadata["label_source"]}"`. Use it to learn the
+methods; do not quote its energies as those of DFT or of an experiment. This page is written by
+`defectkit demo card` from the database.
+
+## What is in it
+
+* {len(frame):,} rows, {int(frame.converged.sum()):,} of them `converged`
+* {frame.host.nunique()} hosts of {len(families)} prototype families, {dopants} dopants
+* {vacancies:.0%} of the rows hold at least one vacancy
+* {(frame.strain != 0).mean():.0%} stand on a host strained biaxially by up to {MAX_STRAIN:.0%},
+  their energy taken against the equally strained host
+* {len(metadata["failed"])} candidates could not be computed
+* {database.stat().st_size / 1e6:.1f} MB, an ASE SQLite database
+
+{types.round(2).to_markdown()}
+
+Quantiles (eform in eV, spin in μB, forces in eV/Å):
+
+{quantiles.round(3).to_markdown()}
+
+"""
+
+
+def _method(metadata: dict) -> str:
+    """How the rows were computed, and how long that took."""
+    seconds = sum(run["seconds"] for run in metadata["runs"])
+    computed = sum(run["rows"] for run in metadata["runs"])
+    workers = max(run["workers"] for run in metadata["runs"])
+    return f"""## How it was made
+
+`defectkit demo build`, seed {metadata["seed"]}.
+
+1. **Hosts** are built from prototypes and published lattice constants; positions and in-plane cell
+   are relaxed with CHGNet, with {VACUUM:g} Å of vacuum along z. The supercell is the smallest
+   repetition with at least {MIN_ATOMS} atoms and {MIN_IMAGE_DISTANCE:g} Å between a defect and its
+   image.
+2. **Sites.** Adsorbates: symmetry-distinct top, bridge and hollow sites from pymatgen, at the
+   height where covalent spheres touch, on both sides where these differ. Interstitials: Voronoi
+   vertices inside the layer. Substitutions and vacancies: one atom of each sublattice. `div`:
+   pairs of near-neighbour vacancies. `cpx`: a vacancy beside a substitution.
+3. **Rows** are drawn from all of host x site x dopant, kind by kind in fixed shares. A longer run
+   keeps them and adds the first candidates of one seeded order that are not there yet.
+4. **Relaxation** at fixed cell with BFGS in two stages, to {COARSE_FMAX} eV/Å (at most
+   {COARSE_STEPS} steps) and to {FINE_FMAX} eV/Å (at most {FINE_STEPS} more). `conv1` and `conv2`
+   are the energy changes over the last step of each stage; `converged` is |conv1| <= 0.05 eV, as
+   in Imp2d. Rows that did not settle, adatoms that flew off and layers that fell apart stay in.
+5. **Formation energy** `eform = en2 - hostenergy - dopant_chemical_potential +
+   removed_chemical_potential` (eV), with elemental phases computed by the same potential (below).
+   `spin` is the sum of CHGNet's unsigned site moments of at least {MOMENT_FLOOR} μB.
+6. `depth` is 2 |z - z_mid| / thickness of the relaxed layer, `extension_factor` the thickness of
+   the relaxed layer over that of the pristine one, both without unit. An added atom is an
+   `interstitial` where depth < 1, else an `adsorbate`: what it relaxed to decides, not where it
+   started.
+
+`data` of each row holds `unrelaxed_positions`, `site_magmoms` and `defect_positions` (the ideal
+sites: added or replaced atom first, then vacancies). The dopant `X` means that no atom was added.
+
+Timing: {computed:,} rows in {seconds / 60:.0f} minutes with {workers} processes on
+{metadata["runs"][-1]["cpus"]} cores that also did other work, {computed / seconds:.2f} rows/s.
+
+"""
+
+
+def _references(frame: pd.DataFrame, metadata: dict) -> str:
+    """Tables of the hosts and of the elemental phases."""
+    hosts = pd.DataFrame(
+        {
+            name: {
+                "family": HOSTS[name].family,
+                "space group": host["spacegroup"],
+                "supercell": "x".join(map(str, host["repeat"])),
+                "a (Å)": f"{sum(x * x for x in host['cell'][0]) ** 0.5:.3f}",
+                "rows": int((frame.host == name).sum()),
+            }
+            for name, host in metadata["hosts"].items()
+        }
+    ).T
+    phases = pd.DataFrame(metadata["chemical_potentials"]).T
+    return f"""## Hosts
+
+{hosts.to_markdown()}
+
+## Elemental reference phases
+
+{phases.to_markdown()}
+
+"""

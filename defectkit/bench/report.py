@@ -19,10 +19,17 @@ from defectkit import DefectkitError, __version__, plots
 from defectkit.bench.judge import Judged, by_model, errors_by_split, judge, left_out_note, metrics
 from defectkit.data.dataset import Dataset
 from defectkit.evaluation import decisions
-from defectkit.evaluation.breakdown import described, errors_by, ranges
+from defectkit.evaluation.breakdown import (
+    Training,
+    described,
+    errors_by,
+    ranges,
+    reasons,
+    rule_errors,
+    worst,
+)
 from defectkit.evaluation.coverage import coverage, guard_table, reliability
 from defectkit.evaluation.metrics import confusion, scores
-from defectkit.evaluation.reasons import Training, reasons, rule_errors, worst
 from defectkit.predict.domain import NEIGHBOURS, Guard, Nearness, composition_vectors
 from defectkit.predict.intervals import ensemble
 from defectkit.structures.recognise import recognised

@@ -22,12 +22,13 @@ import torch
 from tqdm.auto import tqdm
 
 from defectkit.bench.judge import Judged, errors_by_split, judge
+from defectkit.bench.measure import shipped
 from defectkit.data.dataset import Dataset
-from defectkit.data.processes import process_pool
 from defectkit.evaluation.breakdown import size_slope
 from defectkit.evaluation.metrics import scores
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.structures.transforms import LabelNotKept, PadSupercell
+from defectkit.structures.writing import process_pool
 from defectkit.training.config import RunConfig, StudyConfig, load_config, with_values
 from defectkit.training.inference import CARD, WEIGHTS, load_model, predict
 from defectkit.training.prepared import prepare
@@ -38,6 +39,32 @@ from defectkit.training.train import train
 STUDIES = CONFIGS / "studies"
 FOLDER = ROOT / "build" / "studies"
 KEPT = ("eform_mae", "eform_mae_lo", "eform_mae_hi", "eform_rmse", "spin_mae")
+# Name of a variant of the study `ablation`: its read-out.
+READOUTS = {"sum": "sum", "mean": "mean", "defect": "defect", "full": "gated"}
+EXTRA = 2  # host cells that are added in both directions of the plane
+# Name: values of the configuration to change. Networks of the ladder learn with AdamW; Muon, with
+# which hybrid and ALIGNN are shipped, came later.
+LADDER_MODELS: dict[str, dict] = {
+    "hybrid": {"optimiser.name": "adamw"},
+    "alignn": {"optimiser.name": "adamw", "optimiser.lr": 0.001},
+    "lightgbm": {},
+    "names": {},
+}
+REFERENCE = "hybrid"
+COMPACT = {"data.train_rows": 1500, "epochs": 15}
+FOLDS = [{"data.split.fold": fold} for fold in range(5)]
+# Name of the split, and those that hold out each of its units once (one fold of the pairs).
+STEPS: dict[str, list[dict]] = {
+    "random": [{}],
+    "pair": FOLDS[:1],
+    "host": FOLDS,
+    "dopant": FOLDS,
+    "block": [{"data.split.held_out": ["MoS2 (2H)", "3d"]}],
+}
+ENSEMBLE = {"host": (0, 1, 2)}  # seeds of the hybrid, for its spread
+MODEL = "hybrid"
+STRUCTURES = 204
+PARTS = ("phi", "psi", "content")
 
 
 class Job(NamedTuple):
@@ -124,11 +151,6 @@ def _scored(one: Judged, seed: int) -> dict:
     }
 
 
-# Name of a variant of the study `ablation`: its read-out.
-READOUTS = {"sum": "sum", "mean": "mean", "defect": "defect", "full": "gated"}
-EXTRA = 2  # host cells that are added in both directions of the plane
-
-
 def readout_rows(seed: int) -> list[dict]:
     """A row a read-out and training seed: is a formation energy extensive?
 
@@ -196,28 +218,6 @@ def _real_atoms(graphs: GraphDataset) -> list[int]:
     return [int((graph.z > 0).sum()) for graph in graphs]
 
 
-# Name: values of the configuration to change. Networks of the ladder learn with AdamW; Muon, with
-# which hybrid and ALIGNN are shipped, came later.
-LADDER_MODELS: dict[str, dict] = {
-    "hybrid": {"optimiser.name": "adamw"},
-    "alignn": {"optimiser.name": "adamw", "optimiser.lr": 0.001},
-    "lightgbm": {},
-    "names": {},
-}
-REFERENCE = "hybrid"
-COMPACT = {"data.train_rows": 1500, "epochs": 15}
-FOLDS = [{"data.split.fold": fold} for fold in range(5)]
-# Name of the split, and those that hold out each of its units once (one fold of the pairs).
-STEPS: dict[str, list[dict]] = {
-    "random": [{}],
-    "pair": FOLDS[:1],
-    "host": FOLDS,
-    "dopant": FOLDS,
-    "block": [{"data.split.held_out": ["MoS2 (2H)", "3d"]}],
-}
-ENSEMBLE = {"host": (0, 1, 2)}  # seeds of the hybrid, for its spread
-
-
 def ladder_rows(seed: int) -> list[dict]:
     """Train what is missing of the ladder; a row a step and model, over all folds together.
 
@@ -256,3 +256,46 @@ def train_without_weights(folder: Path, config: RunConfig, seed: int) -> None:
     train(prepare(config), folder, seed, progress=False)
     for name in (WEIGHTS, CARD):
         (folder / name).unlink(missing_ok=True)
+
+
+def attention_rows(seed: int) -> list[dict]:
+    """A row a model and structure; see `explain.survey`.
+
+    Args:
+        seed: of the draw of structures, of the untrained weights, and of the run that is taken.
+    """
+    import pandas as pd
+    import torch
+
+    from defectkit import explain
+
+    torch.set_num_threads(1)  # single small graphs gain nothing from a second thread
+    hybrid = shipped(MODEL, seed)
+    model = hybrid.model
+    drawn = np.random.default_rng(seed).permutation(sorted(hybrid.split.test))[:STRUCTURES]
+    records = {uid: hybrid.dataset[uid] for uid in drawn}
+    graphs = [hybrid.graph(record) for record in records.values()]
+    models = {"trained": model, "untrained": explain.untrained(model, hybrid.card, seed)}
+    models |= {f"without {part}": explain.without(model, part) for part in PARTS}
+    tables = []
+    for name, version in models.items():
+        if name in ("trained", "untrained"):
+            scored = explain.score_table(version, graphs, records)
+        else:
+            scored = explain.attention_table(version, graphs)
+            scored = scored.rename(columns={"weight": "attention"})
+        with torch.no_grad():
+            predicted = [version(graph).eform.item() for graph in graphs]
+        table = explain.survey(scored)
+        table.insert(0, "model", name)
+        table.insert(1, "predicted", predicted)
+        tables.append(table)
+    labels = pd.DataFrame(
+        {
+            "uid": drawn,
+            "defecttype": [record.defecttype for record in records.values()],
+            "label": [record.eform for record in records.values()],
+        }
+    ).set_index("uid")
+    joined = labels.join(pd.concat(tables)).reset_index()
+    return joined.sort_values(["model", "uid"]).round(3).to_dict("records")

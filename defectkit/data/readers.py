@@ -19,8 +19,7 @@ from ase.formula import Formula
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
-from defectkit.data.folder import read_folder
-from defectkit.data.folder_2dmd import read_2dmd
+from defectkit.data.folder import read_2dmd, read_folder
 from defectkit.data.sources import SOURCES, fetch, find_source
 from defectkit.data.table import fields
 from defectkit.structures.files import check_layer, with_height

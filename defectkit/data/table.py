@@ -20,7 +20,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from defectkit import DefectkitError
-from defectkit.structures.formats import read_text
+from defectkit.structures.files import read_text
 from defectkit.structures.record import SCALARS
 
 Value = TypeVar("Value")

@@ -1,8 +1,7 @@
 """What a trained model looks at, and whether that says anything about why it answers as it does.
 
-`nodes` places every node relative to the defect, `attention` reads the weights, and `attribution`
+`attention` reads the weights and says where nodes lie, and `attribution`
 measures how the prediction answers to changes of the input; `agreement` compares these scores.
-`anatomy` lists the parts of a network.
 """
 
 from defectkit.explain.agreement import (
@@ -23,12 +22,12 @@ from defectkit.explain.attention import (
     attention_maps,
     attention_table,
     combine,
+    node_table,
     seen_by,
     untrained,
     without,
 )
 from defectkit.explain.attribution import gradients, occlusion, relaxation, score_table
-from defectkit.explain.nodes import node_table
 
 __all__ = [
     "anisotropy",

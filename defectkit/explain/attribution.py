@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from defectkit import DefectkitError
-from defectkit.explain.attention import attention_maps, combine, seen_by
-from defectkit.explain.nodes import node_table
+from defectkit.explain.attention import attention_maps, combine, node_table, seen_by
 from defectkit.graphs.build import CrystalGraph
 from defectkit.structures.record import DefectRecord
 

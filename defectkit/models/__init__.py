@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
-from defectkit.models.alignn import ALIGNN
-from defectkit.models.baselines import CGCNN, Matformer
+from defectkit.models.baselines import ALIGNN, CGCNN, Matformer
 from defectkit.models.hybrid import Hybrid
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -232,7 +232,7 @@ def model_parts(table: pd.DataFrame) -> Axes:
     """The parts of a model from top to bottom: what comes out of each, and its weights.
 
     Args:
-        table: of `anatomy.shapes`.
+        table: of `anatomy.part_shapes`.
     """
     _, ax = plt.subplots(figsize=(9, 0.36 * len(table) + 1), layout="constrained")
     places = np.arange(len(table))[::-1]

@@ -2,7 +2,8 @@
 
 A process that is killed in between leaves the older file as it was, and a part file that the next
 writer of that file removes. A writer that needs several files to belong together writes last the
-one that says that all are there. Files of a cache are a help that may fail: `keep`.
+one that says that all are there. Files of a cache are a help that may fail: `keep`. Worker
+processes, which write for their parent, end with it (`process_pool`).
 """
 
 import errno
@@ -12,8 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 from filelock import FileLock
@@ -160,3 +164,25 @@ def _sweep(target: Path) -> None:
         for part in target.parent.glob(name):
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink(missing_ok=True)
+
+
+def process_pool(
+    workers: int | None = None, initializer: Callable[[], None] | None = None
+) -> ProcessPoolExecutor:
+    """Spawned workers, one per core by default, each beginning with `initializer`.
+
+    Spawned, so that a worker does not start with what its parent has loaded.
+    """
+    return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (initializer,))
+
+
+def _begin(initializer: Callable[[], None] | None) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    if initializer:
+        initializer()
+
+
+def _end_with_parent() -> None:
+    """End this worker with its parent, which cannot end its workers where it is killed."""
+    parent_process().join()
+    os._exit(1)

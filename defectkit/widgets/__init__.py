@@ -2,8 +2,8 @@
 
 from defectkit.widgets.attention import AttentionExplorer, HeadGallery
 from defectkit.widgets.browser import DatabaseBrowser
+from defectkit.widgets.picture import LiveCurve
 from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
-from defectkit.widgets.training import LiveCurve
 
 __all__ = [
     "AttentionExplorer",

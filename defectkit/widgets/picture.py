@@ -1,4 +1,4 @@
-"""Figures as pictures inside widgets, and for pages on which no widget can live."""
+"""Figures as pictures: inside widgets, on pages without a kernel, and of a run while it trains."""
 
 import base64
 import io
@@ -6,18 +6,35 @@ from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
+import lightning.pytorch as pl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from IPython import get_ipython
 from IPython.display import display
+from lightning.pytorch.callbacks import Callback
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from defectkit.plots import style
+from defectkit.plots.results import learning_curve
+from defectkit.training.engine import History
 
 DPI = 80
 ROW = {"flex_flow": "row wrap"}  # controls that do not fit beside each other stand in two lines
 LINE = {"max_width": "100%", "overflow": "auto hidden"}  # of text, however long its words are
+# A notebook keeps three outputs of a widget: the widget, a line of text with this style, a picture.
+# Where a kernel answers, the style hides line and picture; where none does, the widget, of which
+# nothing is left but an error.
+STILL = "defectkit-still"
+_LIVE = ":has(.jp-OutputArea-output .jupyter-widgets:not(.jupyter-widgets-disconnected))"
+_CHILD, _LINE = ".jp-OutputArea-child", f".jp-OutputArea-child:has(.{STILL})"
+STYLE = f"""<style>
+{_CHILD}{_LIVE} + {_LINE}, {_CHILD}{_LIVE} + {_LINE} + {_CHILD}:has(img) {{ display: none }}
+{_CHILD}:not({_LIVE}):has(+ {_CHILD} .{STILL}) {{ display: none }}
+</style>"""
+SHOWN = ("train_loss", "valid_eform_mae")
 
 
 class Sheet:
@@ -90,18 +107,6 @@ class Sheet:
         return buffer.getvalue()
 
 
-# A notebook keeps three outputs of a widget: the widget, a line of text with this style, a picture.
-# Where a kernel answers, the style hides line and picture; where none does, the widget, of which
-# nothing is left but an error.
-STILL = "defectkit-still"
-_LIVE = ":has(.jp-OutputArea-output .jupyter-widgets:not(.jupyter-widgets-disconnected))"
-_CHILD, _LINE = ".jp-OutputArea-child", f".jp-OutputArea-child:has(.{STILL})"
-STYLE = f"""<style>
-{_CHILD}{_LIVE} + {_LINE}, {_CHILD}{_LIVE} + {_LINE} + {_CHILD}:has(img) {{ display: none }}
-{_CHILD}:not({_LIVE}):has(+ {_CHILD} .{STILL}) {{ display: none }}
-</style>"""
-
-
 class Pictured(ipywidgets.VBox):
     """A box with a `picture`, which stands in its place where no kernel answers.
 
@@ -138,3 +143,56 @@ class Pictured(ipywidgets.VBox):
         if self.picture.value:
             png = base64.b64encode(bytes(self.picture.value)).decode()
             display({"image/png": png}, metadata={"image/png": {"alt": self.alt}}, raw=True)
+
+
+class LiveCurve(Callback):
+    """Draws the loss and the validation error anew after every epoch, in one place of the page.
+
+    For `train(..., progress=False, callbacks=(LiveCurve(),))`. Outside of a notebook nothing is
+    drawn. A run that is resumed shows its earlier epochs as well.
+
+    Args:
+        baseline: eV, a mean absolute error to compare with, such as that of predicting the mean.
+
+    Attributes:
+        metrics: columns train_loss and valid_eform_mae (eV) by epoch, counted from 1.
+    """
+
+    def __init__(self, baseline: float | None = None) -> None:
+        self.baseline = baseline
+        self.metrics = pd.DataFrame(columns=list(SHOWN), dtype=float)
+        self.handle = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read the metrics of the epoch that ended, and draw them."""
+        history = next(c for c in trainer.callbacks if isinstance(c, History))
+        self.metrics = pd.DataFrame(history.rows).set_index("epoch")[list(SHOWN)]
+        self.metrics.index += 1
+        if _in_notebook():
+            self._draw(trainer.max_epochs)
+
+    def in_words(self) -> str:
+        """Tell where the error falls below the baseline, and its best and last value (eV)."""
+        error = self.metrics.valid_eform_mae
+        below = error.index[error < self.baseline]
+        where = "never below the dashed line"
+        if len(below):
+            where = f"below the dashed line from epoch {below[0]} on"
+        return (
+            f"{where} · best in epoch {error.idxmin()}, {error.min():.2f} eV, at the end "
+            f"{error.iloc[-1]:.2f} eV"
+        )
+
+    def _draw(self, epochs: int) -> None:
+        axes = learning_curve(self.metrics, epochs, self.baseline)
+        figure = axes[0].figure
+        plt.close(figure)  # else the notebook shows it a second time
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)
+        else:
+            self.handle.update(figure)
+
+
+def _in_notebook() -> bool:
+    """Whether pictures can be shown: only a notebook's shell has a kernel."""
+    return hasattr(get_ipython(), "kernel")

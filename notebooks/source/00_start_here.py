@@ -33,7 +33,7 @@ from defectkit import plots, teach
 from defectkit.data import load
 from defectkit.data.cleaning import IDENTITY_TOLERANCE, identity_error
 from defectkit.data.sources import SOURCES
-from defectkit.teach import check, doctor, lesson, notebooks
+from defectkit.teach import check, checks, doctor, notebooks
 
 # %% [markdown]
 # ## What the kit is for
@@ -81,7 +81,7 @@ data = load(dataset)
 teach.use(data)
 print(f"{data.name}: {len(data):,} rows, labels from {data.label_source}")
 known = [(s.name, s.title, s.label_source, s.licence) for s in SOURCES.values()]
-lesson.table(pd.DataFrame(known, columns=["name", "title", "labels", "licence"])).hide(axis="index")
+checks.table(pd.DataFrame(known, columns=["name", "title", "labels", "licence"])).hide(axis="index")
 
 # %% [markdown]
 # ## One row, drawn
@@ -94,19 +94,19 @@ lesson.table(pd.DataFrame(known, columns=["name", "title", "labels", "licence"])
 frame = data.frame
 complete = frame[frame.converged & (identity_error(frame).abs() < IDENTITY_TOLERANCE)]
 added = complete[complete.removed == ""]
-record = lesson.example(
+record = checks.example(
     data, added if len(added) else complete, "row with all terms of its formation energy", seed
 )
 row = frame.loc[record.uid]
-marked, vacant = lesson.defect_of(data, record)
-plots.database.two_views(record.atoms, marked, lesson.caption(record), vacant);
+marked, vacant = checks.defect_of(data, record)
+plots.database.two_views(record.atoms, marked, checks.caption(record), vacant);
 
 # %% [markdown]
 # The view from the side: what counts is how high the atom stands. The column `depth` has it as a
 # number, 0 in the middle of the layer and 1 at its surface; an added atom below 1 is an interstitial.
 
 # %%
-if lesson.has(frame.loc[[record.uid], "depth"], "depth of this defect"):
+if checks.has(frame.loc[[record.uid], "depth"], "depth of this defect"):
     print(f"depth {record.depth:.2f}: {record.defecttype}")
 
 # %% [markdown]

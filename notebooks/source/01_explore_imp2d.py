@@ -43,7 +43,7 @@ from defectkit.data.cleaning import EFORM_BOUND, clean
 from defectkit.data.splits import make_split, structure_groups
 from defectkit.structures.names import in_figure
 from defectkit.structures.record import COLUMNS
-from defectkit.teach import check, lesson
+from defectkit.teach import check, checks
 from defectkit.widgets import view_defect
 
 sns.set_theme(style="ticks", context="notebook")
@@ -59,7 +59,7 @@ print(f"{data.name}: {len(frame):,} rows, labels from {data.label_source}; "
 # One row is one supercell with a defect. These are the columns and their units; the first rows follow.
 
 # %%
-lesson.table(pd.Series(COLUMNS, name="meaning").to_frame())
+checks.table(pd.Series(COLUMNS, name="meaning").to_frame())
 
 # %%
 frame[["name", "host", "dopant", "defecttype", "eform", "spin", "converged", "depth"]].head(8)
@@ -80,7 +80,7 @@ frame[["name", "host", "dopant", "defecttype", "eform", "spin", "converged", "de
 # A percentage behind it is the strain of the host. Other sources have codes of their own, or none. Here:
 
 # %%
-if lesson.has(frame.site, "sites with a name"):
+if checks.has(frame.site, "sites with a name"):
     codes = frame.site.str.extract("^([A-Za-z]*)", expand=False)
     display(codes.value_counts().rename_axis("code").rename("rows").to_frame().T)
 
@@ -134,7 +134,7 @@ check("01-2", answer)
 # %%
 impurities = frame[(frame.dopant != "") & frame.converged & (frame.eform.abs() < EFORM_BOUND)]
 means = plots.database.each_dopant(impurities).groupby("dopant").eform.mean()
-if lesson.has(means, "mean energies of dopants", least=3):
+if checks.has(means, "mean energies of dopants", least=3):
     plots.database.periodic_table(means, f"mean {plots.database.EFORM}")
     plt.title(f"Dopants, mean over hosts and sites. Labels: {in_figure(data.label_source)}")
     column = means.index.map(lambda symbol: Element(symbol).group)
@@ -147,7 +147,7 @@ if lesson.has(means, "mean energies of dopants", least=3):
 # host's. What do the stripes leave?
 
 # %%
-if lesson.has(impurities.eform, "energies of impurities"):
+if checks.has(impurities.eform, "energies of impurities"):
     plots.database.host_dopant_map(impurities)
 
 # %% [markdown]
@@ -166,7 +166,7 @@ def explained(*columns):
     return ones.shape[1], Ridge(alpha=0.01).fit(ones, named.eform).score(ones, named.eform)
 
 
-if lesson.has(named.eform, "energies of impurities", least=2):
+if checks.has(named.eform, "energies of impurities", least=2):
     shares = pd.DataFrame(
         {
             "host": explained("host"),
@@ -209,7 +209,7 @@ check("01-3", answer)
 
 # %%
 typed = frame[frame.converged & (frame.eform.abs() < EFORM_BOUND) & (frame.defecttype != "")]
-if lesson.has(typed.defecttype, "energies of rows with a type of defect"):
+if checks.has(typed.defecttype, "energies of rows with a type of defect"):
     plots.database.eform_by_type(typed)
 
 # %% [markdown]
@@ -222,7 +222,7 @@ if lesson.has(typed.defecttype, "energies of rows with a type of defect"):
 host_moment = frame.groupby("host").spin.transform(lambda s: s.abs().median())
 print("magnetic hosts:", ", ".join(sorted(frame.host[host_moment > 1].unique())) or "none")
 quiet = frame[frame.converged & (host_moment <= 1) & (frame.dopant != "")]
-if lesson.has(quiet.spin, "moments of dopants in hosts without a moment"):
+if checks.has(quiet.spin, "moments of dopants in hosts without a moment"):
     plots.database.spin_by_dopant(quiet)
     top = plots.database.each_dopant(quiet).groupby("dopant").spin.agg(lambda s: s.abs().mean()).nlargest(3)
     print("largest on average:", ", ".join(f"{name} {size:.1f} μB" for name, size in top.items()))
@@ -246,12 +246,12 @@ check("01-4", answer)
 
 # %%
 adsorbates = frame[frame.converged & (frame.defecttype == "adsorbate")]
-record = lesson.example(data, adsorbates, "adsorbate", seed)
-marked, vacant = lesson.defect_of(data, record)
+record = checks.example(data, adsorbates, "adsorbate", seed)
+marked, vacant = checks.defect_of(data, record)
 view_defect(record.atoms, marked, vacant)
 
 # %%
-plots.database.two_views(record.atoms, marked, lesson.caption(record), vacant);
+plots.database.two_views(record.atoms, marked, checks.caption(record), vacant);
 
 # %% [markdown]
 # How did the kit know which atom is the defect? Not by its place in the file: it lays the pristine
@@ -274,7 +274,7 @@ extremes[["host", "removed", "defecttype", "eform", "conv1", "conv2", "extension
 # atoms:
 
 # %%
-if lesson.has(frame.eform, "formation energies"):
+if checks.has(frame.eform, "formation energies"):
     top = frame.loc[frame.eform.abs().idxmax()]
     kin = frame[(frame.host == top.host) & (frame.removed == top.removed) & frame.eform.notna()]
     kin = kin.set_index(kin.dopant.where(kin.dopant != "", "none")).eform
@@ -316,7 +316,7 @@ plots.database.traps(frame);
 loose = clean(data, rules="proposal")
 strict = clean(data, rules="strict")
 print(f"proposal keeps {len(loose.dataset):,} rows, strict keeps {len(strict.dataset):,}")
-display(lesson.table(strict.waterfall).hide(axis="index"))
+display(checks.table(strict.waterfall).hide(axis="index"))
 
 # %%
 plots.database.waterfall(strict.waterfall, len(data));
@@ -338,7 +338,7 @@ check("01-5", answer)
 # structure form a *structure group*, and a group never straddles a split.
 
 # %%
-kept = lesson.clean_rows(data)
+kept = checks.clean_rows(data)
 groups = structure_groups(kept)
 sizes = groups.value_counts()
 print(f"{len(groups):,} rows in {len(sizes):,} groups; {(sizes > 1).sum():,} groups hold twins")
@@ -423,7 +423,7 @@ check("01-7", names)
 
 # %%
 energy = kept.frame.eform
-if names is not ... and lesson.has(energy, "formation energies", least=2):
+if names is not ... and checks.has(energy, "formation energies", least=2):
     table, errors = names(kept.frame), {}
     for kind, split in splits.items():
         train, test = list(split.train), list(split.test)

@@ -37,17 +37,16 @@ from defectkit import DefectkitError, plots, teach
 from defectkit.data import load
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.graphs.descriptors import local_strain
 from defectkit.graphs.elements import ELEMENTAL, feature_table
-from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, strained
+from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, local_strain, strained
 from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
 from defectkit.structures import transforms
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.record import SiteKind
-from defectkit.teach import check, lesson
+from defectkit.teach import check, checks
 from defectkit.widgets import CutoffExplorer
 
-data = lesson.clean_rows(load(dataset))
+data = checks.clean_rows(load(dataset))
 teach.use(data)
 frame = data.frame
 rng = np.random.default_rng(seed)
@@ -108,10 +107,10 @@ check("02-1", shortest)
 # the model.
 
 # %%
-record = lesson.example(data, frame[frame.defecttype == "adsorbate"], "adsorbate", seed)
+record = checks.example(data, frame[frame.defecttype == "adsorbate"], "adsorbate", seed)
 host = data.hosts.get(record.host)
 graph = build_graph(record, host=host)
-print(lesson.caption(record))
+print(checks.caption(record))
 graph
 
 # %%
@@ -243,10 +242,10 @@ plt.ylabel("node i");
 
 # %%
 vacancies = frame[frame.defecttype == "vacancy"]
-gap_record = lesson.example(data, vacancies, "row with vacancies alone", seed)
+gap_record = checks.example(data, vacancies, "row with vacancies alone", seed)
 gap_graph = build_graph(gap_record, host=data.hosts.get(gap_record.host))
 marked = gap_graph.is_defect.nonzero()[:, 0]
-print(lesson.caption(gap_record))
+print(checks.caption(gap_record))
 pd.DataFrame(
     {
         "z": gap_graph.z[marked],
@@ -292,7 +291,7 @@ shown = {"H": 1, "He": 2, "O": 8, "S": 16, "Fe": 26, "Mo": 42, "Xe": 54}
 pd.DataFrame(table[list(shown.values())].T, index=table.names, columns=list(shown)).round(2)
 
 # %%
-lesson.table(pd.Series(ELEMENTAL, name="meaning").to_frame())
+checks.table(pd.Series(ELEMENTAL, name="meaning").to_frame())
 
 # %% [markdown]
 # Where the source has no value (xenon has an electronegativity, helium has none), the mean of the

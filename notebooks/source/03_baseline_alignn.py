@@ -47,7 +47,7 @@ from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.dataset import load_graphs
 from defectkit.models import build_model
-from defectkit.models.alignn import EdgeGatedConv
+from defectkit.models.baselines import EdgeGatedConv
 from defectkit.structures.defects import find_site, make_defect
 from defectkit.structures.hosts import HOSTS, twin_structures
 from defectkit.structures.names import in_figure

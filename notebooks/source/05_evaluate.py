@@ -39,7 +39,7 @@ from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.sources import SOURCES, data_folder
 from defectkit.data.splits import structure_groups
-from defectkit.evaluation import breakdown, coverage, decisions, leakage, reasons
+from defectkit.evaluation import breakdown, coverage, decisions, leakage
 from defectkit.evaluation.coverage import guard_table
 from defectkit.evaluation.metrics import compare, confusion, scores
 from defectkit.predict import intervals, physics
@@ -329,13 +329,13 @@ pd.concat({
 # goes with larger errors among all rows: likely, not proven.
 
 # %%
-training = reasons.Training(known, tuple(known.frame.index.difference(runs["hybrid"][0].predictions.index)))
-sentences = reasons.reasons(table.index, training)
-worst = reasons.worst(table, sentences)
+training = breakdown.Training(known, tuple(known.frame.index.difference(runs["hybrid"][0].predictions.index)))
+sentences = breakdown.reasons(table.index, training)
+worst = breakdown.worst(table, sentences)
 worst[["host", "dopant", "site", "eform", "eform_pred", "error", "reason"]].style.format(precision=2)
 
 # %%
-reasons.rule_errors(table.error, sentences).style.format(precision=2)
+breakdown.rule_errors(table.error, sentences).style.format(precision=2)
 
 # %% [markdown]
 # **Exercise 05-5.** Which share of the sum of all absolute errors comes from the worst 5 % of the rows

@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 
 from defectkit import explain, plots, teach
-from defectkit.bench import attention as attention_bench
+from defectkit.bench import studies as attention_bench
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.graphs.build import build_graph

@@ -3,7 +3,7 @@
 import pytest
 
 from defectkit import explain
-from defectkit.bench import attention
+from defectkit.bench import studies
 from defectkit.training.pretrained import benchmark, shipped_run
 
 
@@ -16,14 +16,14 @@ def test_enough_structures_of_the_test_part(table):
     counts = table.groupby("model").uid.nunique()
     nulls = {"untrained", "without phi", "without psi", "without content"}
     assert set(counts.index) == {"trained"} | nulls
-    assert (counts == attention.STRUCTURES).all()
-    assert attention.STRUCTURES >= 200
+    assert (counts == studies.STRUCTURES).all()
+    assert studies.STRUCTURES >= 200
     assert not table.duplicated(["model", "uid"]).any()
 
 
 def test_predictions_are_those_of_the_shipped_run(table):
     trained = table[table.model == "trained"].set_index("uid")
-    test = shipped_run(attention.MODEL).part("test")
+    test = shipped_run(studies.MODEL).part("test")
     assert set(trained.index) <= set(test.index)
     known = test.loc[trained.index]
     assert (trained.predicted - known.eform_pred).abs().max() < 0.01

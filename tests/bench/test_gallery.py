@@ -5,20 +5,20 @@ import pytest
 from typer.testing import CliRunner
 
 from defectkit import cli
-from defectkit.bench import gallery
+from defectkit.bench import readme
 
 LARGEST = 300_000  # bytes
 
 
-@pytest.mark.parametrize("name", gallery.NAMES)
+@pytest.mark.parametrize("name", readme.NAMES)
 def test_readme_shows_a_figure_that_is_there_and_small(name):
-    path = gallery.FOLDER / f"{name}.png"
+    path = readme.FOLDER / f"{name}.png"
     assert path.stat().st_size <= LARGEST
-    assert f"({path.relative_to(gallery.ROOT)})" in (gallery.ROOT / "README.md").read_text()
+    assert f"({path.relative_to(readme.ROOT)})" in (readme.ROOT / "README.md").read_text()
 
 
 def test_no_other_file_lies_beside_them():
-    assert {path.stem for path in gallery.FOLDER.iterdir()} == set(gallery.NAMES)
+    assert {path.stem for path in readme.FOLDER.iterdir()} == set(readme.NAMES)
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_no_other_file_lies_beside_them():
 def test_the_command_makes_them(tmp_path):
     result = CliRunner().invoke(cli.app, ["figures", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.exception
-    for name in gallery.NAMES:
+    for name in readme.NAMES:
         path = tmp_path / f"{name}.png"
         assert path.stat().st_size <= LARGEST
-        assert plt.imread(path).shape == plt.imread(gallery.FOLDER / f"{name}.png").shape
+        assert plt.imread(path).shape == plt.imread(readme.FOLDER / f"{name}.png").shape

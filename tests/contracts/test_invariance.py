@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectkit.graphs import CrystalGraph, GraphConfig, build_graph
-from defectkit.graphs.descriptors import local_strain
-from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths
+from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, local_strain
 from defectkit.structures.files import read_structure
 from defectkit.structures.recognise import recognise
 

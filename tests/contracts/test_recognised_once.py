@@ -13,7 +13,7 @@ from model_cases import fresh_model
 from defectkit import DefectkitError
 from defectkit.bench.report import picture
 from defectkit.data import Dataset, load
-from defectkit.evaluation.reasons import RULES
+from defectkit.evaluation.breakdown import RULES
 from defectkit.graphs import GraphConfig, load_graphs
 from defectkit.graphs.build import read_defect
 from defectkit.predict import physics
@@ -22,7 +22,7 @@ from defectkit.structures import recognise as module
 from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 from defectkit.structures.transforms import OrUnchanged, PadSupercell
-from defectkit.teach.lesson import defect_of
+from defectkit.teach.checks import defect_of
 
 CONFIG = GraphConfig(cutoff=4.0, angle_cutoff=None)
 

@@ -16,7 +16,8 @@ from ase.db.sqlite import SQLite3Database
 from typer.testing import CliRunner
 
 from defectkit import cli
-from defectkit.data import card, demo, potential
+from defectkit.bench import readme
+from defectkit.data import demo, potential
 from defectkit.data.demo import (
     DOPANTS,
     MAX_STRAIN,
@@ -379,9 +380,9 @@ def test_what_is_no_demo_database_is_refused_and_left_alone(tmp_path, quick, kin
     path = tmp_path / "file.db"
     no_database(path, kind)
     before = path.read_bytes() if path.is_file() else None
-    for work in (demo.build, card.write_card):
+    for work in (demo.build, readme.write_card):
         with pytest.raises(demo.DefectkitError, match=r"file\.db (cannot be read as|is not)"):
-            work(path, tmp_path / "card.md" if work is card.write_card else 3)
+            work(path, tmp_path / "card.md" if work is readme.write_card else 3)
     assert before is None or path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["file.db"]
 
@@ -391,9 +392,9 @@ def test_places_that_cannot_be_written(tmp_path, quick):
     with pytest.raises(demo.DefectkitError, match=r"demo\.db cannot be written"):
         demo.build(tmp_path / "file" / "demo.db", rows=1)
     with pytest.raises(demo.DefectkitError, match=r"card\.md cannot be written"):
-        card.write_card(DATABASE, tmp_path / "no" / "card.md")
+        readme.write_card(DATABASE, tmp_path / "no" / "card.md")
     with pytest.raises(demo.DefectkitError, match="there is no such database"):
-        card.write_card(tmp_path / "none.db", tmp_path / "card.md")
+        readme.write_card(tmp_path / "none.db", tmp_path / "card.md")
     demo.build(tmp_path / "new" / "demo.db", rows=1)  # folders for it are made
 
 

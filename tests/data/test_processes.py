@@ -8,11 +8,11 @@ import time
 import psutil
 import pytest
 
-from defectkit.data.processes import process_pool
+from defectkit.structures.writing import process_pool
 
 PARENT = """
 import os, time
-from defectkit.data.processes import process_pool
+from defectkit.structures.writing import process_pool
 
 if __name__ == "__main__":
     with process_pool(2) as pool:

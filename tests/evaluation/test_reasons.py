@@ -8,7 +8,7 @@ import pytest
 from ase.build import mx2
 
 from defectkit.data.dataset import Dataset
-from defectkit.evaluation.reasons import (
+from defectkit.evaluation.breakdown import (
     NO_REASON,
     RULES,
     Training,

@@ -6,9 +6,8 @@ from crystals import defective, host
 from torch_geometric.data import Batch
 
 from defectkit.graphs import build_graph
-from defectkit.graphs.descriptors import asymmetry, bond_strain, local_strain
 from defectkit.graphs.elements import feature_table
-from defectkit.graphs.geometry import lengths
+from defectkit.graphs.geometry import asymmetry, bond_strain, lengths, local_strain
 
 TABLE = feature_table(["elemental"])
 CHI = torch.from_numpy(TABLE.values[:, TABLE.names.index("electronegativity")])

@@ -9,7 +9,7 @@ from model_cases import CONFIG, feature_table, graph_of, molecule, small_model
 from defectkit import DefectkitError
 from defectkit.graphs import CrystalGraph, GraphConfig
 from defectkit.models import build_model
-from defectkit.models.alignn import EdgeGatedConv
+from defectkit.models.baselines import EdgeGatedConv
 
 PUBLISHED = 4_026_753  # parameters, with 92 atom features and one output
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from defectkit import teach
-from defectkit.teach.exercises import nb05
+from defectkit.teach.exercises import trust
 from defectkit.training import pretrained
 
 UIDS = [f"s{k}" for k in range(40)]
@@ -33,8 +33,8 @@ def data(monkeypatch, tmp_path):
     monkeypatch.setattr(teach.checks, "_dataset", SimpleNamespace(frame=frame))
     monkeypatch.delenv(teach.STRICT, raising=False)
     monkeypatch.setattr(pretrained, "BENCHMARKS", tmp_path)
-    monkeypatch.setattr(nb05, "shipped_run", run)
-    monkeypatch.setattr(nb05, "data_of", lambda run, data: data)
+    monkeypatch.setattr(trust, "shipped_run", run)
+    monkeypatch.setattr(trust, "data_of", lambda run, data: data)
     pd.DataFrame(
         {
             "split": ["random", "random", "host", "host"],

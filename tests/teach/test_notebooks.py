@@ -19,7 +19,7 @@ from page_rules import assert_page_stands_alone
 from defectkit import DefectkitError, data
 from defectkit.data.folder import read_folder
 from defectkit.data.readers import read_imp2d
-from defectkit.teach import STRICT, notebooks, tour
+from defectkit.teach import STRICT, notebooks
 
 SOURCES = notebooks.sources()
 
@@ -138,7 +138,7 @@ def dataset(request, monkeypatch, tmp_path) -> str:
 @pytest.mark.parametrize("dataset", ["demo", "folder", "2dmd"], indirect=True)
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_every_notebook_runs_through_with_its_solutions_right(source, dataset, tmp_path):
-    visit = tour.run(source, tmp_path, dataset=dataset)
+    visit = notebooks.run(source, tmp_path, dataset=dataset)
     assert not visit.error, visit.error
     assert_page_stands_alone(tmp_path / f"{source.stem}.html")
     print(f"{visit.seconds:.0f} s, {visit.peak_mb:.0f} MB")

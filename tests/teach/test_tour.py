@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from defectkit.cli import app
-from defectkit.teach import STRICT, notebooks, tour
+from defectkit.teach import STRICT, notebooks
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def test_a_notebook_is_executed_measured_and_shown(folder, monkeypatch):
     monkeypatch.delenv(STRICT, raising=False)
     cells = []
     source = write(folder, 0, "fine", FINE)
-    visit = tour.run(source, folder / "out", on_cell=lambda *call: cells.append(call))
+    visit = notebooks.run(source, folder / "out", on_cell=lambda *call: cells.append(call))
     assert visit.error == ""
     assert visit.title == "00 · fine"
     assert 0.3 < visit.seconds < 120
@@ -70,7 +70,7 @@ def test_a_notebook_is_executed_measured_and_shown(folder, monkeypatch):
 
 
 def test_full_mode_is_handed_to_the_notebook(folder):
-    tour.run(write(folder, 0, "fine", FINE), folder / "out", full=True)
+    notebooks.run(write(folder, 0, "fine", FINE), folder / "out", full=True)
     assert "quick is False" in (folder / "out/00_fine.html").read_text()
 
 
@@ -104,12 +104,12 @@ def test_command_line_runs_the_notebooks_asked_for(folder):
 
 
 def test_a_kernel_that_dies_is_reported(folder):
-    visit = tour.run(write(folder, 0, "dead", "import os; os._exit(1)"), folder / "out")
+    visit = notebooks.run(write(folder, 0, "dead", "import os; os._exit(1)"), folder / "out")
     assert "Kernel died" in visit.error
 
 
 def test_a_cell_that_takes_too_long_is_stopped(folder, monkeypatch):
-    monkeypatch.setitem(tour.CELL_SECONDS, "quick", 2)
-    visit = tour.run(write(folder, 0, "slow", "import time; time.sleep(60)"), folder / "out")
+    monkeypatch.setitem(notebooks.CELL_SECONDS, "quick", 2)
+    visit = notebooks.run(write(folder, 0, "slow", "import time; time.sleep(60)"), folder / "out")
     assert "timed out" in visit.error
     assert visit.seconds < 40

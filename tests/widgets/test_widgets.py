@@ -19,7 +19,7 @@ from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
 from defectkit.training.prepared import Prepared
 from defectkit.training.train import train
-from defectkit.widgets import LiveCurve, training, view_defect
+from defectkit.widgets import LiveCurve, picture, view_defect
 from defectkit.widgets.structure import TURN, bonds
 
 
@@ -126,14 +126,14 @@ class Place:
 def place(monkeypatch):
     mpl.use("Agg")
     place = Place()
-    monkeypatch.setattr(training, "display", place.display)
+    monkeypatch.setattr(picture, "display", place.display)
     yield place
     plt.close("all")
 
 
 @pytest.mark.usefixtures("cache")
 def test_live_curve_draws_every_epoch_in_one_place(place, monkeypatch, rows, split, tmp_path):
-    monkeypatch.setattr(training, "_in_notebook", lambda: True)
+    monkeypatch.setattr(picture, "_in_notebook", lambda: True)
     curve = LiveCurve(baseline=3.5)
     run = train(Prepared(CONFIG, rows, split), tmp_path / "run", progress=False, callbacks=(curve,))
     kept = pd.read_csv(run.folder / "metrics.csv")

@@ -22,9 +22,8 @@ import torch
 from ase.data import chemical_symbols, covalent_radii
 
 from defectkit.graphs import CrystalGraph, GraphDataset
-from defectkit.graphs.descriptors import asymmetry, local_strain
 from defectkit.graphs.elements import ELEMENTAL, feature_table
-from defectkit.graphs.geometry import edge_vectors, lengths
+from defectkit.graphs.geometry import asymmetry, edge_vectors, lengths, local_strain
 from defectkit.graphs.periodic import neighbour_edges
 from defectkit.structures.record import SiteKind
 
