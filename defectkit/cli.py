@@ -141,7 +141,7 @@ def present(
     ] = 8866,
 ) -> None:
     """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
-    from defectkit.teach.pages import serve_lecture
+    from defectkit.teach.notebooks import serve_lecture
 
     serve_lecture(port)
 

@@ -110,10 +110,10 @@ def _own_data(name: str) -> str:
     """The data set that a benchmark measures where no other is named."""
     if name not in STUDIES:
         return "demo"
-    from defectkit.bench import studies
     from defectkit.training.config import StudyConfig, load_config
+    from defectkit.training.pretrained import CONFIGS
 
-    return load_config(studies.STUDIES / f"{name}.yaml", StudyConfig).run.data.name
+    return load_config(CONFIGS / "studies" / f"{name}.yaml", StudyConfig).run.data.name
 
 
 def _check_use(

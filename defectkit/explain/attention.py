@@ -19,25 +19,27 @@ a weight on node j is a weight on what j has gathered, not on atom j alone.
 Axes: L global layers, H heads, n nodes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 
 import numpy as np
 import pandas as pd
 import torch
 from ase.data import chemical_symbols
-from torch import nn
+from torch import Tensor, nn
 
 from defectkit import DefectkitError
 from defectkit.graphs import periodic
 from defectkit.graphs.build import CrystalGraph
 from defectkit.models import build_model
+from defectkit.models.attention import Pairs
 from defectkit.structures.record import SiteKind
 from defectkit.training.inference import ModelCard
 
 HOW = ("mean", "rollout")
 PARTS = ("content", "phi", "psi")
 FIRST_SHELL = 1.25  # in units of the shortest distance from a defect's node to a host atom
+READOUTS = ("pooling", "readout")  # names of the read-out in the models
 
 
 @torch.no_grad()
@@ -226,3 +228,64 @@ def _shells(distance: np.ndarray, defect: np.ndarray) -> np.ndarray:
         away = distance[node, host]
         shell[host[away <= FIRST_SHELL * away.min()]] = 1
     return shell
+
+
+@torch.no_grad()
+def part_shapes(model: nn.Module, graph: CrystalGraph) -> pd.DataFrame:
+    """The parts of a model in the order in which they answer, the blocks of a list one by one.
+
+    Args:
+        model: of `models.MODELS`.
+        graph: one graph or a batch.
+
+    Returns:
+        Columns kind (name of the class), output (shapes, in words where it is no tensor) and
+        weights (how many), indexed by the part's name.
+    """
+    rows: list[tuple] = []
+
+    def note(name: str) -> Callable:
+        def hook(part: nn.Module, inputs: tuple, output: object) -> None:
+            weights = sum(p.numel() for p in part.parameters())
+            rows.append((name, type(part).__name__, _describe(output), weights))
+
+        return hook
+
+    hooks = [part.register_forward_hook(note(name)) for name, part in _parts(model)]
+    try:
+        model(graph)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pd.DataFrame(rows, columns=["part", "kind", "output", "weights"]).set_index("part")
+
+
+@torch.no_grad()
+def node_vectors(model: nn.Module, graph: CrystalGraph) -> Tensor:
+    """(N, D) the vectors of the nodes that reach the read-out of a model."""
+    found: list[Tensor] = []
+    readout = next(getattr(model, name) for name in READOUTS if hasattr(model, name))
+    hook = readout.register_forward_pre_hook(lambda part, inputs: found.append(inputs[0]))
+    try:
+        model(graph)
+    finally:
+        hook.remove()
+    return found[0]
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, part in model.named_children():
+        if isinstance(part, nn.ModuleList):
+            yield from ((f"{name}.{number}", block) for number, block in enumerate(part))
+        else:
+            yield name, part
+
+
+def _describe(output: object) -> str:
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape)).replace(",)", ")")
+    if isinstance(output, tuple):
+        return " and ".join(_describe(one) for one in output)
+    if isinstance(output, Pairs):
+        return f"{len(output.sender):,} pairs"
+    return type(output).__name__.lower()

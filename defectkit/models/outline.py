@@ -1,24 +1,21 @@
-"""A model seen from outside: whether its settings fit, the shapes of its tensors and its parts.
+"""A model seen from outside: whether its settings fit, and the shapes of its tensors.
 
 Settings are judged without allocating anything, so that absurd ones are refused before they fill
 the memory.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from math import isfinite, prod
 from types import UnionType
 from typing import Any, get_args
 
-import pandas as pd
 import torch
-from torch import Tensor, nn
 
 from defectkit import DefectkitError
-from defectkit.graphs.build import CrystalGraph, GraphConfig
+from defectkit.graphs.build import GraphConfig
 from defectkit.models import MODELS
-from defectkit.models.attention import Pairs
 from defectkit.structures.names import one_line
 
 MAX_LAYERS = 100
@@ -29,7 +26,6 @@ NOT_PASSED = ("features", "graph", "seed")  # not settings of a person
 BASES = ("radial", "angular")  # numbers of functions whose spacing is their width
 LENGTHS = ("angular_cutoff", "reach")
 MISFIT = (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError)
-READOUTS = ("pooling", "readout")  # names of the read-out in the models
 
 
 def shapes(
@@ -107,64 +103,3 @@ def _parameters(make: Callable) -> dict[str, inspect.Parameter]:
 def library_message(error: Exception) -> str:
     """The message of another library on one line, without its full stop."""
     return " ".join(str(error).split()).removesuffix(".")
-
-
-@torch.no_grad()
-def part_shapes(model: nn.Module, graph: CrystalGraph) -> pd.DataFrame:
-    """The parts of a model in the order in which they answer, the blocks of a list one by one.
-
-    Args:
-        model: of `models.MODELS`.
-        graph: one graph or a batch.
-
-    Returns:
-        Columns kind (name of the class), output (shapes, in words where it is no tensor) and
-        weights (how many), indexed by the part's name.
-    """
-    rows: list[tuple] = []
-
-    def note(name: str) -> Callable:
-        def hook(part: nn.Module, inputs: tuple, output: object) -> None:
-            weights = sum(p.numel() for p in part.parameters())
-            rows.append((name, type(part).__name__, _describe(output), weights))
-
-        return hook
-
-    hooks = [part.register_forward_hook(note(name)) for name, part in _parts(model)]
-    try:
-        model(graph)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return pd.DataFrame(rows, columns=["part", "kind", "output", "weights"]).set_index("part")
-
-
-@torch.no_grad()
-def node_vectors(model: nn.Module, graph: CrystalGraph) -> Tensor:
-    """(N, D) the vectors of the nodes that reach the read-out of a model."""
-    found: list[Tensor] = []
-    readout = next(getattr(model, name) for name in READOUTS if hasattr(model, name))
-    hook = readout.register_forward_pre_hook(lambda part, inputs: found.append(inputs[0]))
-    try:
-        model(graph)
-    finally:
-        hook.remove()
-    return found[0]
-
-
-def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, part in model.named_children():
-        if isinstance(part, nn.ModuleList):
-            yield from ((f"{name}.{number}", block) for number, block in enumerate(part))
-        else:
-            yield name, part
-
-
-def _describe(output: object) -> str:
-    if isinstance(output, Tensor):
-        return str(tuple(output.shape)).replace(",)", ")")
-    if isinstance(output, tuple):
-        return " and ".join(_describe(one) for one in output)
-    if isinstance(output, Pairs):
-        return f"{len(output.sender):,} pairs"
-    return type(output).__name__.lower()

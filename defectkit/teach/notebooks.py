@@ -9,6 +9,8 @@ import ast
 import hashlib
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +28,7 @@ from traitlets.config import Config
 
 from defectkit import DefectkitError
 from defectkit.structures.writing import atomic, make_folder, write_text
-from defectkit.teach import notebooks, pages
+from defectkit.teach import pages
 from defectkit.teach.checks import STRICT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +45,30 @@ CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.1
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
 OnCell = Callable[[str, int, int, str], None]
+LECTURE_FOLDER = Path("build/present")
+_LECTURE_TITLE = """# Whom does a defect listen to?
+
+Attention of the shipped hybrid model on test structures, one of each type of defect. Choose a
+layer, a head and who asks; one is uniform. Mind notebook 06: in this model, attention is not
+explanation.
+"""
+_LECTURE_CODE = """import torch
+
+from defectkit.training.inference import load_model
+from defectkit.graphs.build import build_graph
+from defectkit.training.pretrained import benchmark, shipped_run
+from defectkit.training.prepared import prepare
+from defectkit.widgets import AttentionExplorer
+
+torch.set_num_threads(1)
+run = shipped_run("hybrid")
+model, card = load_model(run.folder)
+data = prepare(run.config).dataset
+chosen = benchmark("attention").groupby("defecttype").uid.first()
+records = [data[uid] for uid in chosen[::-1]]
+graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in records]
+AttentionExplorer(model, graphs, size="420px")
+"""
 
 
 if TYPE_CHECKING:  # IPython is needed in a notebook only
@@ -237,18 +263,18 @@ def run(
 
     _avoid_hanging_on_output_widgets()
     path = make_folder(output) / f"{source.stem}.ipynb"
-    notebook = notebooks.solved(source)
+    notebook = solved(source)
     error = ""
     start = time.perf_counter()
     with atomic(path) as part, PeakMemory() as memory, _strict_checks():
-        part.write_text(notebooks.as_text(notebook), encoding="utf-8")
+        part.write_text(as_text(notebook), encoding="utf-8")
         try:
             papermill.execute_notebook(
                 part,
                 part,
                 parameters={"dataset": dataset, "quick": not full, "seed": 0},
-                kernel_name=notebooks.METADATA["kernelspec"]["name"],
-                cwd=notebooks.FOLDER,
+                kernel_name=METADATA["kernelspec"]["name"],
+                cwd=FOLDER,
                 progress_bar=False,
                 start_timeout=180,
                 execution_timeout=CELL_SECONDS["full" if full else "quick"],
@@ -261,7 +287,7 @@ def run(
             error = str(failure)
     seconds = time.perf_counter() - start
     pages.write(path, _pages(output, {source, *others}))
-    return Visit(source.stem, notebooks.title(source), seconds, memory.peak_mb, error)
+    return Visit(source.stem, title(source), seconds, memory.peak_mb, error)
 
 
 def write_index(visits: list[Visit], output: Path) -> Path:
@@ -273,8 +299,8 @@ def write_index(visits: list[Visit], output: Path) -> Path:
 def _pages(output: Path, wanted: set[Path]) -> list[pages.Page]:
     """The pages of the notebooks wanted and of those that have one already, in their order."""
     return [
-        pages.Page(one.stem, notebooks.title(one))
-        for one in notebooks.sources()
+        pages.Page(one.stem, title(one))
+        for one in sources()
         if one in wanted or (output / f"{one.stem}.html").exists()
     ]
 
@@ -352,3 +378,26 @@ def _cell_counter(name: str, notebook: NotebookNode, on_cell: OnCell) -> Callabl
 def _describe(failure: "PapermillExecutionError") -> str:
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
     return f"The cell\n\n{failure.source.strip()}\n\nfailed with\n\n{trace}"
+
+
+def write_lecture(folder: Path = LECTURE_FOLDER) -> Path:
+    """Write the notebook of the page for lectures, and return its path."""
+    cells = [
+        nbformat.v4.new_markdown_cell(_LECTURE_TITLE, id="title"),
+        nbformat.v4.new_code_cell(_LECTURE_CODE, id="page"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+    path = make_folder(folder) / "attention.ipynb"
+    write_text(path, as_text(notebook))
+    return path
+
+
+def lecture_command(path: Path, port: int) -> list[str]:
+    """The command that serves the page on this machine only, until it is stopped."""
+    voila = [sys.executable, "-m", "voila", str(path)]
+    return [*voila, "--no-browser", f"--port={port}", "--strip_sources=True"]
+
+
+def serve_lecture(port: int) -> None:
+    """Write the page for lectures and serve it until Ctrl-C."""
+    subprocess.run(lecture_command(write_lecture(), port), check=True)

@@ -6,8 +6,6 @@ see them. The page for lectures is the attention explorer alone, served by Voila
 """
 
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -21,12 +19,10 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from defectkit import __version__
-from defectkit.structures.writing import make_folder, write_text
-from defectkit.teach import notebooks
+from defectkit.structures.writing import write_text
 
 INDEX = "index.html"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LECTURE_FOLDER = Path("build/present")
 
 
 @dataclass(frozen=True)
@@ -129,29 +125,6 @@ class _Exporter(HTMLExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def write_lecture(folder: Path = LECTURE_FOLDER) -> Path:
-    """Write the notebook of the page for lectures, and return its path."""
-    cells = [
-        nbformat.v4.new_markdown_cell(_LECTURE_TITLE, id="title"),
-        nbformat.v4.new_code_cell(_LECTURE_CODE, id="page"),
-    ]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA)
-    path = make_folder(folder) / "attention.ipynb"
-    write_text(path, notebooks.as_text(notebook))
-    return path
-
-
-def lecture_command(path: Path, port: int) -> list[str]:
-    """The command that serves the page on this machine only, until it is stopped."""
-    voila = [sys.executable, "-m", "voila", str(path)]
-    return [*voila, "--no-browser", f"--port={port}", "--strip_sources=True"]
-
-
-def serve_lecture(port: int) -> None:
-    """Write the page for lectures and serve it until Ctrl-C."""
-    subprocess.run(lecture_command(write_lecture(), port), check=True)
-
-
 # nbconvert's own page less the scripts that it fetches, with a way to the other pages.
 _TEMPLATE = """{%- extends 'index.html.j2' -%}
 {%- macro way() -%}
@@ -213,28 +186,4 @@ Beside each page lies its notebook, to be opened in JupyterLab.</p>
 <td>{{ "failed" if failed else "ran through" }}</td></tr>
 {%- endfor %}
 </table></body></html>
-"""
-
-_LECTURE_TITLE = """# Whom does a defect listen to?
-
-Attention of the shipped hybrid model on test structures, one of each type of defect. Choose a
-layer, a head and who asks; one is uniform. Mind notebook 06: in this model, attention is not
-explanation.
-"""
-_LECTURE_CODE = """import torch
-
-from defectkit.training.inference import load_model
-from defectkit.graphs.build import build_graph
-from defectkit.training.pretrained import benchmark, shipped_run
-from defectkit.training.prepared import prepare
-from defectkit.widgets import AttentionExplorer
-
-torch.set_num_threads(1)
-run = shipped_run("hybrid")
-model, card = load_model(run.folder)
-data = prepare(run.config).dataset
-chosen = benchmark("attention").groupby("defecttype").uid.first()
-records = [data[uid] for uid in chosen[::-1]]
-graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in records]
-AttentionExplorer(model, graphs, size="420px")
 """

@@ -44,10 +44,10 @@ from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.sources import SOURCES
 from defectkit.data.splits import make_split
+from defectkit.explain import attention
 from defectkit.graphs import periodic
 from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.graphs.geometry import local_strain
-from defectkit.models import outline
 from defectkit.models.angular import FastPower, TripletPower, legendre, spherical_harmonics
 from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
 from defectkit.models.hybrid import Hybrid
@@ -106,7 +106,7 @@ changes = {}
 for title, layers in (("local layers only", 0), ("and one of attention", 1)):
     torch.manual_seed(seed)
     model = Hybrid(features, plain, global_layers=layers, **small).double().eval()
-    before, after = (outline.node_vectors(model, graph) for graph in (calm, ringed))
+    before, after = (attention.node_vectors(model, graph) for graph in (calm, ringed))
     changes[title] = (after - before).norm(dim=1).numpy()
 plots.attention.change_by_distance(distance, changes, inner);
 
@@ -270,10 +270,10 @@ for title, config in readings.items():
     torch.manual_seed(seed)
     images = "sum" if config.image_radius else "minimum"
     model = Hybrid(features, config, images=images, global_layers=1, **small).double().eval()
-    once = outline.node_vectors(model, build_graph(doped, config, dtype=torch.float64))
+    once = attention.node_vectors(model, build_graph(doped, config, dtype=torch.float64))
     for name, repeat in repeats.items():
         larger = build_graph(doped.repeat(repeat), config, dtype=torch.float64)
-        again = outline.node_vectors(model, larger)[: len(once)]
+        again = attention.node_vectors(model, larger)[: len(once)]
         found.loc[name, title] = ((again - once).norm(dim=1) / once.norm(dim=1)).max().item()
 found.style.format("{:.0e}").set_caption("largest relative change of a site's vector")
 
@@ -416,7 +416,7 @@ model = Hybrid(features, config, hidden=64, local_layers=2, global_layers=2).eva
 two = frame.sample(2, random_state=seed, replace=len(frame) < 2).index
 graphs = [build_graph(data[uid], config, data.hosts.get(data[uid].host)) for uid in two]
 batch = Batch.from_data_list(graphs)
-parts = outline.part_shapes(model, batch)
+parts = attention.part_shapes(model, batch)
 plots.attention.model_parts(parts);
 
 # %%

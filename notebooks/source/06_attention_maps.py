@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 
 from defectkit import explain, plots, teach
-from defectkit.bench import studies as attention_bench
+from defectkit.bench import studies
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.graphs.build import build_graph
@@ -50,7 +50,7 @@ run = shipped_run("hybrid", seed)
 model, card = load_model(run.folder)
 known = data_of(run, data)  # what the model was trained and tested on
 kept = quick and seed == 0
-table = benchmark("attention") if kept else pd.DataFrame(attention_bench.rows(seed))
+table = benchmark("attention") if kept else pd.DataFrame(studies.attention_rows(seed))
 trained = table[table.model == "trained"].set_index("uid")
 graphs = {uid: build_graph(known[uid], card.graph, known.hosts[known[uid].host]) for uid in trained.index}
 print(f"{len(data):,} clean rows, labels from {data.label_source}. {about(run, data)}")

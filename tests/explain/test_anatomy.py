@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_cases import MODEL_NAMES, mixed_batch, small_model
 
-from defectkit.models import outline
+from defectkit.explain import attention
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_every_weight_is_in_one_part(name):
     model = small_model(name)
-    table = outline.part_shapes(model, mixed_batch())
+    table = attention.part_shapes(model, mixed_batch())
     assert table.weights.sum() == sum(p.numel() for p in model.parameters())
     assert table.index.is_unique
     assert table.output.iloc[-1] == "(4) and (4)"
@@ -20,7 +20,7 @@ def test_every_weight_is_in_one_part(name):
 
 def test_parts_come_in_the_order_in_which_they_answer():
     model, batch = small_model("hybrid"), mixed_batch()
-    table = outline.part_shapes(model, batch)
+    table = attention.part_shapes(model, batch)
     order = [n for n in table.index if "blocks" in n or n in ("inputs", "readout", "heads")]
     blocks = ["local_blocks.0", "local_blocks.1", "global_blocks.0"]
     assert order == ["inputs", *blocks, "readout", "heads"]
@@ -32,11 +32,11 @@ def test_parts_come_in_the_order_in_which_they_answer():
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_node_vectors_are_those_of_the_read_out_and_leave_no_hook(name):
     model, batch = small_model(name), mixed_batch()
-    found = outline.node_vectors(model, batch)
+    found = attention.node_vectors(model, batch)
     assert found.shape == (batch.num_nodes, SMALL_WIDTH[name])
     readout = model.pooling if hasattr(model, "pooling") else model.readout
     assert not readout._forward_pre_hooks
-    assert torch.equal(outline.node_vectors(model, batch), found)
+    assert torch.equal(attention.node_vectors(model, batch), found)
 
 
 SMALL_WIDTH = {"cgcnn": 12, "alignn": 12, "matformer": 12, "hybrid": 16}

@@ -9,14 +9,14 @@ import urllib.request
 import nbformat
 import pytest
 
-from defectkit.teach import pages
+from defectkit.teach import notebooks
 
 
 def test_the_notebook_is_valid_and_always_the_same(tmp_path):
-    path = pages.write_lecture(tmp_path)
+    path = notebooks.write_lecture(tmp_path)
     nbformat.validate(nbformat.read(path, as_version=4))
     first = path.read_bytes()
-    assert pages.write_lecture(tmp_path).read_bytes() == first
+    assert notebooks.write_lecture(tmp_path).read_bytes() == first
 
 
 @pytest.mark.slow
@@ -26,7 +26,9 @@ def test_voila_serves_the_explorer_and_hides_the_code(tmp_path):
         port = probe.getsockname()[1]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            pages.lecture_command(pages.write_lecture(tmp_path), port), stdout=log, stderr=log
+            notebooks.lecture_command(notebooks.write_lecture(tmp_path), port),
+            stdout=log,
+            stderr=log,
         )
     try:
         page = _page(f"http://127.0.0.1:{port}/", server)
