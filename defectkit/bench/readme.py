@@ -5,6 +5,7 @@ from the database itself.
 """
 
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.plots.explain import lattice_map, weight_by_distance
 from defectkit.plots.results import parity
-from defectkit.plots.style import BLUE, GREY
+from defectkit.plots.style import BLUE, GREY, LIGHT_GREY, ORANGE
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
 from defectkit.structures.writing import atomic, make_folder, write_text
 from defectkit.training.pretrained import ROOT, benchmark
@@ -35,7 +36,27 @@ from defectkit.training.run import Run
 
 README = CHECKOUT_DATA.parent / "README.md"
 FOLDER = ROOT / "docs" / "figures"
-NAMES = ("route", "parity", "attention_on_a_vacancy", "decay")
+NAMES = ("route", "parity", "attention_on_a_vacancy", "decay", "folders")
+# The import rule of the package, and what leaves each step of the route.
+RULE = (
+    "structures < data, graphs < models < training < predict < evaluation < explain"
+    " < plots, teach < widgets, bench < cli"
+)
+LEAVES = {
+    "structures": "DefectRecord",
+    "data": "Dataset, Split",
+    "graphs": "CrystalGraph",
+    "models": "Output",
+    "training": "Run",
+    "predict": "table, verdicts",
+    "evaluation": "scores",
+    "explain": "weights",
+    "plots": "Figure",
+    "teach": "Verdict, page",
+    "widgets": "view",
+    "bench": "CSV, README",
+    "cli": "command",
+}
 MODEL = "hybrid"
 DPI = 100
 QUANTILES = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
@@ -213,6 +234,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
         _parity(hybrid.run, source),
         _attention(vacancy, weights, seen[seen.uid == vacancy.uid], source),
         _decay(seen, source),
+        _folders(),
     )
     paths = [folder / f"{name}.png" for name in NAMES]
     for figure, path in zip(figures, paths):
@@ -280,6 +302,44 @@ def _decay(seen: pd.DataFrame, source: str) -> Figure:
     title = f"{seen.uid.nunique()} test rows; the hybrid, trained on labels of {source}"
     ax.set_title(title, size=11)
     return ax.figure
+
+
+def _folders() -> Figure:
+    """The folders of the package in the order of `RULE`, with the imports between them."""
+    place = {
+        name.strip(): (column, 1.3 * (0.5 * (len(names) - 1) - row))
+        for column, text in enumerate(RULE.split("<"))
+        for names in [text.split(",")]
+        for row, name in enumerate(names)
+    }
+    figure, ax = plt.subplots(figsize=(14, 4.6), layout="constrained")
+    for (user, used), count in _imports().items():
+        (x, y), (to_x, to_y) = place[user], place[used]
+        look = {"color": LIGHT_GREY, "alpha": 0.55, "lw": 0.3 + 0.12 * count, "zorder": 1}
+        bend = {"arrowstyle": "-", "connectionstyle": f"arc3,rad={-0.12 - 0.02 * (x - to_x)}"}
+        ax.annotate("", (to_x, to_y - 0.2), (x, y - 0.2), arrowprops=bend | look)
+    for name, (x, y) in place.items():
+        modules = len(list((ROOT / "defectkit").glob(f"{name}/**/[!_]*.py"))) or 1
+        text = f"{name}\n{modules} module{'s' * (modules > 1)}"
+        box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": BLUE}
+        ax.text(x, y, text, ha="center", va="center", size=10, bbox=box, zorder=3)
+        ax.text(x, y + 0.3, f"{LEAVES[name]} →", ha="center", size=9, color=ORANGE)
+    ax.set(xlim=(-0.55, 9.55), ylim=(-2.3, 1.25))
+    ax.axis("off")
+    ax.set_title("the route, left to right, with what leaves each folder; grey lines: imports")
+    return figure
+
+
+def _imports() -> Counter[tuple[str, str]]:
+    """How many modules of a folder import from another folder, by (user, used)."""
+    found: Counter[tuple[str, str]] = Counter()
+    for path in (ROOT / "defectkit").rglob("*.py"):
+        user = path.relative_to(ROOT / "defectkit").parts[0].removesuffix(".py")
+        text = path.read_text(encoding="utf-8")
+        lines = "\n".join(re.findall(r"(?m)^ *from (defectkit[. ].*)", text))
+        used = {n for n in LEAVES if re.search(rf"defectkit(\.| import .*\b){n}\b", lines)}
+        found.update((user, name) for name in used - {user} if user in LEAVES)
+    return found
 
 
 def write_card(database: Path, path: Path) -> None:

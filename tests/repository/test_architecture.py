@@ -13,8 +13,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from defectkit.bench import readme
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "defectkit"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 # The route: a folder imports from folders before it, and from itself.
 RULE = (
@@ -25,7 +28,7 @@ LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
 MAX_FOLDERS, MAX_MODULES = 13, 80
-MAX_ARROWS, MAX_BETWEEN = 330, 60
+MAX_ARROWS, MAX_BETWEEN = 165, 60
 MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}
 
@@ -85,6 +88,26 @@ def room(module: str) -> str:
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def test_page_and_picture_tell_the_same_rule():
+    assert f"\n{RULE}\n" in ARCHITECTURE
+    assert readme.RULE == RULE
+    assert set(readme.LEAVES) == set(LEVEL)
+
+
+def test_every_room_and_module_of_the_page_is_there():
+    rows = re.findall(r"(?m)^\| [^|]+\? \| `(\w+)(?:\.py)?` \| (.*) \|$", ARCHITECTURE)
+    assert {folder for folder, _ in rows} == set(LEVEL)
+    for folder, modules in rows:
+        for name in re.findall(r"`(\w+)`", modules):
+            assert any((PACKAGE / folder / f"{name}{end}").exists() for end in ("", ".py"))
+    for path in re.findall(r"`(\w+/\w+\.py)`", ARCHITECTURE):
+        assert (PACKAGE / path).exists(), path
+
+
+def test_the_walk_of_a_row_runs(no_windows):
+    exec("".join(re.findall(r"(?s)```python\n(.*?)```", ARCHITECTURE)), {})
 
 
 def test_every_folder_has_its_place_on_the_route():
