@@ -128,7 +128,7 @@ def build_graph(
     Raises DefectkitError, naming the record and the atoms, for a structure without atoms, with
     an unknown element, a coordinate that is not a number, a cell without volume, no periodicity
     in the plane, atoms nearer than half the sum of their covalent radii, or more nodes than
-    `MAX_ALL_PAIRS` where all pairs are asked for.
+    `MAX_ALL_PAIRS` where all pairs are wanted.
     """
     config = config or GraphConfig()
     record = structure if isinstance(structure, DefectRecord) else None

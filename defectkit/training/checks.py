@@ -122,12 +122,14 @@ def _check_start(config: RunConfig, card: ModelCard) -> None:
 
     Positions may differ: a model of relaxed structures may go on with unrelaxed ones.
     """
-    told = _flat(config.model, config.graph) | {"features": config.features}
+    wanted = _flat(config.model, config.graph) | {"features": config.features}
     graph = replace(card.graph, positions=config.graph.positions)
-    had = _flat(card.model, graph) | {"features": card.features}
-    differ = [name for name in had | told if had.get(name) != told.get(name)]
+    trained = _flat(card.model, graph) | {"features": card.features}
+    differ = [name for name in trained | wanted if trained.get(name) != wanted.get(name)]
     if differ:
-        each = ", ".join(f"{name} {_word(had, name)} (here {_word(told, name)})" for name in differ)
+        each = ", ".join(
+            f"{name} {_word(trained, name)} (here {_word(wanted, name)})" for name in differ
+        )
         raise DefectkitError(
             f"start: {config.start} was trained with {each}; take over its settings or start "
             "elsewhere."

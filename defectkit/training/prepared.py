@@ -35,7 +35,7 @@ CHANGED, REFUSED, REASON = "changed", "refused", "first_reason"
 class Prepared:
     """A configuration with its data: rows, split, and the graphs of both.
 
-    Graphs are built, or read from the user's cache folder, when they are first asked for.
+    Graphs are built, or read from the user's cache folder, when they are first used.
 
     Attributes:
         config: of the run.
