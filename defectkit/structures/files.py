@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from ase.io import read
+from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
 from defectkit.structures.hosts import VACUUM
 from defectkit.structures.names import one_line
+from defectkit.structures.writing import atomic
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 NO_LENGTH = 1e9  # Å, a tenth of a metre
@@ -80,6 +81,23 @@ def read_structure(path: str | Path) -> Atoms:
         return as_layer(atoms)
     except DefectkitError as error:
         raise DefectkitError(f"{path}: {error}") from None
+
+
+def write_structure(atoms: Atoms, path: str | Path) -> Path:
+    """Write `atoms` in the format that the name says: .cif, .vasp, POSCAR, .xyz or .extxyz.
+
+    Positions keep at least 8 decimals. Raises DefectkitError where the structure would not
+    pass the checks of `read_structure` or the file cannot be written.
+    """
+    path = Path(path)
+    kind = _format(path)
+    _check(atoms, path)
+    with atomic(path) as part:
+        if kind == "cif":
+            _write_cif(atoms, part)
+        else:
+            write(part, atoms, format=kind)
+    return path
 
 
 def as_layer(atoms: Atoms) -> Atoms:
@@ -160,6 +178,16 @@ def _format(path: Path) -> str:
     raise DefectkitError(
         f"{path}: the name does not say the format; use .cif, .vasp, POSCAR, .xyz or .extxyz."
     )
+
+
+def _write_cif(atoms: Atoms, path: Path) -> None:
+    from pymatgen.core import Structure
+    from pymatgen.io.cif import CifWriter
+
+    structure = Structure(
+        atoms.cell.array, atoms.numbers, atoms.positions, coords_are_cartesian=True
+    )
+    CifWriter(structure, significant_figures=10).write_file(path)
 
 
 def check_atoms(atoms: Atoms, where: str | Path) -> None:

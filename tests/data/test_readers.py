@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from ase import Atoms
 from ase.db import connect
-from crystals import write_structure
 from imp2d_fixture import GOOD, TRAPS, write_real_rows
 
 from defectkit import DefectkitError
@@ -21,6 +20,7 @@ from defectkit.data.cleaning import clean
 from defectkit.data.splits import Split
 from defectkit.predict.domain import composition_vectors
 from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise
 from defectkit.structures.record import COLUMNS, DefectRecord
