@@ -322,7 +322,7 @@ if checks.has(rise, "rows with a formation energy and the total energies of two 
     top = frame.loc[rise.idxmax()]
     print(f"{top['name']} is suspect: a relaxation cannot climb {rise.max():.1f} eV on one surface, and its label, "
           f"{top.eform:.1f} eV, is made of the upper end." if rise.max() > RISE_BOUND else
-          "No label is suspect for this reason: no relaxation climbs.")
+          "No label is suspect for this reason.")
 
 # %% [markdown]
 # The demo data cannot fall into this trap, for one potential made both stages. Imp2d can. Two of its
@@ -341,14 +341,16 @@ if checks.has(rise, "rows with a formation energy and the total energies of two 
 # What do your data say of the same hosts and dopants, with the dopant inside the layer?
 
 # %%
-pairs = pd.DataFrame({"host": ["ZrSe2", "WTe2", "MoS2"], "dopant": ["Cr", "Li", "Cs"], "label in Imp2d": [14.6, 12.3, 19.6]})
-inside = frame[frame.defecttype == "interstitial"].merge(pairs, on=["host", "dopant"])
+known = {"host": ["ZrSe2", "WTe2", "MoS2"], "dopant": ["Cr", "Li", "Cs"], "one row of Imp2d (eV)": [14.6, 12.3, 19.6]}
+inside = frame[frame.defecttype == "interstitial"].merge(pd.DataFrame(known), on=["host", "dopant"])
 if checks.has(inside.eform, "interstitials of these three kinds with an energy"):
-    display(inside[["host", "dopant", "site", "spin", "eform", "label in Imp2d"]].style.format(precision=2).hide(axis="index"))
+    shown = inside[["host", "dopant", "site", "spin", "eform", "one row of Imp2d (eV)"]]
+    display(shown.style.format(precision=2).hide(axis="index"))
 
 # %% [markdown]
 # In the demo data, whose potential and reference energies are others and whose starts may be too,
-# chromium and lithium go in for less than 1 eV, close to what `en1` says, and caesium is dear.
+# chromium and lithium go in for less than 1 eV, nearer to what `en1` gives than to the label, and
+# caesium is dear.
 #
 # **Exercise 01-5.** Write `from_first(frame)`. It returns for each row the formation energy that its
 # label would be, had it been made of `en1` in place of `en2`; all else is as before. Where one of the
