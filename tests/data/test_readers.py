@@ -131,7 +131,7 @@ def test_imp2d_rows_become_records(imp2d):
 
 
 def test_imp2d_hosts_come_from_foreign_dopants(imp2d):
-    assert set(imp2d.hosts) == {"MoS2", "MoTe2", "ZrSe2", "Ti2CO2"}
+    assert set(imp2d.hosts) == {"MoS2", "MoTe2", "WTe2", "ZrSe2", "Ti2CO2"}
     assert imp2d.hosts["MoTe2"].symbols.formula.count() == {"Mo": 9, "Te": 18}
     assert imp2d.families["MoS2"] == "AB2 (187)"
     assert imp2d.families["MoS2"] == imp2d.families["MoTe2"] != imp2d.families["ZrSe2"]
