@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 03.
 #
-# **Time.** 100 minutes.
+# **Time.** 105 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -36,6 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from ase import Atoms
 from torch_geometric.data import Batch
 
 from defectkit import plots, teach
@@ -760,6 +761,64 @@ answer = (mean_error["alignn"] / mean_error["hybrid"], mean_error["lightgbm"] / 
 check("04-8", answer)
 
 # %% [markdown]
+# ## 14 · What a mean of equals cannot say
+#
+# $\varphi$ of equation (5) stands in the exponent. It decides *how much* each node is heard, and
+# the weights of a softmax sum to one: what comes out is a weighted **mean** of the values. Now let
+# all values be equal, $\mathbf v_j = \mathbf v$:
+#
+# $$\sum_j \alpha_{ij} \mathbf v_j = \mathbf v \sum_j \alpha_{ij} = \mathbf v,$$
+#
+# whatever the weights. Two like vacancies are two equal vectors. If only they talk to each other, which
+# is what a graph of the defect's own sites would have them do, each hears the same at any distance; so
+# they stay equal, and the next layer hears no more than the first. Among many other atoms the distance
+# does come through, but thinly: by what it takes away from the weights of the others.
+#
+# The cure is a value that depends on the edge, $\sum_j \alpha_{ij}\, \mathbf v_j \odot \sigma(\mathbf e_{ij})$,
+# with a gate $\sigma$ that reads the distance: the option `edge_values` of the kit's layer. (A sum in
+# place of the mean would do as well.) Two equal nodes move apart, and we ask how much of what each hears
+# changes. *Guess first:* what does each line look like?
+
+# %%
+apart = np.linspace(3, 12, 37)  # Å
+sheet = unit.repeat((8, 8, 1)).cell
+pair = [build_graph(Atoms("S2", [[0, 0, 0], [d, 0, 0]], cell=sheet, pbc=True), GraphConfig(angle_cutoff=None), dtype=torch.float64)
+        for d in apart]
+twin = torch.randn(1, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).expand(2, -1)
+inputs, heard = PairInputs(15.0, radial).double(), {}
+for title, modulated in (("weights only", False), ("values modulated by the edge", True)):
+    torch.manual_seed(seed)
+    layer = PeriodicAttention(width, heads, PairBias(heads, radial), radial if modulated else None).double()
+    with torch.no_grad():
+        out = torch.stack([layer(twin, inputs(graph))[0] for graph in pair])
+        weight = torch.stack([layer.weights(twin, inputs(graph))[0, :, 0, 1] for graph in pair])
+    heard[title] = (out - out[0]).norm(dim=1) / out[0].norm()
+    print(f"{title}: the other's weight moves by up to {(weight - weight[0]).abs().max():.2f}, "
+          f"what is heard by {heard[title].max():.0e} of itself")
+plt.figure(figsize=(8, 3), layout="constrained")
+for (title, change), colour in zip(heard.items(), (plots.style.ORANGE, plots.style.BLUE)):
+    plt.plot(apart, change, color=colour, label=title)
+plt.xlabel("distance of the two equal nodes (Å)")
+plt.ylabel("change of what\na node hears")
+plt.legend(frameon=False);
+
+# %% [markdown]
+# The weights move in both layers. In the first it does not matter.
+#
+# **Exercise 04-9.** Two like vacancies have the value 6, and the only score is $\varphi = -d \ln 2$ per Å,
+# with $d = 0$ of a node from itself. At 1 Å a node gives itself the weight 2/3 and the other 1/3, and hears
+# $6 \cdot 2/3 + 6 \cdot 1/3 = 6$. With a gate $\sigma = 2^{-d}$ it hears
+# $6 \cdot 2/3 + 6 \cdot 1/3 \cdot 1/2 = 5$. What does it hear at 2 Å, without the gate and with it? By hand;
+# answer with the pair.
+
+# %% tags=["solution"]
+near, far = 4 / 5, 1 / 5  # 1 and 1/4, over their sum
+answer = (6 * near + 6 * far, 6 * near + 6 * far / 4)
+
+# %%
+check("04-9", answer)
+
+# %% [markdown]
 # ## Summary
 #
 # * Beyond layers times cutoff, a local model is blind, exactly. Attention joins every pair of atoms.
@@ -768,6 +827,7 @@ check("04-8", answer)
 #   periodic array of defects.
 # * Sums over pairs of bonds cost no more than the bonds, by the addition theorem; and a sum tells
 #   apart what a mean cannot.
+# * A softmax gives a mean, and a mean of equals does not know the weights: let the edge into the value.
 # * Choose by validation, over seeds, one thing at a time, and say what did not help.
 #
 # **Further reading.** A. Vaswani et al., *Attention is all you need*, NeurIPS 2017, arXiv:1706.03762.

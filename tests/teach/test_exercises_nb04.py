@@ -53,6 +53,9 @@ def attend(query, key, value, bias):
         ("04-8", (2.5, 1.5), (0.4, 1.5), "alignn"),
         ("04-8", (2.5, 1.5), (2.5, 1.0), "lightgbm"),
         ("04-8", (2.5, 1.5), 2.5, "pair"),
+        ("04-9", (6, 5.1), (4.8, 5.1), "sum to one"),
+        ("04-9", (6, 5.1), (6, 5.0), "1/4"),
+        ("04-9", (6, 5.1), 6, "pair"),
     ],
 )
 def test_right_answers_pass_and_others_get_a_hint(number, right, wrong, hint):

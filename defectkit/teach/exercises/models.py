@@ -195,3 +195,16 @@ def factors(data: Dataset, answer: object) -> str | None:
         if fault := same_number(found, error[name] / error["hybrid"], hint):
             return fault
     return None
+
+
+@exercise("04-9")
+def like_vacancies(data: Dataset, answer: object) -> str | None:
+    """What two like vacancies hear at 2 Å, without and with a gate on the values."""
+    words = "answer with a pair in round brackets: (without the gate, with it)."
+    plain, gated = pair_of(answer, words)
+    hint = "Without the gate: the weights 4/5 and 1/5 sum to one, and both values are 6."
+    fault = same_number(plain, 6, hint)
+    hint = (
+        "With the gate: the other's value, 6 with weight 1/5, counts by 1/4; its own counts whole."
+    )
+    return fault or same_number(gated, 5.1, hint)
