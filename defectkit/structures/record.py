@@ -36,7 +36,10 @@ COLUMNS: dict[str, str] = {
     "removed": "symbols of host atoms taken out or replaced, comma-separated",
     "defecttype": "adsorbate, interstitial, substitution, vacancy or complex",
     "site": "starting site of the defect in the source's own numbering",
-    "eform": "formation energy, eV",
+    "subset": "part of the source that the row belongs to, empty where it has no parts",
+    "eform": "formation energy of the cell, eV",
+    "eform_per_site": "the same over the number of the defect's sites, where they are known, eV",
+    "gap": "gap between the highest occupied and the lowest empty level of the cell, eV",
     "spin": "magnetic moment of the cell, μB",
     "converged": "|conv1| <= 0.05 eV: the first relaxation stage settled",
     "conv1": "energy change at the end of the first stage, eV",
@@ -83,7 +86,9 @@ class DefectRecord:
     removed: tuple[str, ...] = ()
     defecttype: str = ""
     site: str = ""
+    subset: str = ""
     eform: float = np.nan
+    gap: float = np.nan
     spin: float = np.nan
     converged: bool = True
     conv1: float = np.nan
@@ -116,6 +121,12 @@ class DefectRecord:
     def natoms(self) -> int:
         """Number of atoms."""
         return len(self.atoms)
+
+    @property
+    def eform_per_site(self) -> float:
+        """`eform` (eV) over the number of `defect_positions`; NaN where there are none."""
+        sites = 0 if self.defect_positions is None else len(self.defect_positions)
+        return self.eform / sites if sites else np.nan
 
     def unrelaxed_atoms(self) -> Atoms:
         """The structure before relaxation; DefectkitError where the source does not keep it."""
