@@ -63,7 +63,7 @@ CELL_KEYS = [f"_cell_length_{axis}" for axis in "abc"]
 CELL_KEYS += [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
 HEAD_LINE = re.compile(r"#.*|data_\S*|_\S+\s+\S.*")
 GAPS = ("homo_lumo_gap_min", "homo_lumo_gap")  # the first that is there
-NUMBERS = {"eform": "<f8", "gap": "<f8", "spin": "<f8", "en2": "<f8"}
+NUMBERS = dict.fromkeys(("eform", "eform_per_site", "gap", "spin", "en2"), "<f8")
 NUMBERS |= {"host_spacegroup": "<i8", "supercell": "<i8"}
 TEXTS = ("uid", "name", "host", "dopant", "defecttype", "site", "subset")
 
@@ -189,6 +189,8 @@ def _read_subset(folder: Path) -> _Subset:
             raise DefectkitError(f"{where}: {error}") from error
         differing += _changes(found, atoms) != kind.changes
         labels = _labels(target, polarised)
+        if "eform" in labels:
+            labels["eform_per_site"] = labels["eform"] / max(1, len(found.defect_positions))
         record = DefectRecord(
             atoms=atoms,
             unrelaxed=atoms.positions.copy(),

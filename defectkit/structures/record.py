@@ -38,7 +38,7 @@ COLUMNS: dict[str, str] = {
     "site": "starting site of the defect in the source's own numbering",
     "subset": "part of the source that the row belongs to, empty where it has no parts",
     "eform": "formation energy of the cell, eV",
-    "eform_per_site": "the same over the number of the defect's sites, where they are known, eV",
+    "eform_per_site": "the same by site of the defect, where the source counts them, eV",
     "gap": "gap between the highest occupied and the lowest empty level of the cell, eV",
     "spin": "magnetic moment of the cell, μB",
     "converged": "|conv1| <= 0.05 eV: the first relaxation stage settled",
@@ -88,6 +88,7 @@ class DefectRecord:
     site: str = ""
     subset: str = ""
     eform: float = np.nan
+    eform_per_site: float = np.nan
     gap: float = np.nan
     spin: float = np.nan
     converged: bool = True
@@ -121,12 +122,6 @@ class DefectRecord:
     def natoms(self) -> int:
         """Number of atoms."""
         return len(self.atoms)
-
-    @property
-    def eform_per_site(self) -> float:
-        """`eform` (eV) over the number of `defect_positions`; NaN where there are none."""
-        sites = 0 if self.defect_positions is None else len(self.defect_positions)
-        return self.eform / sites if sites else np.nan
 
     def unrelaxed_atoms(self) -> Atoms:
         """The structure before relaxation; DefectkitError where the source does not keep it."""
