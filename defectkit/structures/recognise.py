@@ -14,7 +14,7 @@ of the atoms nor rounded coordinates matter.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from ase import Atoms
@@ -38,6 +38,7 @@ LARGE_RMS, LARGE_STRAIN = 0.5, 0.05  # Å and no unit: a reading near its bounds
 DRIFT_ROUNDS = 10
 CLEAR_GAIN = 0.9 * 2 * ALONE_FEE  # Å² an atom
 ON_SITE = 0.05  # Å: how near an atom stands to its site before any relaxation
+MOST_FORM_SITES = 600  # in the cell of a `lattice_form`: its table of symmetries grows with square
 MAX_READINGS = 16  # that are matched atom by atom where the layout of the files leaves doubt
 
 
@@ -135,13 +136,32 @@ def recognise_unrelaxed(atoms: Atoms, pristine: Atoms) -> Recognition:
     does not explain the composition, `recognise` finds the defect. The positions agree with its
     own to within rounding (1e-9 Å).
     """
-    sites = _sites_of(
-        *(array.tobytes() for one in (pristine, atoms) for array in (one.cell.array, one.pbc)),
-        pristine.numbers.tobytes(),
-        pristine.positions.tobytes(),
-    )
+    sites = _sites_in(atoms, pristine)
     reading = sites.reading(atoms) if sites else None
     return recognise(atoms, pristine) if reading is None else _recognition(atoms, reading, "")
+
+
+def lattice_form(atoms: Atoms, pristine: Atoms) -> bytes | None:
+    """What is the same for structures that a symmetry of the host brings onto each other.
+
+    It says which sites are not held by their own element, of all ways to move the host onto itself
+    in the cell the one that comes first. Structures of one host and cell, before relaxation, are
+    the same where their forms are equal. None where an atom is not on a site (`ON_SITE`) of its
+    own, or for more than `MOST_FORM_SITES`.
+    """
+    if len(atoms) > MOST_FORM_SITES:
+        return None
+    sites = _sites_in(atoms, pristine)
+    nearest = sites.nearest(atoms) if sites else None
+    if nearest is None:
+        return None
+    held = np.zeros(len(sites.sites), int)
+    held[nearest[0]] = atoms.numbers
+    changed = np.flatnonzero(held != sites.sites.numbers)
+    codes = sites.symmetries[:, changed] * len(chemical_symbols) + held[changed]
+    # A sum of random numbers does not depend on the order, so that only one way is to be sorted.
+    first = sites.marks[codes].sum(axis=1).argmin()
+    return np.sort(codes[first]).tobytes()
 
 
 def _recognition(atoms: Atoms, reading: "_Reading", reason: str) -> Recognition:
@@ -288,6 +308,7 @@ class _Sites:
     """The sites of a host in a cell that is laid out alike, and which of them a point is on.
 
     Attributes:
+        pristine: the host.
         setting: of the host in the cell.
         sites: (m,) atoms on all sites.
         apart: Å, the least distance between two sites.
@@ -295,28 +316,37 @@ class _Sites:
         tree: of the sites, periodic in the plane.
     """
 
+    pristine: Atoms
     setting: Setting
     sites: Atoms
     apart: float
     room: float
     tree: cKDTree
 
-    def reading(self, atoms: Atoms) -> "_Reading | None":
-        """The reading in which each atom is on the nearest site; None where it is not certain."""
+    def nearest(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray] | None:
+        """The site (n,) of each atom, and the vectors (n, 3) Å to it; None if two have one.
+
+        Or if one is further than `ON_SITE` from any.
+        """
         columns = self.tree.query(_upright(self.sites, atoms.positions))[1]
         vectors = self.sites.positions[columns] - atoms.positions
         cell = self.sites.cell.array[:2, :2]
         vectors[:, :2] -= np.rint(vectors[:, :2] @ np.linalg.inv(cell)) @ cell
+        taken = np.bincount(columns, minlength=1)
+        if taken.max() > 1 or (vectors**2).sum(axis=1).max(initial=0.0) > ON_SITE**2:
+            return None
+        return columns, vectors
+
+    def reading(self, atoms: Atoms) -> "_Reading | None":
+        """The reading in which each atom is on the nearest site; None where it is not certain."""
+        nearest = self.nearest(atoms)
+        if nearest is None:
+            return None
+        columns, vectors = nearest
         off = np.sqrt((vectors**2).sum(axis=1).max(initial=0.0))
         lost = (self.apart - off) ** 2 - off**2 - OTHER_ELEMENT_FEE  # Å², by another assignment
-        taken = np.bincount(columns, minlength=len(self.sites))
         own = np.count_nonzero(self.sites.numbers[columns] == atoms.numbers)
-        if (
-            off > ON_SITE
-            or lost < 2 * AMBIGUITY_MARGIN
-            or taken.max() > 1
-            or own < GOOD_SHARE * len(self.sites)
-        ):
+        if lost < 2 * AMBIGUITY_MARGIN or own < GOOD_SHARE * len(self.sites):
             return None
         match = _settled_match(partial(self._match, atoms, columns, vectors), np.zeros(3))
         reading = _Reading(self.setting, self.sites, match)
@@ -332,6 +362,20 @@ class _Sites:
         gains[rows, columns] = 2 * ALONE_FEE - (vectors**2).sum(axis=1) - fee
         return _Match(rows, columns, vectors, gains, shift)
 
+    @cached_property
+    def symmetries(self) -> np.ndarray:
+        """(g, m) where each of g symmetries of the host that keep the cell takes the m sites."""
+        moved = lattice.moved_sites(self.pristine, self.sites, self.setting, ON_SITE)
+        places = self.tree.query(_upright(self.sites, moved.reshape(-1, 3)))[1]
+        places = places.reshape(len(moved), len(self.sites))
+        return places[(np.sort(places, axis=1) == np.arange(len(self.sites))).all(axis=1)]
+
+    @cached_property
+    def marks(self) -> np.ndarray:
+        """A random number for every site with every element, always the same ones."""
+        most = len(self.sites) * len(chemical_symbols)
+        return np.random.default_rng(0).integers(2**63, size=most, dtype=np.uint64)
+
 
 def _upright(sites: Atoms, positions: np.ndarray) -> np.ndarray:
     """Positions (n, 3) Å in a right-angled box that is periodic as the cell of `sites` is.
@@ -343,6 +387,14 @@ def _upright(sites: Atoms, positions: np.ndarray) -> np.ndarray:
     scaled = positions[:, :2] @ np.linalg.inv(sites.cell.array[:2, :2]) % 1.0
     points[:, :2] = np.where(scaled < 1.0, scaled, 0.0) * lengths
     return points
+
+
+def _sites_in(atoms: Atoms, pristine: Atoms) -> _Sites | None:
+    return _sites_of(
+        *(array.tobytes() for one in (pristine, atoms) for array in (one.cell.array, one.pbc)),
+        pristine.numbers.tobytes(),
+        pristine.positions.tobytes(),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -365,7 +417,7 @@ def _sites_of(
     lengths = np.linalg.norm(sites.cell.array[:2, :2], axis=1)
     tree = cKDTree(_upright(sites, sites.positions), boxsize=[*lengths, 0.0])
     room = FoldedHost(pristine, 2 * ALONE_FEE, OTHER_ELEMENT_FEE).room
-    return _Sites(setting, sites, float(apart), room, tree)
+    return _Sites(pristine, setting, sites, float(apart), room, tree)
 
 
 def _best_reading(atoms: Atoms, pristine: Atoms) -> _Reading:

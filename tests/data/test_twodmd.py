@@ -11,6 +11,7 @@ from crystals import write_structure
 from defectkit import DefectkitError
 from defectkit.data import Dataset, load, twodmd
 from defectkit.data.cleaning import clean
+from defectkit.data.splits import structure_groups
 from defectkit.structures.files import read_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise, recognised
@@ -185,6 +186,10 @@ def test_labels_by_cell_and_by_site(sampled, complete):
 def test_crowded_cells_are_not_cleaned_away(sampled):
     kept = clean(sampled, "strict").dataset
     assert len(kept) == len(sampled)
+
+
+def test_no_structure_is_there_twice(sampled):
+    assert structure_groups(sampled).nunique() == len(sampled)
 
 
 def test_every_structure_is_read_as_the_general_parser_reads_it(complete):
