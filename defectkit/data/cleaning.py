@@ -13,7 +13,7 @@ from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 
 SETTLED = 0.05  # eV: energy change at the end of a relaxation that counts as converged
-EFORM_BOUND = 20.0  # eV: beyond it a formation energy is a failed calculation
+EFORM_BOUND = 20.0  # eV, per site where these are counted: beyond it a calculation failed
 EXTENSION_BOUND = 2.0  # thickness of the layer over that of the pristine one
 IDENTITY_TOLERANCE = 1e-3  # eV
 # eV that the last stage may end above the first. A relaxation goes downhill, so on one energy
@@ -115,6 +115,11 @@ def energy_rise(frame: pd.DataFrame) -> pd.Series:
     return frame.en2.replace(0, np.nan) - frame.en1.replace(0, np.nan)
 
 
+def _per_site(frame: pd.DataFrame) -> pd.Series:
+    """Formation energies (eV), over the number of sites where the source counts them."""
+    return frame.eform_per_site.fillna(frame.eform)
+
+
 def _missing_energy(dataset: Dataset) -> pd.Series:
     frame = dataset.frame
     broken = identity_error(frame).abs() > IDENTITY_TOLERANCE
@@ -123,7 +128,7 @@ def _missing_energy(dataset: Dataset) -> pd.Series:
 
 def _wrong_host(dataset: Dataset) -> pd.Series:
     frame = dataset.frame
-    return frame.groupby("host").eform.transform("median").abs() > EFORM_BOUND
+    return _per_site(frame).groupby(frame.host).transform("median").abs() > EFORM_BOUND
 
 
 def loose_atoms(atoms: Atoms) -> np.ndarray:
@@ -148,8 +153,8 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "eform_outlier",
-            f"|eform| > {EFORM_BOUND:.0f} eV",
-            lambda d: d.frame.eform.abs() > EFORM_BOUND,
+            f"|eform| > {EFORM_BOUND:.0f} eV, per site where these are counted",
+            lambda d: _per_site(d.frame).abs() > EFORM_BOUND,
         ),
         Rule(
             "not_settled",

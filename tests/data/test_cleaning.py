@@ -182,3 +182,20 @@ def test_stages_of_real_rows(real_data, tmp_path):
     assert rise[suspect].round(1).tolist() == [13.7, 10.4]
     assert (frame.eform - rise)[suspect].round(2).tolist() == [0.84, 1.90]
     assert rise.drop(suspect).abs().max() < RISE_BOUND / 2
+
+
+def test_energies_are_bounded_by_site_where_sites_are_counted(imp2d):
+    rows = ("MoS2_Fe_ads0", "MoS2_Ni_int0")
+    few = imp2d.subset(rows)
+    counted = [replace(r, eform=45.0, eform_per_site=e) for r, e in zip(few.records, (9.0, 22.5))]
+    hit = RULES["eform_outlier"].hits(replace(few, records=counted))
+    assert hit.to_dict() == dict(zip(rows, (False, True)))
+    uncounted = [replace(r, eform=45.0) for r in few.records]
+    assert RULES["eform_outlier"].hits(replace(few, records=uncounted)).all()
+    low = [replace(r, eform_per_site=9.0) for r in uncounted]
+    assert not RULES["wrong_host_reference"].hits(replace(few, records=low)).any()
+
+
+def test_sites_are_not_counted_in_sets_of_single_defects(imp2d):
+    assert imp2d.frame.eform_per_site.isna().all()
+    assert load("demo").frame.eform_per_site.isna().all()
