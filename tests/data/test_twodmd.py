@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from crystals import write_structure
 
 from defectkit import DefectkitError
 from defectkit.data import Dataset, load, twodmd
 from defectkit.data.cleaning import clean
 from defectkit.data.splits import structure_groups
-from defectkit.structures.files import read_structure
+from defectkit.structures.files import read_structure, write_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise, recognised
 
