@@ -10,12 +10,15 @@ import hashlib
 import json
 import os
 import re
+import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from ase import Atoms
@@ -30,7 +33,7 @@ from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.folder import spacegroup_of
 from defectkit.data.sources import SOURCES, data_folder
 from defectkit.data.table import Row, number, read_table, text
-from defectkit.structures.files import MAX_ATOMS, as_layer, check_layer, read_structure
+from defectkit.structures.files import MAX_ATOMS, as_layer, check_layer, read_bytes, read_structure
 from defectkit.structures.lattice import Setting
 from defectkit.structures.names import one_line
 from defectkit.structures.recognise import (
@@ -44,7 +47,12 @@ from defectkit.structures.writing import keep
 
 FORMAT = 1  # raise it when the same files give other records
 ROWS = {"low": 5933, "high": 500}  # of a published subset, such as low_MoS2
+DENSITIES = {f"{density}_density_defects": density for density in ROWS}  # official folders
 DEEPEST = 2  # folders between the one that is given and that of a subset
+DATA, ARCHIVE = ("data.csv.gz", "data.csv"), "initial.tar.gz"  # that hold structures
+TARGETS = ("targets.csv.gz", "targets.csv", "defects.csv.gz", "defects.csv")  # the first one there
+MAX_ARCHIVE = 500_000_000  # bytes of an archive, unpacked
+IDENTITY_TOLERANCE = 1e-3  # eV
 LAYER_SHARE, LOWEST_CELL = 0.5, 10.0  # of the height, and Å: certainly a layer with vacuum
 P1_ATOMS = """loop_
  _symmetry_equiv_pos_site_id
@@ -62,7 +70,6 @@ loop_
 CELL_KEYS = [f"_cell_length_{axis}" for axis in "abc"]
 CELL_KEYS += [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
 HEAD_LINE = re.compile(r"#.*|data_\S*|_\S+\s+\S.*")
-GAPS = ("homo_lumo_gap_min", "homo_lumo_gap")  # the first that is there
 NUMBERS = dict.fromkeys(("eform", "eform_per_site", "gap", "spin", "en2"), "<f8")
 NUMBERS |= {"host_spacegroup": "<i8", "supercell": "<i8"}
 TEXTS = ("uid", "name", "host", "dopant", "defecttype", "site", "subset")
@@ -86,30 +93,37 @@ class _Subset:
 def read_2dmd(paths: Sequence[Path]) -> Dataset:
     """The rows of all subsets that lie at `paths`: their folders, or ones that hold several.
 
-    The folder of a subset holds `data.csv[.gz]` (CIF text per row, indexed by the defect type's
-    id), `targets.csv[.gz]` (labels; row k belongs to row k of the former), `descriptors.csv`
-    (defect types) and the unit cell `HOST.cif` of every host. The folder's name is the `subset`
-    of its rows. A host is called as its file, or as the folder where that says more: MoS2 in a
-    folder low_MoS2 is the host low_MoS2, since its unit cell is another than in high_MoS2.
+    The folder of a subset holds `descriptors.csv` (defect types) and either `data.csv[.gz]` (CIF
+    text per row, indexed by the defect type's id) with `targets.csv[.gz]` (labels; row k belongs
+    to row k of the former), or, as it is published, `initial.tar.gz` (CIF files named by the ids
+    of rows) with `targets.csv[.gz]` or `defects.csv[.gz]`. The unit cell `HOST.cif` of every host
+    lies there too, or in a folder `unit_cells` there or above. `elements.csv` (chemical potentials)
+    and `initial_structures.csv` (pristine energies), there or above, are for checking the
+    formation energies, and for computing those that a table does not give.
+
+    The folder's name is the `subset` of its rows. A host is called as its file, or as the folder
+    where that says more: MoS2 in a folder low_MoS2 is the host low_MoS2, since its unit cell is
+    another than in high_MoS2.
 
     The structures are unrelaxed. What is missing and replaced is found by matching to the host; a
     line says how many descriptors say otherwise. A moment that is 0 in all rows of a folder was
     not computed, and is NaN. The gap is the smallest of the spin channels.
 
-    Raises DefectkitError where a file is missing, the ids of a row disagree, a structure has no
-    such host, or two folders have different hosts of one name.
+    Raises DefectkitError where a file is missing or no archive of plain files, the ids of a row
+    disagree, a structure is not of its host, an energy is not that of its definition, or two
+    folders have different hosts of one name.
     """
     records: list[DefectRecord] = []
     hosts: dict[str, Atoms] = {}
-    for folder in _subset_folders(paths):
-        subset = _kept_subset(folder)
+    for folder, name in _subset_folders(paths).items():
+        subset = _kept_subset(folder, name)
         for line in subset.notes:
             tqdm.write(line)
-        for name, unit in subset.hosts.items():
-            if hosts.setdefault(name, unit) != unit:
+        for host, unit in subset.hosts.items():
+            if hosts.setdefault(host, unit) != unit:
                 raise DefectkitError(
-                    f"{folder} has another unit cell of {name} than a folder before it; call the "
-                    f"folders like low_{name} and high_{name}."
+                    f"{folder} has another unit cell of {host} than a folder before it; call the "
+                    f"folders like low_{host} and high_{host}."
                 )
         records += subset.records
     families = {
@@ -118,79 +132,89 @@ def read_2dmd(paths: Sequence[Path]) -> Dataset:
     return Dataset("2dmd", SOURCES["2dmd"].label_source, records, hosts, families)
 
 
-def _subset_folders(paths: Sequence[Path]) -> list[Path]:
-    """The folders of subsets at or below `paths`, in order, each once."""
-    found: dict[Path, Path] = {}
+def _subset_folders(paths: Sequence[Path]) -> dict[Path, str]:
+    """The names of the subsets at or below `paths` by folder, in order."""
+    found: dict[Path, None] = {}
     for path in paths:
-        here = list(_below(Path(path), DEEPEST))
+        here = [folder.resolve() for folder in _below(Path(path), DEEPEST)]
         if not here:
             raise DefectkitError(
-                f"{path} has no data.csv or data.csv.gz, nor has a folder in it; this is no folder "
-                "of 2DMD."
+                f"{path} has no data.csv, data.csv.gz or {ARCHIVE}, nor has a folder in it; name "
+                "a folder of 2DMD, unpacked."
             )
-        found |= {folder.resolve(): folder for folder in here}
-    return list(found.values())
+        found |= dict.fromkeys(here)
+    twice = Counter(folder.name for folder in found)
+    return {f: f.name if twice[f.name] == 1 else f"{f.parent.name}_{f.name}" for f in found}
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / name).is_file() for name in ("data.csv.gz", "data.csv")):
+    if any((folder / name).is_file() for name in (*DATA, ARCHIVE)):
         yield folder
     elif depth and folder.is_dir():
         for inner in sorted(folder.iterdir()):
             yield from _below(inner, depth - 1)
 
 
-def _kept_subset(folder: Path) -> _Subset:
+def _kept_subset(folder: Path, name: str) -> _Subset:
     """The rows of a folder as they were kept when it was read before, else read and kept."""
-    path = data_folder() / "structures" / f"2dmd-{_hash(folder)}.safetensors"
+    path = data_folder() / "structures" / f"2dmd-{_hash(folder, name)}.safetensors"
     if os.path.isfile(path):  # false where it may not even be looked for
         try:
             return _load(path)
         except DefectkitError as error:
             tqdm.write(f"{error} The structures are read anew.")
-    subset = _read_subset(folder)
+    subset = _read_subset(folder, name)
     keep(path, lambda part: _save(subset, part))
     return subset
 
 
-def _hash(folder: Path) -> str:
-    """Of the name of a folder and the contents of its files that are read."""
-    digest = hashlib.sha256(json.dumps([FORMAT, folder.resolve().name]).encode())
-    for file in sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz"), *folder.glob("*.cif")]):
-        try:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError:  # whoever needs it says so
-            content = ""
-        digest.update(f"{file.name}\0{content}\0".encode())
+def _hash(folder: Path, name: str) -> str:
+    """Of the name of a subset and the contents of its files that are read."""
+    digest = hashlib.sha256(json.dumps([FORMAT, name]).encode())
+    for place in _places(folder):
+        files = [place / "elements.csv", place / "initial_structures.csv"]
+        files += sorted((place / "unit_cells").glob("*.cif"))
+        if place == folder:
+            files += [folder / file for file in (*DATA, ARCHIVE, *TARGETS, *_either("descriptors"))]
+            files += sorted(folder.glob("*.cif"))
+        for file in files:
+            with suppress(OSError):  # whoever needs the file says so
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                digest.update(f"{file.name}\0{content}\0".encode())
     return digest.hexdigest()[:20]
 
 
-def _read_subset(folder: Path) -> _Subset:
-    name = folder.resolve().name
-    structures = _table(folder, "data", ["structures"])
-    targets = _table(folder, "targets", ["_id", "descriptor_id", "formation_energy"])
+def _places(folder: Path) -> list[Path]:
+    """Where files may lie that several subsets share, the nearest first."""
+    return [folder, *list(folder.parents)[:DEEPEST]]
+
+
+def _either(stem: str) -> tuple[str, str]:
+    return f"{stem}.csv.gz", f"{stem}.csv"
+
+
+def _read_subset(folder: Path, name: str) -> _Subset:
+    targets = _table(folder, TARGETS, ["_id", "descriptor_id"])
     columns = ["_id", "description", "base", "cell", "defects"]
-    rows = {row.need("_id", text): row for row in _table(folder, "descriptors", columns)}
-    _check_ids(folder, structures, targets, rows)
-    used = dict.fromkeys(_type_id(row) for row in structures)
-    types = {key: _DefectType.read(rows[key]) for key in used}
+    rows = {r.need("_id", text): r for r in _table(folder, _either("descriptors"), columns)}
+    structures = _structures(folder, targets)
+    used = dict.fromkeys(target.need("descriptor_id", text) for target in targets)
+    types = {key: _DefectType.read(_descriptor(folder, rows, key)) for key in used}
     bases = sorted({kind.base for kind in types.values()})
-    units = {base: read_structure(folder / f"{base}.cif") for base in bases}
+    units = {base: _unit_cell(folder, base) for base in bases}
     spacegroups = {base: spacegroup_of(unit) for base, unit in units.items()}
     polarised = any(target.read("total_mag", number) for target in targets)
+    reference = _Reference.read(folder)
     records, differing = [], 0
-    for structure, target in zip(structures, targets, strict=True):
-        kind = types[_type_id(structure)]
-        where = f"{structure.where} ({target.need('_id', text)})"
-        atoms = _read_layer(structure.need("structures", text), where)
+    for (where, cif), target in zip(structures, targets, strict=True):
+        kind, uid = types[target.need("descriptor_id", text)], target.need("_id", text)
+        atoms = _read_layer(cif, f"{where} ({uid})")
         try:
             found = recognise_unrelaxed(atoms, units[kind.base])
         except DefectkitError as error:
-            raise DefectkitError(f"{where}: {error}") from error
-        differing += _changes(found, atoms) != kind.changes
-        labels = _labels(target, polarised)
-        if "eform" in labels:
-            labels["eform_per_site"] = labels["eform"] / max(1, len(found.defect_positions))
+            raise DefectkitError(f"{where} ({uid}): {error}") from error
+        changes = _changes(found, atoms)
+        differing += changes != kind.changes
         record = DefectRecord(
             atoms=atoms,
             unrelaxed=atoms.positions.copy(),
@@ -198,17 +222,140 @@ def _read_subset(folder: Path) -> _Subset:
             label_source=SOURCES["2dmd"].label_source,
             host=_host_name(name, kind.base),
             host_spacegroup=spacegroups[kind.base],
-            **kind.fields(target.need("_id", text)),
+            **kind.fields(uid),
             **_found_fields(found, atoms),
-            **labels,
+            **_labels(
+                target, polarised, reference.expected(kind, changes, target), changes.total()
+            ),
         )
         keep_recognition(record, units[kind.base], found)
         records.append(record)
+    if records and not any(np.isfinite(record.eform) for record in records):
+        raise DefectkitError(
+            f"{folder}: its table has no formation_energy, and elements.csv and "
+            "initial_structures.csv, by which it is computed, are neither there nor above."
+        )
     hosts = {_host_name(name, base): unit for base, unit in units.items()}
-    return _Subset(records, hosts, _notes(name, len(records), differing))
+    return _Subset(records, hosts, _notes(folder, name, len(records), differing))
 
 
-def _notes(name: str, count: int, differing: int) -> list[str]:
+def _structures(folder: Path, targets: list[Row]) -> list[tuple[str, str]]:
+    """Where the structure of each row stands, in words, and its CIF text."""
+    if any((folder / name).is_file() for name in DATA):
+        rows = _table(folder, DATA, ["structures"])
+        _check_ids(folder, rows, targets)
+        return [(row.where, row.need("structures", text)) for row in rows]
+    path = folder / ARCHIVE
+    texts = read_archive(path)
+    ids = [target.need("_id", text) for target in targets]
+    if missing := [uid for uid in ids if uid not in texts]:
+        raise DefectkitError(
+            f"{path} has no {missing[0]}.cif, and lacks {len(missing):,} of the {len(ids):,} "
+            "structures that have labels; copy it again."
+        )
+    return [(f"{path}, {uid}.cif", texts[uid]) for uid in ids]
+
+
+def read_archive(path: Path) -> dict[str, str]:
+    """The texts of the CIF files in a .tar.gz by their names without folder and ending.
+
+    Nothing is written to the disk. Raises DefectkitError for an archive that is damaged or larger
+    than `MAX_ARCHIVE`, or that holds anything but files and folders below its own: links, devices,
+    absolute names, names with "..".
+    """
+    raw = BytesIO(read_bytes(path, MAX_ARCHIVE))
+    try:
+        with tarfile.open(fileobj=raw, mode="r:") as archive:
+            members = archive.getmembers()
+            for member in members:
+                _check_member(member, path)
+            return {
+                PurePosixPath(member.name).stem: archive.extractfile(member).read().decode()
+                for member in members
+                if member.isreg() and member.name.endswith(".cif")
+            }
+    except (tarfile.TarError, UnicodeDecodeError, EOFError) as error:
+        raise DefectkitError(
+            f"{path} is no whole archive of texts ({one_line(error)}); copy it again."
+        ) from error
+
+
+def _check_member(member: tarfile.TarInfo, path: Path) -> None:
+    name = PureWindowsPath(member.name)  # which knows the separators and roots of all systems
+    plain = (member.isreg() and not member.issparse()) or member.isdir()
+    if not plain or name.anchor or ".." in name.parts:
+        raise DefectkitError(
+            f"{path}: {one_line(member.name)} is no plain file inside the archive, which is not "
+            "read; fetch it again from its page."
+        )
+
+
+def _unit_cell(folder: Path, base: str) -> Atoms:
+    places = [folder / f"{base}.cif"]
+    places += [place / "unit_cells" / f"{base}.cif" for place in _places(folder)]
+    return read_structure(next(filter(Path.is_file, places), places[0]))
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What a formation energy is measured from; empty where the files are not there.
+
+    Attributes:
+        potentials: eV, by element.
+        pristine: eV, total energies of pristine supercells by host and repetition (881).
+    """
+
+    potentials: Mapping[str, float]
+    pristine: Mapping[tuple[str, int], float]
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Reference":
+        """From `elements.csv` and `initial_structures.csv` in the nearest place."""
+        tables = []
+        columns = {
+            "elements.csv": ["element", "chemical_potential"],
+            "initial_structures.csv": ["base", "cell_size", "energy"],
+        }
+        for name, needed in columns.items():
+            files = filter(Path.is_file, (place / name for place in _places(folder)))
+            file = next(files, None)
+            tables.append(read_table(file, needed) if file else [])
+        elements, pristine = tables
+        return cls(
+            {row.need("element", text): row.need("chemical_potential", number) for row in elements},
+            {
+                (row.need("base", text), _repeat(row.need("cell_size", text), row.where)): row.need(
+                    "energy", number
+                )
+                for row in pristine
+            },
+        )
+
+    def expected(self, kind: "_DefectType", changes: Counter, target: Row) -> float | None:
+        """Energy - pristine - sum of dn mu, eV; None where one of these is not known.
+
+        DefectkitError where the row has a formation energy that is another.
+        """
+        energy = target.read("energy", number)
+        known = {symbol for change in changes for symbol in change if symbol} <= set(
+            self.potentials
+        )
+        pristine = self.pristine.get((kind.base, kind.supercell))
+        if energy is None or pristine is None or not known:
+            return None
+        potentials = {"": 0.0, **self.potentials}
+        added = sum(n * (potentials[to] - potentials[was]) for (was, to), n in changes.items())
+        expected = energy - pristine - added
+        given = target.read("formation_energy", number)
+        if given is not None and abs(given - expected) > IDENTITY_TOLERANCE:
+            raise DefectkitError(
+                f"{target.where}: the formation energy is {given:.4f} eV, and energy - pristine - "
+                f"sum of dn mu is {expected:.4f} eV; the files do not belong together."
+            )
+        return expected
+
+
+def _notes(folder: Path, name: str, count: int, differing: int) -> list[str]:
     """What is to be said of a subset with `differing` descriptors."""
     notes = []
     if differing:
@@ -216,14 +363,14 @@ def _notes(name: str, count: int, differing: int) -> list[str]:
             f"{name}: {differing:,} of {count:,} descriptors say otherwise than their structures, "
             "which are trusted."
         )
-    published = ROWS.get(name.split("_")[0])
+    published = ROWS.get(DENSITIES.get(folder.parent.name, name.split("_")[0]))
     if published not in (None, count):
         notes.append(f"{name}: {count:,} rows are here; {published:,} are published.")
     return notes
 
 
 def _host_name(subset: str, base: str) -> str:
-    return subset if subset.endswith(f"_{base}") else base
+    return subset if base in subset.split("_") else base
 
 
 @dataclass(frozen=True)
@@ -277,23 +424,36 @@ def _found_fields(found: Recognition, atoms: Atoms) -> dict:
     }
 
 
-def _labels(target: Row, polarised: bool) -> dict[str, float]:
-    """The labels of a row that are known, by field."""
-    gaps = (target.read(column, number) for column in GAPS)
+def _labels(target: Row, polarised: bool, expected: float | None, sites: int) -> dict[str, float]:
+    """The labels of a row that are known, by field.
+
+    Args:
+        target: the row.
+        polarised: whether moments were computed.
+        expected: the formation energy (eV) by its definition, for a table that has none.
+        sites: of the defect.
+    """
+    eform = target.read("formation_energy", number)
+    eform = expected if eform is None else eform
+    channels = [target.read(f"homo_lumo_gap_{spin}", number) for spin in ("majority", "minority")]
+    gap = target.read("homo_lumo_gap_min", number)
+    if gap is None and None not in channels:
+        gap = min(channels)
     labels = {
-        "eform": target.read("formation_energy", number),
-        "gap": next((gap for gap in gaps if gap is not None), None),
+        "eform": eform,
+        "eform_per_site": eform / sites if eform is not None and sites else None,
+        "gap": target.read("homo_lumo_gap", number) if gap is None else gap,
         "spin": target.read("total_mag", number) if polarised else None,
         "en2": target.read("energy", number),
     }
     return {name: value for name, value in labels.items() if value is not None}
 
 
-def _table(folder: Path, stem: str, columns: list[str]) -> list[Row]:
-    for name in (f"{stem}.csv.gz", f"{stem}.csv"):
+def _table(folder: Path, names: Sequence[str], columns: list[str]) -> list[Row]:
+    for name in names:
         if (folder / name).is_file():
             return read_table(folder / name, columns)
-    raise DefectkitError(f"{folder} has no {stem}.csv or {stem}.csv.gz; this is not a 2DMD folder.")
+    raise DefectkitError(f"{folder} has no {' or '.join(names)}; this is not a 2DMD folder.")
 
 
 def _type_id(structure: Row) -> str:
@@ -301,9 +461,7 @@ def _type_id(structure: Row) -> str:
     return next(iter(structure.cells.values())).strip()
 
 
-def _check_ids(
-    folder: Path, structures: list[Row], targets: list[Row], known: Mapping[str, Row]
-) -> None:
+def _check_ids(folder: Path, structures: list[Row], targets: list[Row]) -> None:
     if len(structures) != len(targets):
         raise DefectkitError(
             f"{folder}: data has {len(structures)} rows and targets {len(targets)}; "
@@ -316,10 +474,14 @@ def _check_ids(
                 f"{folder}: row {structure.number} of data is of type {kind}, that of targets of "
                 f"type {target_kind}; bring both into the same order."
             )
-        if kind not in known:
-            raise DefectkitError(
-                f"{folder}: descriptors.csv has no type {kind}, which row {structure.number} is of."
-            )
+
+
+def _descriptor(folder: Path, rows: Mapping[str, Row], kind: str) -> Row:
+    if kind not in rows:
+        raise DefectkitError(
+            f"{folder}: descriptors.csv has no type {kind}, which rows of the targets are of."
+        )
+    return rows[kind]
 
 
 def _literal(text: str, where: str) -> object:

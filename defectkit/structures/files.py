@@ -290,11 +290,7 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     is no such file, where it may not be read, is a folder, longer than `most` bytes, binary, or in
     UTF-16 or UTF-32.
     """
-    raw = _bytes(path, most + 1)
-    if len(raw) > most:
-        raise DefectkitError(
-            f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
-        )
+    raw = read_bytes(path, most)
     if raw.startswith(WIDE):
         raise DefectkitError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
     if CONTROL.search(raw):
@@ -309,7 +305,8 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _bytes(path: Path, most: int) -> bytes:
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file, unpacked where it ends in .gz; DefectkitError as of `read_text`."""
     try:
         if path.is_dir():
             raise DefectkitError(f"{path} is a folder; name a file.")
@@ -319,7 +316,7 @@ def _bytes(path: Path, most: int) -> bytes:
             raise DefectkitError(f"{path} is no file with contents; name another.")
         packed = path.suffix.lower() == ".gz"
         with gzip.open(path) if packed else path.open("rb") as file:
-            return file.read(most)
+            raw = file.read(most + 1)
     except PermissionError as error:
         raise DefectkitError(
             f"{path} may not be read (permission denied); change its permissions, or ask its owner."
@@ -331,6 +328,11 @@ def _bytes(path: Path, most: int) -> bytes:
     except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
         reason = getattr(error, "strerror", None) or error
         raise DefectkitError(f"{path} cannot be opened ({reason}); check its name.") from error
+    if len(raw) > most:
+        raise DefectkitError(
+            f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
+        )
+    return raw
 
 
 def parse(text: str, kind: str, path: Path) -> tuple[Atoms, str]:

@@ -1,5 +1,7 @@
 import gzip
+import io
 import shutil
+import tarfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -288,3 +290,97 @@ def test_hosts_of_one_name_must_be_one_host(tmp_path):
 def test_a_folder_without_data(tmp_path):
     with pytest.raises(DefectkitError, match=r"no data\.csv"):
         load("2dmd", tmp_path)
+
+
+def pack(path: Path, members: list[tuple[str, bytes]], **changes) -> None:
+    """A .tar.gz of files; `changes` are of the last member's header."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            if name == members[-1][0]:
+                for key, value in changes.items():
+                    setattr(member, key, value)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def write_official(parent: Path, labels: str = "targets") -> Path:
+    """The rows of `write_2dmd` in the layout of the official download."""
+    own = write_2dmd(parent.parent / "plain")
+    folder = parent / "low_density_defects" / "MoS2"
+    folder.mkdir(parents=True)
+    (parent / "unit_cells").mkdir()
+    shutil.move(own / "MoS2.cif", parent / "unit_cells" / "MoS2.cif")
+    shutil.copyfile(own / "descriptors.csv", folder / "descriptors.csv")
+    texts = pd.read_csv(own / "data.csv.gz").structures
+    members = [(f"{uid}.cif", t.encode()) for uid, t in zip(("b00002", "a00001"), texts[::-1])]
+    pack(folder / "initial.tar.gz", members)
+    table = pd.read_csv(own / "targets.csv.gz")
+    # energy - pristine - sum of dn mu: V_Mo + Se_S, and W_Mo
+    table["energy"] = [-400 + 11.0 + 4.0 - 3.5 + 3.5, -400 + 11.0 - 13.0 + 0.25]
+    table["formation_energy"] = [3.5, 0.25]
+    if labels == "defects":
+        table = table.drop(columns="formation_energy")
+    table.to_csv(folder / f"{labels}.csv.gz", index=False)
+    (parent / "elements.csv").write_text(
+        "element,chemical_potential\nMo,-11.0\nS,-4.0\nSe,-3.5\nW,-13.0\n"
+    )
+    (parent / "initial_structures.csv").write_text('base,cell_size,energy\nMoS2,"[4, 4, 1]",-400\n')
+    shutil.rmtree(own)
+    return folder
+
+
+@pytest.mark.parametrize("labels", ["targets", "defects"])
+def test_the_official_layout_is_read_as_it_is(tmp_path, labels):
+    folder = write_official(tmp_path / "official", labels)
+    before = sorted(tmp_path.rglob("*"))
+    dataset = load("2dmd", tmp_path / "official")
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is unpacked
+    frame = dataset.frame
+    assert frame.removed.to_dict() == {"a00001": "S,Mo", "b00002": "Mo"}
+    assert frame.eform.tolist() == pytest.approx([3.5, 0.25])
+    assert frame.eform_per_site.tolist() == pytest.approx([1.75, 0.25])
+    assert set(frame.host) == set(frame.subset) == {"MoS2"}
+    assert load("2dmd", folder).fingerprint == dataset.fingerprint
+
+
+def test_energies_that_are_not_those_of_the_definition(tmp_path):
+    folder = write_official(tmp_path / "official")
+    path = tmp_path / "official" / "elements.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("-13.0", "-13.1"))
+    with pytest.raises(DefectkitError, match=r"row 3: .* 0\.2500 eV, .* 0\.3500 eV"):
+        load("2dmd", folder)
+    path.unlink()
+    assert load("2dmd", folder).frame.eform.tolist() == [3.5, 0.25]
+    table = pd.read_csv(folder / "targets.csv.gz").drop(columns="formation_energy")
+    table.to_csv(folder / "targets.csv.gz", index=False)
+    with pytest.raises(DefectkitError, match=r"no formation_energy, and elements\.csv"):
+        load("2dmd", folder)
+
+
+def test_archives_are_checked_before_they_are_read(tmp_path, monkeypatch):
+    folder = write_official(tmp_path / "official")
+    path = folder / "initial.tar.gz"
+    whole = path.read_bytes()
+    good = [(f"{uid}.cif", t.encode()) for uid, t in twodmd.read_archive(path).items()]
+    for name in ("/etc/a.cif", "../a.cif", "x/../../a.cif", "C:/a.cif", "..\\a.cif"):
+        pack(path, [*good, (name, b"")])
+        with pytest.raises(DefectkitError, match="no plain file inside"):
+            load("2dmd", folder)
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        pack(path, [*good, ("c.cif", b"")], type=kind, linkname="a00001.cif")
+        with pytest.raises(DefectkitError, match="no plain file inside"):
+            load("2dmd", folder)
+    pack(path, good[:1])
+    with pytest.raises(DefectkitError, match=r"no a00001\.cif, and lacks 1 of the 2"):
+        load("2dmd", folder)
+    for damaged in (b"", whole[:-20], whole[:200], gzip.compress(b"no archive" * 100)):
+        path.write_bytes(damaged)
+        with pytest.raises(DefectkitError):
+            load("2dmd", folder)
+    pack(path, [*good, ("notes.txt", b"\xff"), ("._a00001.cif", b"")])
+    assert len(load("2dmd", folder)) == 2
+    monkeypatch.setattr(twodmd, "MAX_ARCHIVE", 1000)
+    with pytest.raises(DefectkitError, match="the most that is read"):
+        twodmd.read_archive(path)
