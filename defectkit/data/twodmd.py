@@ -197,6 +197,8 @@ def _read_subset(folder: Path, name: str) -> _Subset:
     targets = _table(folder, TARGETS, ["_id", "descriptor_id"])
     columns = ["_id", "description", "base", "cell", "defects"]
     rows = {r.need("_id", text): r for r in _table(folder, _either("descriptors"), columns)}
+    if not targets:
+        raise DefectkitError(f"{folder}: its table of labels has no row; copy the folder again.")
     structures = _structures(folder, targets)
     used = dict.fromkeys(target.need("descriptor_id", text) for target in targets)
     types = {key: _DefectType.read(_descriptor(folder, rows, key)) for key in used}
@@ -230,7 +232,7 @@ def _read_subset(folder: Path, name: str) -> _Subset:
         )
         keep_recognition(record, units[kind.base], found)
         records.append(record)
-    if records and not any(np.isfinite(record.eform) for record in records):
+    if not any(np.isfinite(record.eform) for record in records):
         raise DefectkitError(
             f"{folder}: its table has no formation_energy, and elements.csv and "
             "initial_structures.csv, by which it is computed, are neither there nor above."

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from defectkit import DefectkitError
+from defectkit.cli import app
 from defectkit.data import Dataset, load, twodmd
 from defectkit.data.cleaning import clean
 from defectkit.data.splits import structure_groups
@@ -290,6 +292,18 @@ def test_hosts_of_one_name_must_be_one_host(tmp_path):
 def test_a_folder_without_data(tmp_path):
     with pytest.raises(DefectkitError, match=r"no data\.csv"):
         load("2dmd", tmp_path)
+    folder = write_2dmd(tmp_path / "2dmd")
+    for name in ("data", "targets"):
+        pd.read_csv(folder / f"{name}.csv.gz").iloc[:0].to_csv(folder / f"{name}.csv.gz")
+    with pytest.raises(DefectkitError, match="has no row"):
+        load("2dmd", folder)
+
+
+def test_fetch_reads_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEFECTKIT_DATA", str(tmp_path))
+    folder = write_2dmd(tmp_path / "2dmd")
+    result = CliRunner().invoke(app, ["data", "fetch", "2dmd"])
+    assert (result.exit_code, result.stdout.split()) == (0, ["2", "rows", str(folder)])
 
 
 def pack(path: Path, members: list[tuple[str, bytes]], **changes) -> None:
