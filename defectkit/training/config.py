@@ -3,7 +3,7 @@
 Every field of a YAML file is checked against these classes: an unknown key, a key that stands
 twice, a value of the wrong kind or out of range, and settings that do not fit each other are
 refused by name. Whether a model takes its settings is checked when a run starts
-(`training.checks`). `with_values` changes single ones, as in
+(`training.prepared`). `with_values` changes single ones, as in
 `defectkit train configs/cgcnn.yaml epochs=5 optimiser.lr=1e-3`.
 """
 

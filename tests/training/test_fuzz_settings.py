@@ -32,7 +32,6 @@ from defectkit.graphs.elements import feature_table
 from defectkit.models import build_model
 from defectkit.predict.domain import composition_vectors, predict_with_vectors
 from defectkit.predict.predictor import UNREAD, VALID, Predictor
-from defectkit.training.checks import check_config
 from defectkit.training.config import (
     RunConfig,
     StudyConfig,
@@ -43,6 +42,7 @@ from defectkit.training.config import (
     to_dict,
 )
 from defectkit.training.inference import CARD, WEIGHTS, ModelCard, load_model, predict, save_model
+from defectkit.training.prepared import check_config
 from defectkit.training.run import MARK, PREDICTIONS, SUMMARY, Run, same
 from defectkit.training.tune import whole_numbers
 
