@@ -12,6 +12,7 @@ It loads torch where that is installed, which graphs need anyway.
 Axes: n atoms, E edges, T pairs of edges.
 """
 
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -131,6 +132,38 @@ def minimum_image(
     return shift, distance
 
 
+def first_shell(
+    pos: np.ndarray, others: np.ndarray, cell: np.ndarray, pbc: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest images of other positions around some, and all that are about as near.
+
+    Searched one step around the rounded image in the reduced cell (`minimum_image`), where a
+    shell lies whose radius is shorter than the cell's vectors.
+
+    Args:
+        pos: (n, 3) Å.
+        others: (m, 3) Å; one that lies at a position (nearer than `TIE`) is that position itself
+            and does not count, its images do.
+        cell: (3, 3) Å.
+        pbc: (3,) bool.
+        share: how many times as far as the nearest the last of the shell may be.
+
+    Returns:
+        index (2, E) of `others` and of `pos`, and vectors (E, 3) Å from the latter to that image,
+        sorted by `pos` and then by length.
+    """
+    vectors, _ = _reduced(cell, pbc)
+    gap = others - pos[:, None]  # (n, m, 3)
+    gap -= np.rint(gap @ np.linalg.pinv(vectors)) @ vectors
+    around = np.array(list(product((0, -1, 1), repeat=len(vectors)))) @ vectors  # (3^p, 3)
+    square = (gap**2).sum(axis=2)[:, :, None] + 2 * gap @ around.T + (around**2).sum(axis=1)
+    square[square < TIE**2] = np.inf
+    i, j, image = (square < share**2 * square.min(axis=(1, 2), keepdims=True)).nonzero()
+    order = np.lexsort([square[i, j, image], i])
+    i, j, image = i[order], j[order], image[order]
+    return np.stack([j, i]), gap[i, j] + around[image]
+
+
 def images_within(
     pos: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -203,9 +236,18 @@ def distances(
 
 def _reduced(cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The p periodic vectors (p, 3) Å after Minkowski reduction, and their (p, 3) shifts."""
-    periodic = np.asarray(pbc, bool)
-    reduced, steps = minkowski_reduce(np.asarray(cell, float), pbc=periodic)
-    return reduced[periodic], steps[periodic].astype(np.int64)
+    return _reduction(np.asarray(cell, float).tobytes(), np.asarray(pbc, bool).tobytes())
+
+
+@lru_cache(maxsize=256)
+def _reduction(cell: bytes, pbc: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """`_reduced`, kept, as thousands of rows have one cell and every graph asks several times."""
+    periodic = np.frombuffer(pbc, bool)
+    reduced, steps = minkowski_reduce(np.frombuffer(cell).reshape(3, 3), pbc=periodic)
+    vectors, steps = reduced[periodic], steps[periodic].astype(np.int64)
+    for array in (vectors, steps):
+        array.setflags(write=False)
+    return vectors, steps
 
 
 def _sorted(index: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
