@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from ase.data import chemical_symbols
 from crystals import defective, host, unimodular
 from model_cases import SMALL, feature_table, known_defect, mapped, reordered
 from safetensors.torch import load_file, save_file
@@ -18,7 +19,7 @@ from torch_geometric.data import Batch
 
 from defectkit import DefectkitError
 from defectkit.explain import attention
-from defectkit.graphs import CrystalGraph, GraphConfig, GraphDataset, build_graph
+from defectkit.graphs import CrystalGraph, GraphConfig, GraphDataset, build_graph, load_graphs
 from defectkit.models import build_model
 from defectkit.models.sites import SiteBaseline, Sites
 from defectkit.structures.defects import find_site, make_defect
@@ -324,3 +325,48 @@ def test_it_can_be_looked_into_like_the_others(model):
 def test_other_graphs_are_refused(config):
     with pytest.raises(DefectkitError, match="nodes='defects', image_radius=20"):
         build_model("sites", feature_table(), config)
+
+
+@pytest.fixture(scope="module")
+def real_graphs(pilot) -> GraphDataset:
+    """The 200 real rows of 2DMD."""
+    return load_graphs(pilot.records, pilot.hosts, FAR)
+
+
+def test_graphs_of_real_rows_are_what_the_rows_say(pilot, real_graphs):
+    for record, graph in zip(pilot.records, real_graphs, strict=True):
+        assert sorted(chemical_symbols[z] for z in graph.original_z) == sorted(record.removed)
+        present = {chemical_symbols[z] for z in graph.z[graph.z > 0]}
+        assert present == set(filter(None, record.dopant.split(",")))
+        counts = (graph.host_bonds_z > 0).sum(dim=1)
+        assert counts.tolist() == [6 if z == 42 else 3 for z in graph.original_z]
+
+
+def test_on_real_rows_it_learns_more_than_its_baseline(real_graphs, tmp_path):
+    order = np.random.default_rng(0).permutation(len(real_graphs)).tolist()
+    parts = order[:150], order[150:]
+    config = RunConfig(
+        ModelConfig("sites"),
+        graph=FAR,
+        optimiser=OptimiserConfig("muon", lr=0.005, weight_decay=0.3),
+        epochs=12,
+        batch_size=8,
+    )
+    table = feature_table().float()
+    torch.manual_seed(0)
+    model = build_model("sites", table, FAR).float()
+    model.fit(real_graphs.batch(parts[0]))
+    training, held_out = (
+        Part(len(part), lambda numbers, part=part: real_graphs.batch([part[k] for k in numbers]))
+        for part in parts
+    )
+    batch = real_graphs.batch(parts[1])
+    sites = torch.bincount(batch.batch)
+    with torch.no_grad():
+        known, n = model._known(batch, model.host(batch, table)[1])
+        linear = (model.baseline(known)[:, 0] - batch.y_eform / n).abs().mean()
+    fit(model, config, (training, held_out), (0.0, 20.0), 0, tmp_path)
+    learned = ((predict(model, batch)[0] - batch.y_eform) / sites).abs().mean()
+    print(f"held-out rows: {1000 * linear:.1f} and {1000 * learned:.1f} meV a site")
+    assert linear < 0.2
+    assert learned < 0.8 * linear
