@@ -370,3 +370,12 @@ def test_on_real_rows_it_learns_more_than_its_baseline(real_graphs, tmp_path):
     print(f"held-out rows: {1000 * linear:.1f} and {1000 * learned:.1f} meV a site")
     assert linear < 0.2
     assert learned < 0.8 * linear
+
+
+@pytest.mark.parametrize("name", ["cgcnn", "matformer", "hybrid"])
+def test_models_of_all_atoms_read_graphs_of_sites_too(name):
+    config = replace(CONFIG, image_radius=None, cutoff=6.0)
+    model = build_model(name, feature_table(), config, **SMALL[name]).eval()
+    graph = build_graph(defective(), config, host(), dtype=torch.float64)
+    assert graph.num_nodes == 3
+    assert predict(model, graph).isfinite().all()
