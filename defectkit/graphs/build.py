@@ -2,7 +2,11 @@
 
 Positions, cell and integer image shifts are stored; no length and no angle is (see
 `defectkit.graphs.geometry`). Axes: N nodes (the atoms in their order, then the vacancies),
-E edges, T pairs of edges, P pairs of nodes, S lattice self-edges, B graphs.
+E edges, T pairs of edges, P pairs of nodes, S lattice self-edges, B graphs, K = `MAX_BONDS`.
+
+With `GraphConfig(nodes="defects")` the nodes are the defect's own sites, three instead of 190 in
+a cell of 2DMD (sparse representation; Kazeev et al., npj Comput. Mater. 9, 113, 2023). What the
+host is, they are told by vectors to their nearest sites of the pristine host, not by its name.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +26,9 @@ from defectkit.structures.record import DefectRecord, SiteKind
 
 MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
 POSITIONS = ("relaxed", "unrelaxed")
+NODES = ("atoms", "defects")
+MAX_BONDS = 12  # of a site, as in a close packing
+SHELL = 1.2  # bonds up to so many times the shortest; the next are 1.29 times as long or more
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class GraphConfig:
         image_radius: Å; where given, pairs are all images within it instead.
         positions: "relaxed", or "unrelaxed" for those before relaxation (records only).
         virtual_nodes: whether a vacancy is a node; False leaves the atom out and no more.
+        nodes: "atoms" with the vacancies, or "defects" for the sites of the defect alone.
     """
 
     cutoff: float = 5.0
@@ -46,6 +54,7 @@ class GraphConfig:
     image_radius: float | None = None
     positions: str = "relaxed"
     virtual_nodes: bool = True
+    nodes: str = "atoms"
 
     def __post_init__(self) -> None:
         for name in ("cutoff", "neighbours", "angle_cutoff", "image_radius"):
@@ -54,6 +63,13 @@ class GraphConfig:
                 raise DefectkitError(f"{name} is {value}; it must be above zero.")
         if self.positions not in POSITIONS:
             raise DefectkitError(f"positions is '{self.positions}'; use one of {POSITIONS}.")
+        if self.nodes not in NODES:
+            raise DefectkitError(f"nodes is '{self.nodes}'; use one of {NODES}.")
+        if self.nodes == "defects" and not self.virtual_nodes:
+            raise DefectkitError(
+                "nodes='defects' without virtual_nodes would lose the vacancies; set one of "
+                "them back."
+            )
         longest = np.inf if self.neighbours else self.cutoff
         if self.angle_cutoff is not None and self.angle_cutoff > longest:
             raise DefectkitError(
@@ -88,7 +104,11 @@ class CrystalGraph(Data):
         y_spin: (B,) magnetic moment in μB, NaN where unknown.
         uid: the record's id, a list of them in a batch; empty without a record.
 
-    Without angles or pairs in the `GraphConfig` their keys are absent.
+    Without angles or pairs in the `GraphConfig` their keys are absent. Graphs of the defect's
+    sites have two more:
+        host_bonds: (N, K, 3) Å, from `ideal_pos` to the nearest sites of the pristine host, those
+            up to `SHELL` times as far as the nearest; then zeros.
+        host_bonds_z: (N, K) atomic numbers of these sites, then zeros.
     """
 
     @property
@@ -127,8 +147,8 @@ def build_graph(
 
     Raises DefectkitError, naming the record and the atoms, for a structure without atoms, with
     an unknown element, a coordinate that is not a number, a cell without volume, no periodicity
-    in the plane, atoms nearer than half the sum of their covalent radii, or more nodes than
-    `MAX_ALL_PAIRS` where all pairs are wanted.
+    in the plane, atoms nearer than half the sum of their covalent radii, more nodes than
+    `MAX_ALL_PAIRS` where all pairs are wanted, or no defect where its sites are to be nodes.
     """
     config = config or GraphConfig()
     record = structure if isinstance(structure, DefectRecord) else None
@@ -139,6 +159,9 @@ def build_graph(
     if recognition is None and host is not None:
         recognition = read_defect(structure, host, config)
     nodes = _nodes(atoms, recognition, config.virtual_nodes)
+    if config.nodes == "defects":
+        _check_overlaps(atoms, where)
+        nodes = _sites(nodes, atoms, where)
     pos, cell, pbc = nodes["pos"], atoms.cell.array, atoms.pbc
     n = len(pos)
 
@@ -147,7 +170,8 @@ def build_graph(
     else:
         edges = periodic.neighbour_edges(pos, cell, pbc, config.cutoff)
     distance = periodic.distances(pos, cell, *edges)
-    _check_distances(atoms, nodes["z"], edges[0], distance, where)
+    if config.nodes == "atoms":
+        _check_distances(atoms, nodes["z"], edges[0], distance, where)
     arrays = {"edge_index": edges[0], "edge_shift": edges[1]}
     receiver = edges[0][1]
     arrays["isolated"] = np.bincount(receiver, minlength=n) == 0
@@ -226,6 +250,30 @@ def _nodes(atoms: Atoms, found: Recognition | None, virtual_nodes: bool) -> dict
     return {key: np.concatenate(parts).astype(parts[0].dtype) for key, parts in arrays.items()}
 
 
+def _sites(nodes: dict[str, np.ndarray], atoms: Atoms, where: str) -> dict[str, np.ndarray]:
+    """Of all nodes those of the defect, with their bonds in the pristine host."""
+    chosen = nodes["site_kind"] != SiteKind.HOST
+    if not chosen.any():
+        raise DefectkitError(
+            f"{where} has no defect that is known, and a graph of its sites would be empty; give "
+            "the pristine host, or use GraphConfig(nodes='atoms')."
+        )
+    of_host = nodes["original_z"] > 0
+    sites, z = nodes["ideal_pos"][of_host], nodes["original_z"][of_host]
+    chosen = {key: value[chosen] for key, value in nodes.items()}
+    (end, site), vectors = periodic.first_shell(
+        chosen["ideal_pos"], sites, atoms.cell.array, atoms.pbc, SHELL
+    )
+    place = np.arange(len(site)) - site.searchsorted(site)  # among the bonds of its site
+    kept = place < MAX_BONDS
+    slots = site[kept], place[kept]
+    chosen["host_bonds"] = np.zeros((len(chosen["z"]), MAX_BONDS, 3))
+    chosen["host_bonds"][slots] = vectors[kept]
+    chosen["host_bonds_z"] = np.zeros((len(chosen["z"]), MAX_BONDS), np.int64)
+    chosen["host_bonds_z"][slots] = z[end[kept]]
+    return chosen
+
+
 def _pairs(
     pos: np.ndarray, cell: np.ndarray, pbc: np.ndarray, config: GraphConfig, where: str
 ) -> dict[str, np.ndarray]:
@@ -260,6 +308,14 @@ def _check(atoms: Atoms, where: str) -> None:
             f"{where} does not repeat in the plane (pbc {atoms.pbc.tolist()}); "
             "set pbc to True along the first two cell vectors."
         )
+
+
+def _check_overlaps(atoms: Atoms, where: str) -> None:
+    """`_check_distances` of all atoms, where not all of them are nodes."""
+    reach = float(covalent_radii[atoms.numbers].max())
+    index, shift = periodic.neighbour_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach)
+    distance = periodic.distances(atoms.positions, atoms.cell.array, index, shift)
+    _check_distances(atoms, atoms.numbers, index, distance, where)
 
 
 def _check_distances(

@@ -205,7 +205,10 @@ def _build(
 def _content_hash(
     records: Sequence[DefectRecord], hosts: Mapping[str, Atoms], config: GraphConfig
 ) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(config)]).encode())
+    values = asdict(config)
+    if config.nodes == "atoms":  # files that were written before there was a choice stay good
+        del values["nodes"]
+    digest = hashlib.sha256(json.dumps([FORMAT, values]).encode())
     for name in sorted({record.host for record in records} & set(hosts)):
         digest.update(name.encode())
         _add_atoms(digest, hosts[name])

@@ -12,7 +12,9 @@ It loads torch where that is installed, which graphs need anyway.
 Axes: n atoms, E edges, T pairs of edges.
 """
 
+from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from ase.geometry import minkowski_reduce
@@ -115,12 +117,11 @@ def minimum_image(
         atom j; the diagonal is zero.
     """
     n = len(pos)
-    vectors, steps = _reduced(cell, pbc)  # (p, 3) Å and integer
+    vectors, steps, inverse, around = _reduced(cell, pbc)
     i, j = np.triu_indices(n, 1)
     gap = pos[j] - pos[i]
-    rounded = -np.rint(gap @ np.linalg.pinv(vectors)).astype(np.int64)
+    rounded = -np.rint(gap @ inverse).astype(np.int64)
     gap += rounded @ vectors
-    around = np.array(list(product((0, -1, 1), repeat=len(vectors))), dtype=np.int64)
     offset = around @ vectors  # (3^p, 3)
     best = (2 * gap @ offset.T + (offset**2).sum(axis=1)).argmin(axis=1)
     upper = (rounded + around[best]) @ steps
@@ -129,6 +130,38 @@ def minimum_image(
     distance = np.zeros((n, n))
     distance[i, j] = distance[j, i] = np.linalg.norm(gap + offset[best], axis=1)
     return shift, distance
+
+
+def first_shell(
+    pos: np.ndarray, others: np.ndarray, cell: np.ndarray, pbc: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest images of other positions around some, and all that are about as near.
+
+    Searched one step around the rounded image in the reduced cell (`minimum_image`), where a
+    shell lies whose radius is shorter than the cell's vectors.
+
+    Args:
+        pos: (n, 3) Å.
+        others: (m, 3) Å; one that lies at a position (nearer than `TIE`) is that position itself
+            and does not count, its images do.
+        cell: (3, 3) Å.
+        pbc: (3,) bool.
+        share: how many times as far as the nearest the last of the shell may be.
+
+    Returns:
+        index (2, E) of `others` and of `pos`, and vectors (E, 3) Å from the latter to that image,
+        sorted by `pos` and then by length.
+    """
+    vectors, _, inverse, around = _reduced(cell, pbc)
+    gap = others - pos[:, None]  # (n, m, 3)
+    gap -= np.rint(gap @ inverse) @ vectors
+    offset = around @ vectors  # (3^p, 3)
+    square = (gap**2).sum(axis=2)[:, :, None] + 2 * gap @ offset.T + (offset**2).sum(axis=1)
+    square[square < TIE**2] = np.inf
+    i, j, image = (square < share**2 * square.min(axis=(1, 2), keepdims=True)).nonzero()
+    order = np.lexsort([square[i, j, image], i])
+    i, j, image = i[order], j[order], image[order]
+    return np.stack([j, i]), gap[i, j] + offset[image]
 
 
 def images_within(
@@ -159,7 +192,7 @@ def self_image_edges(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     Returns:
         (s, 3) int64 shifts of `cell`, s = 1, 3, 6 for one, two, three periodic directions.
     """
-    vectors, steps = _reduced(cell, pbc)
+    vectors, steps, _, _ = _reduced(cell, pbc)
     diagonals = []
     for a, b in [(0, 1), (0, 2), (1, 2)][: len(vectors) * (len(vectors) - 1) // 2]:
         sign = -1 if vectors[a] @ vectors[b] > 0 else 1
@@ -201,11 +234,31 @@ def distances(
     return np.linalg.norm(pos[index[0]] + shift @ cell - pos[index[1]], axis=1)
 
 
-def _reduced(cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The p periodic vectors (p, 3) Å after Minkowski reduction, and their (p, 3) shifts."""
-    periodic = np.asarray(pbc, bool)
-    reduced, steps = minkowski_reduce(np.asarray(cell, float), pbc=periodic)
-    return reduced[periodic], steps[periodic].astype(np.int64)
+class _Reduced(NamedTuple):
+    """A lattice after Minkowski reduction, with p periodic vectors."""
+
+    vectors: np.ndarray  # (p, 3) Å
+    steps: np.ndarray  # (p, 3) the shifts of the cell that they are
+    inverse: np.ndarray  # (3, p) from Å to these vectors
+    around: np.ndarray  # (3^p, p) one step to every side of them, and none first
+
+
+def _reduced(cell: np.ndarray, pbc: np.ndarray) -> _Reduced:
+    """The reduced lattice of a cell."""
+    return _reduction(np.asarray(cell, float).tobytes(), np.asarray(pbc, bool).tobytes())
+
+
+@lru_cache(maxsize=256)
+def _reduction(cell: bytes, pbc: bytes) -> _Reduced:
+    """`_reduced`, kept, as thousands of rows have one cell and every graph asks several times."""
+    periodic = np.frombuffer(pbc, bool)
+    reduced, steps = minkowski_reduce(np.frombuffer(cell).reshape(3, 3), pbc=periodic)
+    vectors, steps = reduced[periodic], steps[periodic].astype(np.int64)
+    around = np.array(list(product((0, -1, 1), repeat=len(vectors))), dtype=np.int64)
+    found = _Reduced(vectors, steps, np.linalg.pinv(vectors), around)
+    for array in found:
+        array.setflags(write=False)
+    return found
 
 
 def _sorted(index: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,14 @@ from defectkit import DefectkitError
 from defectkit.graphs.build import GraphConfig
 from defectkit.models.baselines import ALIGNN, CGCNN, Matformer
 from defectkit.models.hybrid import Hybrid
+from defectkit.models.sites import Sites
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cgcnn": CGCNN,
     "alignn": ALIGNN,
     "matformer": Matformer,
     "hybrid": Hybrid,
+    "sites": Sites,
 }
 
 

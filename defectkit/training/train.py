@@ -222,10 +222,16 @@ def new_model(
             check_labels(card, label_source)
         return model
     table = feature_table(config.features)
-    table = Standardizer.fit(table, training.tensors["z"].numpy())(table)
+    seen = training.tensors["z"]
+    if config.graph.nodes == "defects":  # where the host's elements stand at its missing atoms only
+        seen = torch.cat([seen, training.tensors["original_z"]])
+    table = Standardizer.fit(table, seen.numpy())(table)
     features = torch.tensor(table.values, dtype=torch.float32)
     model = build_model(config.model.name, features, config.graph, **config.model.settings)
-    model.heads.fit(training.tensors["y_eform"], training.tensors["y_spin"].abs())
+    if hasattr(model, "fit"):
+        model.fit(training.batch(range(len(training))))
+    else:
+        model.heads.fit(training.tensors["y_eform"], training.tensors["y_spin"].abs())
     return model
 
 

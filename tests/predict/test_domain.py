@@ -17,13 +17,15 @@ from defectkit.training.inference import predict
 
 @pytest.mark.parametrize("name", MODELS)
 def test_heads_read_the_latent_vector_of_every_model(name):
-    config = GraphConfig()
+    sites = GraphConfig(nodes="defects", image_radius=9.0, angle_cutoff=None)
+    config = sites if name == "sites" else GraphConfig()
     graphs = []
     for number, dopant in enumerate(("Cu", "Ag", "Au")):
-        atoms = mx2("MoS2", vacuum=8.0, size=(2, 2, 1))
+        host = mx2("MoS2", vacuum=8.0)
+        atoms = host.repeat((2, 2, 1))
         atoms.append(dopant)
         atoms.positions[-1] = atoms.positions[0] + [0, 0, 3.2]
-        graph = build_graph(atoms, config)
+        graph = build_graph(atoms, config, host if name == "sites" else None)
         graph.uid = str(number)
         graphs.append(graph)
     graphs = GraphDataset.from_graphs(graphs)
