@@ -221,6 +221,9 @@ def test_too_few_rows_are_a_sentence():
         check_rows(labels(1.0, np.inf, 2.0), labels(1.0))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("2dmd/*.yaml")])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_are_accepted(path):
     check_config(load_config(path))
