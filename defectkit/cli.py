@@ -330,9 +330,12 @@ def info(name: DataName = "demo", path: DataPath = None) -> None:
 @data_app.command()
 def fetch(name: Annotated[str, typer.Argument(help="The data set.")] = "imp2d") -> None:
     """Download a data set, check it and keep it for later."""
-    from defectkit.data import sources
+    from defectkit.data import load, sources
 
-    print(sources.fetch(name))
+    path = sources.fetch(name)
+    if not sources.SOURCES[name].sha256:  # what is there can only be judged by reading it
+        print(f"{len(load(name, path)):,} rows")
+    print(path)
 
 
 @data_app.command()

@@ -1,12 +1,8 @@
 """Structures for the tests, and files of them."""
 
-from pathlib import Path
-
 import numpy as np
 from ase import Atoms
 from hypothesis import strategies as st
-from pymatgen.core import Structure
-from pymatgen.io.cif import CifWriter
 
 from defectkit.structures.hosts import HOSTS
 
@@ -53,15 +49,3 @@ def defective(repeat: int = 3) -> Atoms:
     atoms += Atoms("Li", positions=[[*atoms.positions[12, :2], top + 1.2]])
     atoms.rattle(0.03, rng=np.random.default_rng(0))
     return atoms
-
-
-def write_structure(atoms: Atoms, path: Path) -> Path:
-    """Write a file in the format that its name says, with at least 8 decimals; its path."""
-    if path.suffix == ".cif":
-        structure = Structure(
-            atoms.cell.array, atoms.numbers, atoms.positions, coords_are_cartesian=True
-        )
-        CifWriter(structure, significant_figures=10).write_file(path)
-    else:
-        atoms.write(path, format="extxyz" if path.suffix in (".xyz", ".extxyz") else "vasp")
-    return path

@@ -70,13 +70,25 @@ def run(arguments: list[str], folder: Path, fault: str, source: dict, said) -> N
 def _stand_ins(folder: Path, source: dict) -> None:
     def relaxed(candidate, host, mu):
         time.sleep(0.02)
-        made = make_defect(host.strained(candidate.strain), host.repeat, candidate.site,
-                           candidate.dopant)  # fmt: skip
-        pairs = {"name": candidate.name, "host": candidate.host, "dopant": candidate.dopant,
-                 "defecttype": candidate.site.kind, "site": candidate.site.name, "eform": 1.0,
-                 "spin": 0.0, "removed": ",".join(made.removed), "converged": True,
-                 "strain": candidate.strain, "max_force": 0.01, "conv1": 0.0, "conv2": 0.0,
-                 "label_source": potential.LABEL_SOURCE}  # fmt: skip
+        made = make_defect(
+            host.strained(candidate.strain), host.repeat, candidate.site, candidate.dopant
+        )
+        pairs = {
+            "name": candidate.name,
+            "host": candidate.host,
+            "dopant": candidate.dopant,
+            "defecttype": candidate.site.kind,
+            "site": candidate.site.name,
+            "eform": 1.0,
+            "spin": 0.0,
+            "removed": ",".join(made.removed),
+            "converged": True,
+            "strain": candidate.strain,
+            "max_force": 0.01,
+            "conv1": 0.0,
+            "conv2": 0.0,
+            "label_source": potential.LABEL_SOURCE,
+        }
         return made.atoms, pairs, {"unrelaxed_positions": made.atoms.positions}
 
     def host(name):

@@ -21,13 +21,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from ase import Atoms
 from ase.db import connect
-from crystals import write_structure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import defectkit
 from defectkit import DefectkitError
 from defectkit.bench import peak_mb
+from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 
 PATIENCE = 5.0  # s of one processor for a file, however busy the machine is

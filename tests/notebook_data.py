@@ -32,9 +32,15 @@ def write_folder(folder: Path, names: dict[str, str] | None = None) -> Path:
                 file = f"{host}-{site.name}-{dopant or 'none'}.vasp"
                 write(folder / file, atoms, sort=True)
                 size = len(dopant) + 0.3 * len(rows) % 4
-                rows.append({"file": file, "host": host, "dopant": dopant,
-                             "eform": round(number + size + rng.normal(0, 0.3), 3),
-                             "spin": round(float(rng.integers(3)), 1)})  # fmt: skip
+                rows.append(
+                    {
+                        "file": file,
+                        "host": host,
+                        "dopant": dopant,
+                        "eform": round(number + size + rng.normal(0, 0.3), 3),
+                        "spin": round(float(rng.integers(3)), 1),
+                    }
+                )
     pd.DataFrame(rows).to_csv(folder / "targets.csv", index=False)
     return folder
 

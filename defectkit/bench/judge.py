@@ -97,7 +97,7 @@ class Judged:
         return self.table[unit] if unit else None
 
     def unit_groups(self, table: pd.DataFrame) -> pd.Series | None:
-        """The held-out group of each unit of `decisions.choices`; None where it has no group."""
+        """The held-out group of each unit of `metrics.choices`; None where it has no group."""
         unit = UNITS.get(self.run.config.data.split.kind)
         if unit not in table.index.names:
             return None

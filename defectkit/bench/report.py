@@ -18,7 +18,6 @@ from tqdm import tqdm
 from defectkit import DefectkitError, __version__, plots
 from defectkit.bench.judge import Judged, by_model, errors_by_split, judge, left_out_note, metrics
 from defectkit.data.dataset import Dataset
-from defectkit.evaluation import decisions
 from defectkit.evaluation.breakdown import (
     Training,
     described,
@@ -29,7 +28,7 @@ from defectkit.evaluation.breakdown import (
     worst,
 )
 from defectkit.evaluation.coverage import coverage, guard_table, reliability
-from defectkit.evaluation.metrics import confusion, scores
+from defectkit.evaluation.metrics import DOPANT, SITE, choices, confusion, scores, top_k
 from defectkit.predict.domain import NEIGHBOURS, Guard, Nearness, composition_vectors
 from defectkit.predict.intervals import ensemble
 from defectkit.structures.recognise import recognised
@@ -225,16 +224,16 @@ def _decisions(models: Sequence[Sequence[Judged]]) -> list[Block]:
         ),
     ]
     for what, unit, option in (
-        ("site of a dopant in a host", decisions.SITE, None),
-        ("dopant of a host", decisions.DOPANT, "dopant"),
+        ("site of a dopant in a host", SITE, None),
+        ("dopant of a host", DOPANT, "dopant"),
     ):
         try:
-            chosen = {n: decisions.choices(rows, unit, option) for n, rows in tables.items()}
+            chosen = {n: choices(rows, unit, option) for n, rows in tables.items()}
         except DefectkitError as error:  # nothing to choose among these rows
             blocks.append(_left_out(f"choice of a {what}", error))
             continue
         groups = first.unit_groups(next(iter(chosen.values())))
-        recalls = {name: decisions.top_k(table, groups=groups) for name, table in chosen.items()}
+        recalls = {name: top_k(table, groups=groups) for name, table in chosen.items()}
         blocks += [
             _drawn(f"regret, {what}", plots.evaluation.regret, chosen, what, None, groups),
             _drawn(f"recall, {what}", plots.evaluation.recall, recalls, what),

@@ -5,7 +5,7 @@ Databases are SQLite files, opened with care, so that a fault is named for what 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from ase.formula import Formula
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset, family_name
-from defectkit.data.folder import read_2dmd, read_folder
+from defectkit.data.folder import read_folder
 from defectkit.data.sources import SOURCES, fetch, find_source
 from defectkit.data.table import fields
+from defectkit.data.twodmd import read_2dmd
 from defectkit.structures.files import check_layer, with_height
 from defectkit.structures.names import one_line
 from defectkit.structures.record import DefectRecord
@@ -142,21 +143,28 @@ def _sqlite_fault(path: Path, error: Exception) -> DefectkitError:
     )
 
 
-def load(source: str | Path = "demo", path: str | Path | None = None) -> Dataset:
+def load(
+    source: str | Path = "demo", path: str | Path | Sequence[str | Path] | None = None
+) -> Dataset:
     """The data set of a source.
 
     Args:
         source: a name in `SOURCES`, or the path of a folder with structure files and a CSV file
             of targets (see `defectkit.data.folder.read_folder`).
         path: where that source's file or folder is; found or downloaded where it is not given.
+            For "2dmd" the folder of a subset, one that holds all of them, or several such folders.
 
     Raises DefectkitError where the data is missing or not in the format of its source.
     """
     if path is None and str(source) not in SOURCES and Path(source).is_dir():
         return read_folder(Path(source))
     name = find_source(str(source)).name
+    if name == "2dmd" and path is not None and not isinstance(path, str | Path):
+        return read_2dmd([Path(folder) for folder in path])
     path = Path(path) if path is not None else fetch(name)
-    return {"demo": read_demo, "imp2d": read_imp2d, "2dmd": read_2dmd}[name](path)
+    if name == "2dmd":
+        return read_2dmd([path])
+    return {"demo": read_demo, "imp2d": read_imp2d}[name](path)
 
 
 def read_demo(path: Path) -> Dataset:

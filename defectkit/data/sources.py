@@ -95,7 +95,7 @@ SOURCES: dict[str, DataSource] = {
             sha256="",
             licence="CC BY 4.0",
             citation="P. Huang et al., npj 2D Mater. Appl. 7, 6 (2023)",
-            page="https://doi.org/10.1038/s41699-023-00369-1",
+            page="https://research.constructor.tech/open/2d-materials-point-defects",
         ),
     ]
 }

@@ -5,7 +5,7 @@ stored with the fingerprint of its data and refuses any other data.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
 from defectkit.structures.names import one_line
+from defectkit.structures.recognise import lattice_form
+from defectkit.structures.record import DefectRecord
 from defectkit.structures.writing import keep, write_text
 
 # Two relaxations into one minimum stop where their forces fall below a bound, not at its bottom.
@@ -151,7 +153,8 @@ def structure_groups(dataset: Dataset, cache: Path | None = None) -> pd.Series:
 
     Compared are rows of one host and composition whose formation energies lie within
     `SAME_ENERGY` and whose cells and distances from the rarest element agree; pymatgen's
-    StructureMatcher, without scaling or reduction of the cell, then decides.
+    StructureMatcher, without scaling or reduction of the cell, then decides. Structures that were
+    not relaxed are told apart by the sites that the defect takes, up to symmetries of the host.
 
     Args:
         dataset: the rows.
@@ -187,9 +190,15 @@ def _find_groups(dataset: Dataset, uids: list[str]) -> pd.Series:
         record = dataset[uid]
         key = record.host, np.sort(record.atoms.numbers).tobytes()
         buckets.setdefault(key, []).append(number)
-    atoms = [dataset[uid].atoms for uid in uids]
-    eform = np.array([dataset[uid].eform for uid in uids])
-    pairs = [pair for bucket in buckets.values() for pair in _equal_pairs(bucket, atoms, eform)]
+    records = [dataset[uid] for uid in uids]
+    atoms, eform = [r.atoms for r in records], np.array([r.eform for r in records])
+    pairs: list[tuple[int, int]] = []
+    for bucket in buckets.values():
+        forms = _lattice_forms([records[k] for k in bucket], dataset.hosts)
+        if forms is None:
+            pairs += _equal_pairs(bucket, atoms, eform)
+        for form in set(forms or ()):
+            pairs += _close_pairs([k for k, f in zip(bucket, forms) if f == form], eform)
     first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(uids), len(uids)))
     labels = connected_components(graph, directed=False)[1]
@@ -330,34 +339,61 @@ def _equal_pairs(
     from pymatgen.core import Structure
 
     prints: dict[int, np.ndarray] = {}
+    for i, j in _close_pairs(bucket, eform):
+        if not _same_cell(atoms[i], atoms[j]):
+            continue
+        for k in (i, j):
+            if k not in prints:
+                prints[k] = _distance_print(atoms[k])
+        if np.abs(prints[i] - prints[j]).max(initial=0.0) > 2 * SAME_POSITION:
+            continue
+        # The tolerance of StructureMatcher is relative to (volume / atom)^(1/3).
+        length = (atoms[i].cell.volume / len(atoms[i])) ** (1 / 3)
+        matcher = StructureMatcher(
+            ltol=0.01,
+            stol=SAME_POSITION / length,
+            angle_tol=0.5,
+            primitive_cell=False,
+            scale=False,
+        )
+        structures = [
+            Structure(a.cell.array, a.numbers, a.positions, coords_are_cartesian=True)
+            for a in (atoms[i], atoms[j])
+        ]
+        if matcher.fit(*structures):
+            yield i, j
+
+
+def _close_pairs(bucket: list[int], eform: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j) of the bucket whose energies lie within `SAME_ENERGY`, or are not known."""
     # Rows without an energy come first: they are compared with all.
     bucket = sorted(bucket, key=lambda k: -np.inf if np.isnan(eform[k]) else eform[k])
     for position, i in enumerate(bucket):
         for j in bucket[position + 1 :]:
             if eform[j] - eform[i] > SAME_ENERGY:
                 break
-            if not _same_cell(atoms[i], atoms[j]):
-                continue
-            for k in (i, j):
-                if k not in prints:
-                    prints[k] = _distance_print(atoms[k])
-            if np.abs(prints[i] - prints[j]).max(initial=0.0) > 2 * SAME_POSITION:
-                continue
-            # The tolerance of StructureMatcher is relative to (volume / atom)^(1/3).
-            length = (atoms[i].cell.volume / len(atoms[i])) ** (1 / 3)
-            matcher = StructureMatcher(
-                ltol=0.01,
-                stol=SAME_POSITION / length,
-                angle_tol=0.5,
-                primitive_cell=False,
-                scale=False,
-            )
-            structures = [
-                Structure(a.cell.array, a.numbers, a.positions, coords_are_cartesian=True)
-                for a in (atoms[i], atoms[j])
-            ]
-            if matcher.fit(*structures):
-                yield i, j
+            yield i, j
+
+
+def _lattice_forms(records: list[DefectRecord], hosts: Mapping[str, Atoms]) -> list[bytes] | None:
+    """The `lattice_form` of records of one host and composition.
+
+    None where there is one record only, or not all are unrelaxed, in one cell, and on the sites of
+    a host that is known.
+    """
+    if len(records) < 2 or records[0].host not in hosts:
+        return None
+    host, cell = hosts[records[0].host], records[0].atoms.cell.array
+    forms = []
+    for record in records:
+        relaxed = not np.array_equal(record.unrelaxed, record.atoms.positions)
+        if relaxed or np.abs(record.atoms.cell.array[:2] - cell[:2]).max() > 1e-6:
+            return None
+        form = lattice_form(record.atoms, host)
+        if form is None:
+            return None
+        forms.append(form)
+    return forms
 
 
 def _same_cell(first: Atoms, second: Atoms) -> bool:

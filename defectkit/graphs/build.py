@@ -148,7 +148,7 @@ def build_graph(
     Raises DefectkitError, naming the record and the atoms, for a structure without atoms, with
     an unknown element, a coordinate that is not a number, a cell without volume, no periodicity
     in the plane, atoms nearer than half the sum of their covalent radii, more nodes than
-    `MAX_ALL_PAIRS` where all pairs are asked for, or no defect where its sites are to be nodes.
+    `MAX_ALL_PAIRS` where all pairs are wanted, or no defect where its sites are to be nodes.
     """
     config = config or GraphConfig()
     record = structure if isinstance(structure, DefectRecord) else None

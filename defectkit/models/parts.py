@@ -88,8 +88,8 @@ class Ingredients(nn.Module):
         """(B, width)."""
         batch, size = node_batch(graph), len(graph.cell)
         host = graph.original_z > 0
-        added, gone = graph.is_defect & (graph.z > 0), graph.is_defect & host
-        parts = [(graph.z, added), (graph.original_z, gone), (graph.original_z, host)]
+        added, removed = graph.is_defect & (graph.z > 0), graph.is_defect & host
+        parts = [(graph.z, added), (graph.original_z, removed), (graph.original_z, host)]
         means = [
             scatter(features[z[chosen]], batch[chosen], dim_size=size, reduce="mean")
             for z, chosen in parts

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from defectkit.data.cleaning import EFORM_BOUND, EXTENSION_BOUND, SETTLED
+from defectkit.data.cleaning import EFORM_BOUND, EXTENSION_BOUND, RISE_BOUND, SETTLED, energy_rise
 from defectkit.plots import style
 from defectkit.plots.style import ABOVE
 from defectkit.structures.names import in_figure
@@ -165,6 +165,34 @@ def _thickness(frame: pd.DataFrame, ax: Axes) -> None:
     sns.histplot(frame.extension_factor.clip(0, high), bins=np.linspace(0, high, 61), ax=ax)
     ax.axvline(EXTENSION_BOUND, color=style.BOUND, lw=1)
     ax.set(xlabel=f"extension factor, clipped to 0 … {high:g}", ylabel="rows", yscale="symlog")
+
+
+def stages(frame: pd.DataFrame) -> list[Axes]:
+    """How far the last stage ends above the first, over the formation energy and over the moment.
+
+    The red line is the bound of the cleaning rule `energy_rise`. The scale is linear within 0.1 eV
+    of zero and logarithmic beyond. A panel without a row that has what it shows is left out.
+    """
+    table = frame.assign(rise=energy_rise(frame), spin=frame.spin.abs())
+    columns = {"eform": EFORM, "spin": f"|{SPIN}|"}
+    shown = {k: v for k, v in columns.items() if table[[k, "rise"]].notna().all(axis=1).any()}
+    if not shown:
+        return []
+    axes = style.row_of_axes(len(shown), 5, 3.8, sharey=True)
+    high = table.rise > RISE_BOUND
+    points = {"color": style.DEEP_BLUE, "marker": ".", "ms": 5, "alpha": 0.4, "ls": ""}
+    diamonds = {"color": style.DEEP_ORANGE, "marker": "D", "ms": 6, "ls": ""}
+    for ax, (name, label) in zip(axes, shown.items(), strict=True):
+        for rows, look, kind in ((table[~high], points, "below"), (table[high], diamonds, "above")):
+            words = f"{kind} the bound ({len(rows[[name, 'rise']].dropna()):,})"
+            ax.plot(rows[name], rows.rise, label=words, **look)
+        ax.axhline(RISE_BOUND, color=style.BOUND, lw=1)
+        ax.set_yscale("symlog", linthresh=0.1)
+        ax.set_xlabel(label)
+        ax.legend(**ABOVE)
+    axes[0].set_ylabel("last stage above the first,\nen2 − en1 (eV)")
+    sns.despine(axes[0].figure)
+    return list(axes)
 
 
 def series(energies: pd.Series, label: str, ax: Axes | None = None) -> Axes:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from defectkit import DefectkitError
-from defectkit.evaluation import decisions
+from defectkit.evaluation import metrics
 from defectkit.evaluation.breakdown import size_slope
 from defectkit.evaluation.coverage import ranking
 from defectkit.evaluation.metrics import interval
@@ -291,13 +291,13 @@ def regret(
     """Energy lost by choosing with each model, beside a choice at random, the best on top.
 
     Args:
-        tables: of `decisions.choices`, by the name of the model, all over the same units.
+        tables: of `metrics.choices`, by the name of the model, all over the same units.
         what: is chosen, such as "site of a dopant in a host".
         ax: where to draw; a new figure where it is not given.
-        groups: as in `decisions.regret`.
+        groups: as in `metrics.regret`.
     """
     found = pd.DataFrame(
-        {name: decisions.regret(table, groups) for name, table in tables.items()}
+        {name: metrics.regret(table, groups) for name, table in tables.items()}
     ).T.sort_values("regret", ascending=False)
     if not np.isfinite(found[["lo", "hi"]].to_numpy()).all():
         raise DefectkitError(
@@ -325,7 +325,7 @@ def recall(tables: dict[str, pd.DataFrame], what: str, ax: Axes | None = None) -
     """How often the best option is among the k that a model puts first, over k.
 
     Args:
-        tables: of `decisions.top_k`, by the name of the model.
+        tables: of `metrics.top_k`, by the name of the model.
         what: is chosen, such as "dopant of a host".
         ax: where to draw; a new figure where it is not given.
     """

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from ase.io import read
+from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
 from defectkit.structures.hosts import VACUUM
 from defectkit.structures.names import one_line
+from defectkit.structures.writing import atomic
 
 TOO_CLOSE = 0.5  # Å: no two nuclei of a solid or molecule come this near
 NO_LENGTH = 1e9  # Å, a tenth of a metre
@@ -80,6 +81,23 @@ def read_structure(path: str | Path) -> Atoms:
         return as_layer(atoms)
     except DefectkitError as error:
         raise DefectkitError(f"{path}: {error}") from None
+
+
+def write_structure(atoms: Atoms, path: str | Path) -> Path:
+    """Write `atoms` in the format that the name says: .cif, .vasp, POSCAR, .xyz or .extxyz.
+
+    Positions keep at least 8 decimals. Raises DefectkitError where the structure would not
+    pass the checks of `read_structure` or the file cannot be written.
+    """
+    path = Path(path)
+    kind = _format(path)
+    _check(atoms, path)
+    with atomic(path) as part:
+        if kind == "cif":
+            _write_cif(atoms, part)
+        else:
+            write(part, atoms, format=kind)
+    return path
 
 
 def as_layer(atoms: Atoms) -> Atoms:
@@ -160,6 +178,16 @@ def _format(path: Path) -> str:
     raise DefectkitError(
         f"{path}: the name does not say the format; use .cif, .vasp, POSCAR, .xyz or .extxyz."
     )
+
+
+def _write_cif(atoms: Atoms, path: Path) -> None:
+    from pymatgen.core import Structure
+    from pymatgen.io.cif import CifWriter
+
+    structure = Structure(
+        atoms.cell.array, atoms.numbers, atoms.positions, coords_are_cartesian=True
+    )
+    CifWriter(structure, significant_figures=10).write_file(path)
 
 
 def check_atoms(atoms: Atoms, where: str | Path) -> None:
@@ -262,11 +290,7 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     is no such file, where it may not be read, is a folder, longer than `most` bytes, binary, or in
     UTF-16 or UTF-32.
     """
-    raw = _bytes(path, most + 1)
-    if len(raw) > most:
-        raise DefectkitError(
-            f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
-        )
+    raw = read_bytes(path, most)
     if raw.startswith(WIDE):
         raise DefectkitError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
     if CONTROL.search(raw):
@@ -281,7 +305,8 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _bytes(path: Path, most: int) -> bytes:
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file, unpacked where it ends in .gz; DefectkitError as of `read_text`."""
     try:
         if path.is_dir():
             raise DefectkitError(f"{path} is a folder; name a file.")
@@ -291,7 +316,7 @@ def _bytes(path: Path, most: int) -> bytes:
             raise DefectkitError(f"{path} is no file with contents; name another.")
         packed = path.suffix.lower() == ".gz"
         with gzip.open(path) if packed else path.open("rb") as file:
-            return file.read(most)
+            raw = file.read(most + 1)
     except PermissionError as error:
         raise DefectkitError(
             f"{path} may not be read (permission denied); change its permissions, or ask its owner."
@@ -303,6 +328,11 @@ def _bytes(path: Path, most: int) -> bytes:
     except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
         reason = getattr(error, "strerror", None) or error
         raise DefectkitError(f"{path} cannot be opened ({reason}); check its name.") from error
+    if len(raw) > most:
+        raise DefectkitError(
+            f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
+        )
+    return raw
 
 
 def parse(text: str, kind: str, path: Path) -> tuple[Atoms, str]:

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
+import spglib
 from ase import Atoms
 from ase.build import make_supercell
 from ase.geometry import minkowski_reduce
@@ -181,6 +182,34 @@ def fill(pristine: Atoms, atoms: Atoms, setting: Setting) -> Atoms:
     if setting.flipped:
         positions[:, 2] *= -1
     return Atoms(tiled.numbers, positions=positions, cell=atoms.cell, pbc=(True, True, False))
+
+
+def moved_sites(pristine: Atoms, sites: Atoms, setting: Setting, tolerance: float) -> np.ndarray:
+    """Where the symmetries of a host take the sites of `fill`, (g, m, 3) Å.
+
+    These are the operations of its space group, to within `tolerance` (Å), that keep the layer and
+    the lattice of the cell, each with all lattice vectors of the host in the cell.
+    """
+    cell = pristine.cell.array
+    scaled = pristine.cell.scaled_positions(pristine.positions)
+    group = spglib.get_symmetry_dataset((cell, scaled, pristine.numbers), symprec=tolerance)
+    points = setting.into_host(sites.positions) @ np.linalg.inv(cell)
+    middle = scaled[:, 2].min() + np.ptp(scaled[:, 2]) / 2
+    inverse = np.linalg.inv(setting.matrix)
+    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) @ np.rint(setting.matrix).astype(int)
+    steps = np.array(list(product(*map(range, corners.min(axis=0), corners.max(axis=0) + 1))))
+    inside = np.round(steps @ inverse, 6) % 1.0
+    steps = steps[np.unique(inside, axis=0, return_index=True)[1]]
+    moved = []
+    for rotation, translation in zip(group.rotations, group.translations, strict=True):
+        turned = setting.matrix @ rotation[:2, :2].T @ inverse
+        mixes = rotation[2, :2].any() or rotation[:2, 2].any()
+        if mixes or np.abs(turned - np.rint(turned)).max() > 1e-6:
+            continue
+        images = points @ rotation.T + translation
+        images[:, 2] -= np.rint(images[:, 2] - middle)  # the layer as it lies, not one above it
+        moved += [images + [*step, 0.0] for step in steps]
+    return np.array([setting.into_cell(images @ cell) for images in moved])
 
 
 def plane(atoms: Atoms) -> np.ndarray:

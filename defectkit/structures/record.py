@@ -36,7 +36,10 @@ COLUMNS: dict[str, str] = {
     "removed": "symbols of host atoms taken out or replaced, comma-separated",
     "defecttype": "adsorbate, interstitial, substitution, vacancy or complex",
     "site": "starting site of the defect in the source's own numbering",
-    "eform": "formation energy, eV",
+    "subset": "part of the source that the row belongs to, empty where it has no parts",
+    "eform": "formation energy of the cell, eV",
+    "eform_per_site": "the same by site of the defect, where the source counts them, eV",
+    "gap": "gap between the highest occupied and the lowest empty level of the cell, eV",
     "spin": "magnetic moment of the cell, μB",
     "converged": "|conv1| <= 0.05 eV: the first relaxation stage settled",
     "conv1": "energy change at the end of the first stage, eV",
@@ -83,7 +86,10 @@ class DefectRecord:
     removed: tuple[str, ...] = ()
     defecttype: str = ""
     site: str = ""
+    subset: str = ""
     eform: float = np.nan
+    eform_per_site: float = np.nan
+    gap: float = np.nan
     spin: float = np.nan
     converged: bool = True
     conv1: float = np.nan

@@ -2,8 +2,8 @@
 
 Every field of a YAML file is checked against these classes: an unknown key, a key that stands
 twice, a value of the wrong kind or out of range, and settings that do not fit each other are
-refused by name. What the models say to their settings is asked when a run starts
-(`training.checks`). `with_values` changes single ones, as in
+refused by name. Whether a model takes its settings is checked when a run starts
+(`training.prepared`). `with_values` changes single ones, as in
 `defectkit train configs/cgcnn.yaml epochs=5 optimiser.lr=1e-3`.
 """
 

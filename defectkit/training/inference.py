@@ -160,7 +160,7 @@ def batches(
         items: what to batch.
         pairs: the number of each; one with more than the limit is alone.
         size: of a batch.
-        limit: as said.
+        limit: of the numbers in a batch together.
     """
     batch, total = [], 0
     for item, count in zip(items, pairs, strict=True):

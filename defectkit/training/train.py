@@ -19,7 +19,6 @@ from defectkit.models.outline import library_message
 from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.writing import atomic, write_text
 from defectkit.training import engine
-from defectkit.training.checks import TABLE_FAULTS, check_config, check_data, check_rows
 from defectkit.training.config import RunConfig, text_of
 from defectkit.training.inference import (
     CARD,
@@ -30,7 +29,17 @@ from defectkit.training.inference import (
     predict,
     save_model,
 )
-from defectkit.training.prepared import REASON, REFUSED, Augmented, Prepared, fit_table
+from defectkit.training.prepared import (
+    REASON,
+    REFUSED,
+    TABLE_FAULTS,
+    Augmented,
+    Prepared,
+    check_config,
+    check_data,
+    check_rows,
+    fit_table,
+)
 from defectkit.training.run import (
     LAST,
     PARTS,

@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from defectkit import DefectkitError
 from defectkit.models.tabular.models import TABULAR
 from defectkit.structures.writing import atomic
-from defectkit.training.checks import check_config
 from defectkit.training.config import (
     Choice,
     TuneConfig,
@@ -31,7 +30,7 @@ from defectkit.training.config import (
     with_values,
 )
 from defectkit.training.engine import MONITOR, Diverged
-from defectkit.training.prepared import Prepared
+from defectkit.training.prepared import Prepared, check_config
 from defectkit.training.run import STUDY, claim, held
 from defectkit.training.train import train
 

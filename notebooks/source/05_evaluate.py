@@ -39,7 +39,7 @@ from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.sources import SOURCES, data_folder
 from defectkit.data.splits import structure_groups
-from defectkit.evaluation import breakdown, coverage, decisions, leakage
+from defectkit.evaluation import breakdown, coverage, leakage, metrics
 from defectkit.evaluation.coverage import guard_table
 from defectkit.evaluation.metrics import compare, confusion, scores
 from defectkit.predict import intervals, physics
@@ -398,14 +398,14 @@ check("05-6", answer)
 
 # %%
 described = {name: breakdown.described(intervals.ensemble(parts), known.frame) for name, parts in tested.items()}
-sites = {name: decisions.choices(part, decisions.SITE) for name, part in described.items()}
-dopants = {name: decisions.choices(part, decisions.DOPANT, "dopant") for name, part in described.items()}
+sites = {name: metrics.choices(part, metrics.SITE) for name, part in described.items()}
+dopants = {name: metrics.choices(part, metrics.DOPANT, "dopant") for name, part in described.items()}
 figure, axes = plt.subplots(2, 1, figsize=(9, 5.2), layout="constrained")
 plots.evaluation.regret(sites, "site of a dopant in a host", axes[0])
 plots.evaluation.regret(dopants, "dopant of a host", axes[1]);
 
 # %%
-plots.evaluation.recall({name: decisions.top_k(part) for name, part in dopants.items()}, "dopant of a host");
+plots.evaluation.recall({name: metrics.top_k(part) for name, part in dopants.items()}, "dopant of a host");
 
 # %% [markdown]
 # **Exercise 05-7.** Four sites of a dopant have the true energies 1.2, 0.4, 0.9 and 0.5 eV. A model says

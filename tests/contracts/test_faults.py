@@ -22,10 +22,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from crystals import write_structure
 
 from defectkit.predict.predictor import Predictor
-from defectkit.structures.files import as_layer
+from defectkit.structures.files import as_layer, write_structure
 from defectkit.structures.hosts import HOSTS
 
 pytestmark = pytest.mark.skipif(

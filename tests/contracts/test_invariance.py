@@ -7,13 +7,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import make_supercell
-from crystals import SEEDS, defective, host, unimodular, write_structure
+from crystals import SEEDS, defective, host, unimodular
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectkit.graphs import CrystalGraph, GraphConfig, build_graph
 from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, local_strain
-from defectkit.structures.files import read_structure
+from defectkit.structures.files import read_structure, write_structure
 from defectkit.structures.recognise import recognise
 
 CONFIG = GraphConfig(cutoff=4.7, angle_cutoff=3.5)  # between the shells of MoS2

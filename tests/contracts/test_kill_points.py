@@ -32,8 +32,11 @@ def after(few, tmp_path, monkeypatch) -> Callable[[str], tuple[Path, Path]]:
         done = subprocess.run(
             [sys.executable, HERE / "killed.py", job, tmp_path],
             env=os.environ | data | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         print(f"\n{job}: {done.stdout.strip()} killed")
         assert int(done.stdout) > 3

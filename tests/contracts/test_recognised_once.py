@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase import Atoms
-from crystals import defective, host, write_structure
+from crystals import defective, host
 from model_cases import fresh_model
 
 from defectkit import DefectkitError
@@ -19,6 +19,7 @@ from defectkit.graphs.build import read_defect
 from defectkit.predict import physics
 from defectkit.predict.predictor import _Structure
 from defectkit.structures import recognise as module
+from defectkit.structures.files import write_structure
 from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 from defectkit.structures.transforms import OrUnchanged, PadSupercell

@@ -22,12 +22,23 @@ from defectkit.training.train import train
 
 NETWORKS = {
     "cgcnn": {"hidden": 8, "layers": 1, "radial": 8, "readout": 8},
-    "alignn": {"hidden": 8, "alignn_layers": 1, "gcn_layers": 1, "radial": 8, "angular": 8,
-               "embedding": 8},
+    "alignn": {
+        "hidden": 8,
+        "alignn_layers": 1,
+        "gcn_layers": 1,
+        "radial": 8,
+        "angular": 8,
+        "embedding": 8,
+    },
     "matformer": {"hidden": 8, "layers": 1, "heads": 2, "radial": 8},
-    "hybrid": {"hidden": 8, "attention_heads": 2, "radial": 8, "angular_cutoff": 3.0,
-               "dropout": 0.2},
-}  # fmt: skip
+    "hybrid": {
+        "hidden": 8,
+        "attention_heads": 2,
+        "radial": 8,
+        "angular_cutoff": 3.0,
+        "dropout": 0.2,
+    },
+}
 SETTINGS = NETWORKS | {"ridge": {}, "lightgbm": {"n_estimators": 5}}
 START_DIFFERS = {
     "graph.cutoff": 4.5,
@@ -41,8 +52,15 @@ FACTORS = {  # the first value fits all others
     "model.name": ("cgcnn", "hybrid", "matformer", "alignn", "ridge", "lightgbm"),
     "start": (None, "same"),
     "graph.positions": ("relaxed", "unrelaxed"),
-    "augment": ((), ("strain",), ("noise",), ("pad",), ("partly-relaxed",), ("elastic",),
-                ("pad", "strain", "noise")),
+    "augment": (
+        (),
+        ("strain",),
+        ("noise",),
+        ("pad",),
+        ("partly-relaxed",),
+        ("elastic",),
+        ("pad", "strain", "noise"),
+    ),
     "also_unrelaxed": (False, True),
     "graph.cutoff": (4.0, 4.5),
     "graph.neighbours": (None, 8),
@@ -59,7 +77,7 @@ FACTORS = {  # the first value fits all others
     "batch_size": (5, 1),
     "loss.range": (0.0, 1.0),
     "data.train_rows": (None, 9),
-}  # fmt: skip
+}
 BLIND = ("noise", "partly-relaxed", "elastic")  # they move relaxed atoms
 
 

@@ -331,7 +331,7 @@ def test_full_disk_leaves_nothing(server, folder, monkeypatch):
 
 def test_sets_without_download_say_where_to_put_them(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHECKOUT_DATA", tmp_path / "checkout")
-    with pytest.raises(DefectkitError, match=r"2dmd.*10\.1038/s41699-023-00369-1.*path="):
+    with pytest.raises(DefectkitError, match=r"2dmd.*/open/2d-materials-point-defects .*path="):
         fetch("2dmd")
     with pytest.raises(DefectkitError, match=r"demo2d\.db"):
         fetch("demo")

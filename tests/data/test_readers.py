@@ -1,4 +1,3 @@
-import gzip
 import json
 import shutil
 import sqlite3
@@ -8,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from ase import Atoms
 from ase.db import connect
-from crystals import write_structure
 from imp2d_fixture import GOOD, TRAPS, write_real_rows
 
 from defectkit import DefectkitError
@@ -21,6 +18,7 @@ from defectkit.data.cleaning import clean
 from defectkit.data.splits import Split
 from defectkit.predict.domain import composition_vectors
 from defectkit.structures.defects import find_sites, make_defect
+from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise
 from defectkit.structures.record import COLUMNS, DefectRecord
@@ -131,7 +129,7 @@ def test_imp2d_rows_become_records(imp2d):
 
 
 def test_imp2d_hosts_come_from_foreign_dopants(imp2d):
-    assert set(imp2d.hosts) == {"MoS2", "MoTe2", "ZrSe2", "Ti2CO2"}
+    assert set(imp2d.hosts) == {"MoS2", "MoTe2", "WTe2", "ZrSe2", "Ti2CO2"}
     assert imp2d.hosts["MoTe2"].symbols.formula.count() == {"Mo": 9, "Te": 18}
     assert imp2d.families["MoS2"] == "AB2 (187)"
     assert imp2d.families["MoS2"] == imp2d.families["MoTe2"] != imp2d.families["ZrSe2"]
@@ -189,107 +187,6 @@ def test_files_that_are_no_database(tmp_path):
         load("demo", tmp_path / "other.db")
     with pytest.raises(DefectkitError, match="demo, imp2d, 2dmd"):
         load("c2db")
-
-
-def write_2dmd(folder: Path, ids=("t1", "t2"), target_ids=("t1", "t2"), defects=None) -> Path:
-    """Two defects in the files of 2DMD: a vacancy with a substitution, and a substitution."""
-    folder.mkdir()
-    unit = HOSTS["MoS2"].unit_cell()
-    write_structure(unit, folder / "MoS2.cif")
-    one = unit.repeat((4, 4, 1))
-    one.symbols[4] = "Se"
-    del one[9]
-    two = unit.repeat((4, 4, 1))
-    two.symbols[0] = "W"
-    texts = []
-    for atoms in (one, two):
-        texts.append(write_structure(atoms, folder / "s.cif").read_text(encoding="utf-8"))
-    (folder / "s.cif").unlink()
-    pd.DataFrame({"structures": texts}, index=list(ids)).to_csv(folder / "data.csv.gz")
-    pd.DataFrame(
-        {
-            "_id": ["a00001", "b00002"][: len(target_ids)],
-            "descriptor_id": target_ids,
-            "formation_energy": [3.5, 0.25][: len(target_ids)],
-            "energy": -300.0,
-            "total_mag": 1.0,
-        }
-    ).to_csv(folder / "targets.csv.gz", index=False)
-    defects = defects or [
-        "[{'type': 'vacancy', 'element': 'Mo'}, {'type': 'substitution', 'from': 'S', 'to': 'Se'}]",
-        "[{'type': 'substitution', 'from': 'Mo', 'to': 'W'}]",
-    ]
-    pd.DataFrame(
-        {"_id": ["t1", "t2"], "description": ["V9", "S9"], "base": "MoS2", "cell": "[4, 4, 1]"}
-    ).assign(defects=defects).to_csv(folder / "descriptors.csv", index=False)
-    return folder
-
-
-def test_2dmd_rows_become_records(tmp_path):
-    dataset = load("2dmd", write_2dmd(tmp_path / "2dmd"))
-    one, two = dataset.records
-    assert (one.uid, one.dopant, one.removed, one.defecttype) == (
-        "a00001",
-        "Se",
-        ("S", "Mo"),
-        "complex",
-    )
-    assert (two.uid, two.dopant, two.removed, two.defecttype) == (
-        "b00002",
-        "W",
-        ("Mo",),
-        "substitution",
-    )
-    assert (one.eform, one.spin, one.supercell, one.host) == (3.5, 1.0, 441, "MoS2")
-    assert one.defect_positions.shape == (2, 3)
-    np.testing.assert_array_equal(one.unrelaxed, one.atoms.positions)
-    assert dataset.label_source == "DFT-PBE (2DMD)"
-    assert dataset.families == {"MoS2": "AB2 (187)"}
-
-
-def test_2dmd_files_that_do_not_belong_together(tmp_path):
-    with pytest.raises(DefectkitError, match=r"row 2 of data is of type t2.*targets of type t1"):
-        load("2dmd", write_2dmd(tmp_path / "swapped", ids=("t2", "t1")))
-    with pytest.raises(DefectkitError, match="2 rows and targets 1"):
-        load("2dmd", write_2dmd(tmp_path / "short", target_ids=("t1",)))
-    with pytest.raises(DefectkitError, match=r"no type t3"):
-        load("2dmd", write_2dmd(tmp_path / "odd", ids=("t1", "t3"), target_ids=("t1", "t3")))
-    swapped = ["[{'type': 'substitution', 'from': 'S', 'to': 'Se'}]"] * 2
-    with pytest.raises(DefectkitError, match=r"row 2 \(a00001\).*do not belong together"):
-        load("2dmd", write_2dmd(tmp_path / "wrong", defects=swapped))
-    folder = write_2dmd(tmp_path / "lost")
-    (folder / "MoS2.cif").unlink()
-    with pytest.raises(DefectkitError, match=r"MoS2\.cif"):
-        load("2dmd", folder)
-    (folder / "targets.csv.gz").unlink()
-    with pytest.raises(DefectkitError, match=r"targets\.csv"):
-        load("2dmd", folder)
-
-
-def test_2dmd_refuses_a_cif_with_symmetry(tmp_path):
-    folder = write_2dmd(tmp_path / "2dmd")
-    path = folder / "data.csv.gz"
-    text = gzip.decompress(path.read_bytes()).decode()
-    path.write_bytes(gzip.compress(text.replace("'x, y, z'", "'-x, y, z'").encode()))
-    with pytest.raises(DefectkitError, match=r"row 2 .*symmetry"):
-        load("2dmd", folder)
-
-
-def test_2dmd_defect_types_are_never_run_as_code(tmp_path):
-    marker = tmp_path / "ran"
-    evil = [f"__import__('pathlib').Path({str(marker)!r}).touch()"] * 2
-    with pytest.raises(DefectkitError, match="no literal"):
-        load("2dmd", write_2dmd(tmp_path / "2dmd", defects=evil))
-    assert not marker.exists()
-
-
-def test_real_2dmd_pilot(pilot):
-    frame = pilot.frame
-    assert len(frame) == 200
-    assert frame.eform["6141d7eaee0a3fd43fb47bdd"] == pytest.approx(7.7269)
-    assert set(frame.host) == {"MoS2"}
-    assert set(frame.defecttype) == {"complex", "vacancy", "substitution"}
-    assert set(frame.dopant) == {"", "Se", "W", "Se,W"}
 
 
 def write_folder(folder: Path) -> Path:

@@ -341,6 +341,43 @@ def test_twins_of_imp2d_stay_together(trap_database):
         assert sum(set(TWINS) <= set(getattr(split, name)) for name in PARTS) == 1
 
 
+def crowded(host: str, repeat: int, rng: np.random.Generator, count: int) -> Dataset:
+    """Unrelaxed cells with one atom replaced and one or two missing, twins among them."""
+    unit = HOSTS[host].unit_cell()
+    whole = unit.repeat((repeat, repeat, 1))
+    rows = []
+    for number in range(count):
+        atoms = whole.copy()
+        chosen = rng.choice(len(atoms), 2 + number % 2, replace=False)
+        atoms.symbols[chosen[0]] = "Au"
+        del atoms[chosen[1:]]
+        rows.append(atoms[rng.permutation(len(atoms))])
+    records = [
+        DefectRecord(f"s{k:03}", a, host, "test", eform=1.0, unrelaxed=a.positions.copy())
+        for k, a in enumerate(rows)
+    ]
+    return Dataset("test", "test", records, {host: unit})
+
+
+@pytest.mark.parametrize("host", ["MoS2", "P4", "MoSSe", "Ge2H2", "TiS2"])
+def test_unrelaxed_structures_fall_into_the_groups_that_matching_finds(host, monkeypatch):
+    dataset = crowded(host, 2, np.random.default_rng(3), 40)
+    assert splits._lattice_forms(dataset.records[::2][:1] * 2, dataset.hosts) is not None
+    groups = structure_groups(dataset)
+    monkeypatch.setattr(splits, "_lattice_forms", lambda records, hosts: None)
+    pd.testing.assert_series_equal(groups, structure_groups(dataset))
+    assert groups.nunique() < len(groups)
+
+
+def test_energies_still_tell_unrelaxed_structures_apart():
+    dataset = crowded("MoS2", 3, np.random.default_rng(0), 1)
+    (record,) = dataset.records
+    energies = (1.0, 1.01, 1.5, np.nan)
+    rows = [replace(record, uid=f"s{k}", eform=e) for k, e in enumerate(energies)]
+    assert structure_groups(replace(dataset, records=rows[:3])).tolist() == ["s0", "s0", "s2"]
+    assert structure_groups(replace(dataset, records=rows)).nunique() == 1
+
+
 def test_real_2dmd_structures_are_all_different(pilot):
     assert structure_groups(pilot).nunique() == 200
 

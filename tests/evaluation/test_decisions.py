@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from defectkit import DefectkitError
 from defectkit.data.splits import SAME_ENERGY
-from defectkit.evaluation.decisions import DOPANT, choices, regret, top_k
+from defectkit.evaluation.metrics import DOPANT, choices, regret, top_k
 
 
 @pytest.fixture

@@ -94,6 +94,23 @@ def test_traps_are_drawn_for_the_columns_that_hold_numbers(frame):
     assert heights == {"a": len(frame), "c": len(frame)}
 
 
+def test_stages_are_drawn_where_both_energies_are_known(frame):
+    assert plots.database.stages(frame.assign(en1=-9.0, en2=np.nan)) == []
+    rise = pd.Series(-0.1, frame.index)
+    rise[:3] = [13.7, 0.4, 1.1]
+    known = frame.assign(en1=-100.0, en2=-100.0 + rise)
+    axes = plots.database.stages(known)
+    assert [ax.get_xlabel() for ax in axes] == [plots.database.EFORM, "|magnetic moment (μB)|"]
+    assert "en2 − en1 (eV)" in axes[0].get_ylabel()
+    points, diamonds, bound = axes[0].lines
+    assert sorted(diamonds.get_ydata().round(1)) == [1.1, 13.7]
+    assert len(points.get_ydata()) == len(frame) - 2
+    assert set(bound.get_ydata()) == {1.0}
+    words = plots.style.describe(axes[0].figure)
+    assert f"below the bound ({len(frame) - 2}), above the bound (2)" in words
+    assert len(plots.database.stages(known.assign(spin=np.nan))) == 1
+
+
 def test_a_series_stands_in_order_with_its_names_and_the_bound_where_it_is_near():
     ax = plots.database.series(pd.Series({"Xe": 23.0, "Zr": 11.0, "Co": 19.0}), "dopants")
     assert [t.get_text() for t in ax.get_xticklabels()] == ["Zr", "Co", "Xe"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from defectkit import plots
-from defectkit.evaluation import coverage, decisions
+from defectkit.evaluation import coverage, metrics
 from defectkit.evaluation.breakdown import size_slope
 from defectkit.evaluation.metrics import confusion
 from defectkit.predict.domain import Guard
@@ -130,14 +130,14 @@ def test_guard_counts_verdicts_in_a_panel_a_distance(errors):
 
 def test_regret_and_recall(rows):
     good, blind = (
-        decisions.choices(table, decisions.DOPANT, "dopant")
+        metrics.choices(table, metrics.DOPANT, "dopant")
         for table in (rows, rows.assign(eform_pred=0.0))
     )
     ax = plots.evaluation.regret({"blind": blind, "good": good}, "dopant of a host")
     widths = [bar.get_width() for bar in ax.patches]
     assert widths == [blind.regret.mean(), good.regret.mean()]  # upwards: the best on top
     assert "3 choices (eV)" in ax.get_xlabel()
-    ax = plots.evaluation.recall({"good": decisions.top_k(good, (1, 2, 3))}, "dopant of a host")
+    ax = plots.evaluation.recall({"good": metrics.top_k(good, (1, 2, 3))}, "dopant of a host")
     assert line(ax, "good").get_xdata().tolist() == [1, 2]  # of three, three miss nothing
     assert "order at random" in legend(ax)
 

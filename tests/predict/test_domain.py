@@ -48,9 +48,15 @@ def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:
 
 def test_composition_tells_chemical_likeness():
     table = frame(
-        ("MoS2", "Co", "S"), ("MoS2", "Ni", "S"), ("MoS2", "Cs", "S"), ("WS2", "Co", "S"),
-        ("P4", "Co", "P"), ("MoS2", "", "Mo"), ("MoS2", "Co", "S"), ("MoS2", "Li,Na", ""),
-    )  # fmt: skip
+        ("MoS2", "Co", "S"),
+        ("MoS2", "Ni", "S"),
+        ("MoS2", "Cs", "S"),
+        ("WS2", "Co", "S"),
+        ("P4", "Co", "P"),
+        ("MoS2", "", "Mo"),
+        ("MoS2", "Co", "S"),
+        ("MoS2", "Li,Na", ""),
+    )
     vectors = composition_vectors(table).to_numpy()
     assert np.isfinite(vectors).all()
     to_first = np.linalg.norm(vectors - vectors[0], axis=1)

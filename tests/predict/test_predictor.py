@@ -214,8 +214,11 @@ def test_members_elsewhere_or_alike_are_refused(fitted, runs, tmp_path, members,
     path = tmp_path / "runs" / "joined.safetensors"
     arrays = {"latent": fitted.latent, "composition": fitted.composition}
     arrays |= {"valid": fitted.valid.to_numpy(np.float32)}
-    save_file({key: np.ascontiguousarray(values) for key, values in arrays.items()}, path,
-              {"members": json.dumps(members)})  # fmt: skip
+    save_file(
+        {key: np.ascontiguousarray(values) for key, values in arrays.items()},
+        path,
+        {"members": json.dumps(members)},
+    )
     with pytest.raises(DefectkitError, match=words) as error:
         Predictor.load(path)
     assert "\n" not in str(error.value)
@@ -223,10 +226,16 @@ def test_members_elsewhere_or_alike_are_refused(fitted, runs, tmp_path, members,
 
 @pytest.mark.parametrize(
     "change",
-    [{"latent": np.zeros((3, 2), np.float16)}, {"valid": np.zeros((4, 2), np.float32)},
-     {"composition": np.full((3, 2), np.nan, np.float16), "latent": np.zeros((3, 2), np.float16)}],
+    [
+        {"latent": np.zeros((3, 2), np.float16)},
+        {"valid": np.zeros((4, 2), np.float32)},
+        {
+            "composition": np.full((3, 2), np.nan, np.float16),
+            "latent": np.zeros((3, 2), np.float16),
+        },
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_tables_that_do_not_fit_are_refused(fitted, tmp_path, change):
     arrays = {"latent": fitted.latent, "composition": fitted.composition}
     arrays |= {"valid": fitted.valid.to_numpy(np.float32)}
@@ -297,11 +306,18 @@ def test_one_structure_that_cannot_be_read_does_not_end_the_others(fitted, rows,
     bad = [
         replace(good[0], uid="close", atoms=close),
         replace(good[1], uid="homeless", host="Unobtainium"),
-        replace(good[2], uid="stretched", atoms=Atoms(
-            good[2].atoms.numbers, positions=good[2].atoms.positions,
-            cell=good[2].atoms.cell.array * [[1.17], [1.0], [1.0]], pbc=(1, 1, 0))),
+        replace(
+            good[2],
+            uid="stretched",
+            atoms=Atoms(
+                good[2].atoms.numbers,
+                positions=good[2].atoms.positions,
+                cell=good[2].atoms.cell.array * [[1.17], [1.0], [1.0]],
+                pbc=(1, 1, 0),
+            ),
+        ),
         replace(good[3], uid="odd", dopant="Qq"),
-    ]  # fmt: skip
+    ]
     mixed = [good[0], bad[0], bad[1], good[1], bad[2], good[2], bad[3], *good[3:]]
     table = fitted(mixed, rows.hosts)
     assert list(table.index) == [record.uid for record in mixed]

@@ -13,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import defectkit
 from defectkit.bench import readme
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +205,13 @@ def test_importing_defectkit_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == []
+
+
+def test_the_first_names_of_a_user_are_at_hand():
+    for name in defectkit.__all__:
+        assert getattr(defectkit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        defectkit.lode  # noqa: B018
 
 
 def test_what_is_imported_is_declared():

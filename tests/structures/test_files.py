@@ -8,12 +8,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, graphene, mx2
 from ase.geometry import get_distances
-from crystals import write_structure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectkit import DefectkitError
-from defectkit.structures.files import as_layer, read_structure
+from defectkit.structures.files import as_layer, read_structure, write_structure
 from defectkit.structures.hosts import VACUUM, as_slab
 
 NAMES = ["a.cif", "a.vasp", "POSCAR_1", "a.xyz", "a.extxyz"]
@@ -82,17 +81,19 @@ def test_missing_file_and_unknown_format(tmp_path):
         read_structure(tmp_path / "none.cif")
     with pytest.raises(DefectkitError, match="format"):
         read_structure(tmp_path / "a.txt")
+    with pytest.raises(DefectkitError, match="cannot be written"):
+        write_structure(layer(), tmp_path / "no" / "folder" / "a.vasp")
 
 
 def test_atoms_that_overlap_or_are_nowhere_are_named(tmp_path):
     atoms = layer()
     atoms.positions[5] = atoms.positions[3] + [0.1, 0, 0] + atoms.cell[0]
     with pytest.raises(DefectkitError, match=r"W \(number 3\).*number 5\) are 0.10 Å apart"):
-        read_structure(write_structure(atoms, tmp_path / "a.xyz"))
+        write_structure(atoms, tmp_path / "a.xyz")
     atoms = layer()
     atoms.positions[2, 1] = np.nan
     with pytest.raises(DefectkitError, match=r"number 2\) is not a number"):
-        read_structure(write_structure(atoms, tmp_path / "a.xyz"))
+        write_structure(atoms, tmp_path / "a.xyz")
 
 
 def test_bulk_is_no_layer(tmp_path):

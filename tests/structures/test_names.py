@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from defectkit import plots
 from defectkit.bench import report
-from defectkit.evaluation import decisions
+from defectkit.evaluation import metrics
 from defectkit.structures import names
 from defectkit.structures.names import in_figure, in_html, in_terminal
 
@@ -117,7 +117,7 @@ def test_names_of_runs(name):
     assert_drawn(plots.studies.cost_accuracy(table, "source"), name)
     study = pd.DataFrame({"group": "size", "seed": 0, "n_train": [10, 20], "eform_mae": [0.3, 0.2]})
     assert_drawn(plots.studies.transfer(study, name), name)
-    chosen = decisions.choices(
+    chosen = metrics.choices(
         pd.DataFrame(
             {
                 "host": ["a", "a", "b", "b"],
@@ -127,10 +127,10 @@ def test_names_of_runs(name):
                 "eform_pred": [0.1, 0.9, 3.0, 2.0],
             },
         ),
-        decisions.SITE,
+        metrics.SITE,
     )
     assert_drawn(plots.evaluation.regret({name: chosen, "other": chosen}, "site"), name)
-    recalls = {name: decisions.top_k(chosen), "other": decisions.top_k(chosen)}
+    recalls = {name: metrics.top_k(chosen), "other": metrics.top_k(chosen)}
     assert_drawn(plots.evaluation.recall(recalls, "site"), name)
 
 

@@ -12,7 +12,7 @@ from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.files import read_structure
 from defectkit.structures.hosts import HOSTS, as_slab
 from defectkit.structures.lattice import aligned_setting, fill
-from defectkit.structures.recognise import recognise
+from defectkit.structures.recognise import recognise, recognise_unrelaxed
 from defectkit.structures.record import SiteKind
 
 
@@ -258,3 +258,25 @@ def test_the_order_of_the_cell_vectors_does_not_matter(host):
     assert (found.removed, found.ambiguous) == ((lost,), False)
     assert not found.setting.flipped
     assert found.rms < 1e-6
+
+
+@pytest.mark.parametrize("host", ["MoS2", "P4", "CrI3", "Ge2H2", "Ti2CO2"])
+def test_unrelaxed_structures_are_read_alike_and_faster(host):
+    unit = HOSTS[host].unit_cell()
+    rng = np.random.default_rng(0)
+    whole = unit.repeat((4, 4, 1))
+    for noise, direct in ((0.0, True), (0.01, True), (0.2, False)):
+        atoms = whole.copy()
+        atoms.positions += rng.normal(0.0, noise, (len(atoms), 3))
+        atoms.symbols[rng.choice(len(atoms), 2, replace=False)] = "Au"
+        atoms = atoms[rng.permutation(len(atoms))[2:]]
+        atoms.wrap(pbc=(True, True, False))
+        quick, general = recognise_unrelaxed(atoms, unit), recognise(atoms, unit)
+        assert quick.defecttype == general.defecttype
+        assert (quick.removed, quick.reason) == (general.removed, general.reason)
+        for name in ("site_kind", "original_z", "ideal_positions", "vacancy_positions", "rms"):
+            one, other = getattr(quick, name), getattr(general, name)
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+        assert (quick.rms < 0.03) == direct
+    adatom = whole + Atoms("Li", [[1.0, 1.0, whole.positions[:, 2].max() + 2.5]])
+    assert recognise_unrelaxed(adatom, unit).defecttype == "adsorbate"

@@ -56,7 +56,7 @@ def test_exercises_with_nothing_to_ask_say_so_even_without_an_answer(tmp_path, m
         ("01-2", "20 formation energies"),
         ("01-3", "no two energies"),
         ("01-4", "no row has a moment"),
-        ("01-5", "no rule removes"),
+        ("01-6", "no rule removes"),
     ]:
         verdict = check(number, ...)
         assert verdict.right
@@ -71,12 +71,30 @@ def test_answers_are_judged_by_the_readers_own_rows(own):
     assert not check("01-2", spread.idxmin()).right
 
 
+def test_an_energy_of_the_first_stage_knows_signs_and_gaps(own):
+    def known(values):
+        return values.replace(0, np.nan)
+
+    assert check("01-5", lambda f: f.eform - known(f.en2) + known(f.en1)).right
+    turned = check("01-5", lambda f: f.eform + known(f.en2) - known(f.en1))
+    assert "climbs (eform = 1.5, en1 = -93, en2 = -90 eV) gives 4.5 instead" in turned.message
+    assert "one to one" in turned.message
+    assert "instead of 2.5" in check("01-5", lambda f: f.eform - (f.en2 - f.en1).abs()).message
+    gaps = check("01-5", lambda f: f.eform - f.en2 + f.en1)
+    assert "whose en2 is 0" in gaps.message
+    assert "Replace 0" in gaps.message
+    assert "en1 is 0" in check("01-5", lambda f: f.eform - known(f.en2) + f.en1).message
+    assert "without en1" in check("01-5", lambda f: (f.eform - f.en2 + f.en1).fillna(1.0)).message
+    assert "one energy for each row" in check("01-5", lambda f: f.eform.mean()).message
+    assert "answer with a function" in check("01-5", 0.84).message
+
+
 def test_each_rule_that_removes_the_most_is_a_right_answer(own, monkeypatch):
     loose, wild = replace(own.records[0], eform=np.nan), replace(own.records[1], eform=30.0)
     use(replace(own, records=[loose, wild, *own.records[2:]]), monkeypatch)
-    assert check("01-5", "missing_eform").right
-    assert check("01-5", "eform_outlier").right
-    assert not check("01-5", "detached_atom").right
+    assert check("01-6", "missing_eform").right
+    assert check("01-6", "eform_outlier").right
+    assert not check("01-6", "detached_atom").right
 
 
 def test_names_may_be_spelt_in_any_way_that_tells_rows_apart(own):
@@ -89,14 +107,14 @@ def test_names_may_be_spelt_in_any_way_that_tells_rows_apart(own):
             }
         )
 
-    assert check("01-7", names).right
+    assert check("01-8", names).right
     assert (
         "by dopant"
-        in check("01-7", lambda f: names(f).assign(**{"3": "x"}).drop(columns=3)).message
+        in check("01-8", lambda f: names(f).assign(**{"3": "x"}).drop(columns=3)).message
     )
-    assert "3 columns" in check("01-7", lambda f: f[["host", "dopant"]]).message
-    assert "keep the rows" in check("01-7", lambda f: names(f)[::-1]).message
-    assert "answer with a function" in check("01-7", "host").message
+    assert "3 columns" in check("01-8", lambda f: f[["host", "dopant"]]).message
+    assert "keep the rows" in check("01-8", lambda f: names(f)[::-1]).message
+    assert "answer with a function" in check("01-8", "host").message
 
 
 def test_edges_are_counted_without_a_host_too(tmp_path, monkeypatch):

@@ -32,7 +32,6 @@ from defectkit.graphs.elements import feature_table
 from defectkit.models import build_model
 from defectkit.predict.domain import composition_vectors, predict_with_vectors
 from defectkit.predict.predictor import UNREAD, VALID, Predictor
-from defectkit.training.checks import check_config
 from defectkit.training.config import (
     RunConfig,
     StudyConfig,
@@ -43,20 +42,70 @@ from defectkit.training.config import (
     to_dict,
 )
 from defectkit.training.inference import CARD, WEIGHTS, ModelCard, load_model, predict, save_model
+from defectkit.training.prepared import check_config
 from defectkit.training.run import MARK, PREDICTIONS, SUMMARY, Run, same
 from defectkit.training.tune import whole_numbers
 
 VALUES = [
-    None, True, False, 0, -1, 2, 1.5, -0.0, 1e-320, 1e308, float("inf"), float("nan"), 10**12,
-    2**31, 2**63, 10**40, "", "x", "1e3", "nan", "../..", "\0", "\u202e", "é" * 5000, [], [1],
-    [[]], {}, {"a": 1}, [None] * 100,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2,
+    1.5,
+    -0.0,
+    1e-320,
+    1e308,
+    float("inf"),
+    float("nan"),
+    10**12,
+    2**31,
+    2**63,
+    10**40,
+    "",
+    "x",
+    "1e3",
+    "nan",
+    "../..",
+    "\0",
+    "\u202e",
+    "é" * 5000,
+    [],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+    [None] * 100,
+]
 YAML_LINES = [
-    b"<<: {a: 1}", b"? [a]\n: b", b"---", b"...", b"- 1", b"\tx: 1", b"a: !!python/name:os.system",
-    b"a: !!binary x", b"a: 2001-99-99", b"a: 0o9", b"a: 1_0:99", b"a: &a [*a]", b"*x", b"%YAML 9",
-    b"a: " + b"[" * 5000, b"? " * 2000, b"a: !!set {a}", b"~: ~", b"1: 2", b"true: 1", b"a: &x x",
-    b"a: !!int ''", b"a: !!float x", b"\xe2\x80\xa8", b"a: \"\\ud800\"", b"a: 1e999",
-]  # fmt: skip
+    b"<<: {a: 1}",
+    b"? [a]\n: b",
+    b"---",
+    b"...",
+    b"- 1",
+    b"\tx: 1",
+    b"a: !!python/name:os.system",
+    b"a: !!binary x",
+    b"a: 2001-99-99",
+    b"a: 0o9",
+    b"a: 1_0:99",
+    b"a: &a [*a]",
+    b"*x",
+    b"%YAML 9",
+    b"a: " + b"[" * 5000,
+    b"? " * 2000,
+    b"a: !!set {a}",
+    b"~: ~",
+    b"1: 2",
+    b"true: 1",
+    b"a: &x x",
+    b"a: !!int ''",
+    b"a: !!float x",
+    b"\xe2\x80\xa8",
+    b'a: "\\ud800"',
+    b"a: 1e999",
+]
 CELLS = [b"", b"nan", b"inf", b"-1e400", b"x", b"'", b'"', b"\0", b"1e308", b"=1", b"1,5", b"train"]
 LABEL = "made up"
 
@@ -114,8 +163,12 @@ def odd_cell(text: bytes, draw: random.Random) -> bytes:
     way = draw.randrange(4)
     for cells in [rows[row]] if way < 2 else rows:
         if column < len(cells):
-            cells[column : column + 1] = [[draw.choice(CELLS)], [draw.choice(CELLS)], [],
-                                          [cells[column]] * 2][way]  # fmt: skip
+            cells[column : column + 1] = [
+                [draw.choice(CELLS)],
+                [draw.choice(CELLS)],
+                [],
+                [cells[column]] * 2,
+            ][way]
     return b"\n".join(map(b",".join, rows))
 
 
@@ -279,10 +332,16 @@ def write_run(name: str, folder: Path) -> bytes:
     table.rename_axis("uid").rename("row {}".format).to_csv(folder / PREDICTIONS)
     identity = {"seed": 0, "data_fingerprint": "1e5" + "0" * 61, "split_fingerprint": "a" * 64}
     summary = identity | {
-        "data": "demo", "label_source": LABEL, "rows": {"train": 9, "valid": 4, "test": 4},
-        "left_out": {"row 9": "It has no atoms."}, "epochs": 2, "train_s_per_epoch": 0.5,
-        "parameters": 100, "versions": {"torch": "1"}, "threads": 1,
-    }  # fmt: skip
+        "data": "demo",
+        "label_source": LABEL,
+        "rows": {"train": 9, "valid": 4, "test": 4},
+        "left_out": {"row 9": "It has no atoms."},
+        "epochs": 2,
+        "train_s_per_epoch": 0.5,
+        "parameters": 100,
+        "versions": {"torch": "1"},
+        "threads": 1,
+    }
     (folder / SUMMARY).write_text(text_of(summary))
     (folder / MARK).write_text(json.dumps(identity, indent=1))
     save_config(CGCNN, folder / "config.yaml")

@@ -37,8 +37,9 @@ def some(rows):
 @pytest.fixture
 def parts(some, monkeypatch):
     """A split with that row in training."""
-    split = next(s for s in (make_split(some, seed=k) for k in range(9))
-                 if some.records[0].uid in s.train)  # fmt: skip
+    split = next(
+        s for s in (make_split(some, seed=k) for k in range(9)) if some.records[0].uid in s.train
+    )
     monkeypatch.setattr(prepared, "prepare", lambda config: Prepared(config, some, split))
     return split
 
@@ -86,18 +87,23 @@ def test_a_run_on_other_rows_or_with_another_count_is_refused(some, parts, tmp_p
 
 def test_the_range_of_moments_is_that_of_their_sizes(rows, tmp_path):
     few = rows.subset(rows.frame.index[:40])
-    signed = replace(few, records=[replace(r, spin=-2.0 - k / 40) for k, r in
-                                   enumerate(few.records)])  # fmt: skip
-    run = train(Prepared(replace(CGCNN, epochs=1), signed, make_split(signed)), tmp_path / "run",
-                progress=False)  # fmt: skip
+    signed = replace(
+        few, records=[replace(r, spin=-2.0 - k / 40) for k, r in enumerate(few.records)]
+    )
+    run = train(
+        Prepared(replace(CGCNN, epochs=1), signed, make_split(signed)),
+        tmp_path / "run",
+        progress=False,
+    )
     low, high = load_model(run.folder)[1].spin_range
     assert 2.0 <= low < high < 3.0
 
 
 @pytest.mark.parametrize(
-    "folder", [CHECKPOINTS / "hybrid-unrelaxed-0", LADDER / "random-0-hybrid-0"],
+    "folder",
+    [CHECKPOINTS / "hybrid-unrelaxed-0", LADDER / "random-0-hybrid-0"],
     ids=lambda path: path.name,
-)  # fmt: skip
+)
 def test_shipped_runs_say_what_they_learned_from(folder, monkeypatch):
     monkeypatch.delenv("DEFECTKIT_DATA")
     run = Run(folder)

@@ -225,8 +225,10 @@ GOOD = "uid,part,eform,spin,eform_pred,spin_pred\na,test,1,0,1,2\nb,test,2,,1,2\
 )
 def test_damaged_files_are_named(copied, name, text, said):
     (copied / name).write_text(text)
-    reading = {SUMMARY: lambda: Run(copied).summary["seed"],
-               PREDICTIONS: lambda: scores(Run(copied).part("test"))}  # fmt: skip
+    reading = {
+        SUMMARY: lambda: Run(copied).summary["seed"],
+        PREDICTIONS: lambda: scores(Run(copied).part("test")),
+    }
     with pytest.raises(DefectkitError, match=said) as caught:
         reading[name]()
     assert name in str(caught.value)

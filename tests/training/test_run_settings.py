@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 from defectkit import DefectkitError
 from defectkit.cli import app
 from defectkit.training import prepared
-from defectkit.training.checks import check_config, check_rows
 from defectkit.training.config import (
     RunConfig,
     StudyConfig,
@@ -18,6 +17,7 @@ from defectkit.training.config import (
     save_config,
     with_values,
 )
+from defectkit.training.prepared import check_config, check_rows
 from defectkit.training.pretrained import CONFIGS
 
 WRONG = [

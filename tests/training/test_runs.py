@@ -148,8 +148,9 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(rows, split, tmp_path,
 
 
 def test_labels_of_test_rows_change_nothing(finished, rows, split, tmp_path):
-    records = [replace(r, eform=99.0, spin=50.0) if r.uid in split.test else r
-               for r in rows.records]  # fmt: skip
+    records = [
+        replace(r, eform=99.0, spin=50.0) if r.uid in split.test else r for r in rows.records
+    ]
     poisoned = replace(rows, records=records)
     other = replace(split, fingerprint=poisoned.fingerprint)
     run = train(Prepared(CONFIG, poisoned, other), tmp_path / "run", seed=1, progress=False)

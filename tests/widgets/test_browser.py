@@ -82,7 +82,7 @@ StructureView(graph, values, "a number")
 """,
         "view_defect(atoms, [3])",
         "CutoffExplorer(graph, 3, 6.0)",
-        "plots.route();",
+        "plots.database.route();",
     ],
     "odd_rows": [
         ATOMS

@@ -3,7 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from defectkit.data.cleaning import IDENTITY_TOLERANCE, RULES, clean, identity_error
+from defectkit.data.cleaning import (
+    IDENTITY_TOLERANCE,
+    RULES,
+    clean,
+    energy_rise,
+    identity_error,
+)
 from defectkit.data.dataset import Dataset
 from defectkit.data.splits import structure_groups
 from defectkit.graphs import periodic
@@ -106,11 +112,44 @@ def magnetic_share(data: Dataset, answer: object) -> str | None:
     return same_number(answer, (spin.abs() > 0.5).mean(), hint)
 
 
+# Made-up rows (eV) by what is special about them, and what to say of a wrong answer for each.
+_STAGES = pd.DataFrame(
+    {
+        "a row that climbs": (1.5, -93.0, -90.0),
+        "a row that falls": (0.5, -90.0, -92.0),
+        "a row without en1": (1.0, np.nan, -90.0),
+        "a row whose en2 is 0": (1.0, -90.0, 0.0),
+        "a row whose en1 is 0": (1.0, 0.0, -90.0),
+    },
+    index=["eform", "en1", "en2"],
+).T
+
+
+@exercise("01-5")
+def first_stage_energies(data: Dataset, answer: object) -> str | None:
+    """Formation energies that would follow from the total energy after the first stage."""
+    shapes = "frame is a table with the columns eform, en1 and en2, eV."
+    found = result_of(answer, "(frame)", shapes, _STAGES.copy())
+    if not isinstance(found, pd.Series) or not found.index.equals(_STAGES.index):
+        return "return one energy for each row: a sum of columns of frame does."
+    expected = _STAGES.eform - energy_rise(_STAGES)
+    for name, energy in expected.items():
+        if not np.isclose(found[name], energy, equal_nan=True):
+            hint = (
+                "Replace 0 by np.nan before you subtract."
+                if np.isnan(energy)
+                else "The label grows with the total energy it is made of, one to one."
+            )
+            numbers = ", ".join(f"{k} = {v:g}" for k, v in _STAGES.loc[name].items())
+            return f"{name} ({numbers} eV) gives {found[name]:g} instead of {energy:g} eV. {hint}"
+    return None
+
+
 def _removed(data: Dataset) -> pd.Series:
     return clean(data, rules="strict").waterfall.set_index("rule").removed
 
 
-@exercise("01-5", lambda data: "" if _removed(data).any() else "no rule removes a row")
+@exercise("01-6", lambda data: "" if _removed(data).any() else "no rule removes a row")
 def greediest_rule(data: Dataset, answer: object) -> str | None:
     """Rule of the strict set that removes the most rows."""
     removed = _removed(data)
@@ -121,7 +160,7 @@ def greediest_rule(data: Dataset, answer: object) -> str | None:
     return same_text(answer, removed.idxmax(), "Look at the column `removed` of the waterfall.")
 
 
-@exercise("01-6")
+@exercise("01-7")
 def twins_in_test(data: Dataset, answer: object) -> str | None:
     """Test rows with a twin outside the test set, when rows are cut without groups."""
     seed, count = answer
@@ -135,7 +174,7 @@ def twins_in_test(data: Dataset, answer: object) -> str | None:
     return same_number(count, groups[test].isin(rest).sum(), hint, rel=0)
 
 
-@exercise("01-7")
+@exercise("01-8")
 def names_of_rows(data: Dataset, answer: object) -> str | None:
     """Three columns of text: host with site, dopant, host with what was removed."""
     frame = clean_rows(data, quiet=True).frame
