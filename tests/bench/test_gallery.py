@@ -1,4 +1,4 @@
-"""The figures of README: they are there, small, and made by the command."""
+"""The figures of README and of the architecture: they are there, small, and made by the command."""
 
 import matplotlib.pyplot as plt
 import pytest
@@ -11,10 +11,12 @@ LARGEST = 300_000  # bytes
 
 
 @pytest.mark.parametrize("name", readme.NAMES)
-def test_readme_shows_a_figure_that_is_there_and_small(name):
+def test_a_page_shows_a_figure_that_is_there_and_small(name):
     path = readme.FOLDER / f"{name}.png"
     assert path.stat().st_size <= LARGEST
-    assert f"({path.relative_to(readme.ROOT)})" in (readme.ROOT / "README.md").read_text()
+    pages = [readme.ROOT / "README.md", readme.ROOT / "docs" / "architecture.md"]
+    shown = [f"({path.relative_to(page.parent)})" in page.read_text("utf-8") for page in pages]
+    assert shown.count(True) == 1
 
 
 def test_no_other_file_lies_beside_them():
