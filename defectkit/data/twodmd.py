@@ -11,7 +11,6 @@ import json
 import os
 import re
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from safetensors.numpy import save
 from tqdm import tqdm
 
 from defectkit import DefectkitError
+from defectkit.data.cleaning import IDENTITY_TOLERANCE
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.folder import spacegroup_of
 from defectkit.data.sources import SOURCES, data_folder
@@ -43,7 +43,7 @@ from defectkit.structures.recognise import (
     recognised,
 )
 from defectkit.structures.record import DefectRecord
-from defectkit.structures.writing import keep
+from defectkit.structures.writing import checksum, keep
 
 FORMAT = 1  # raise it when the same files give other records
 ROWS = {"low": 5933, "high": 500}  # of a published subset, such as low_MoS2
@@ -52,7 +52,6 @@ DEEPEST = 2  # folders between the one that is given and that of a subset
 DATA, ARCHIVE = ("data.csv.gz", "data.csv"), "initial.tar.gz"  # that hold structures
 TARGETS = ("targets.csv.gz", "targets.csv", "defects.csv.gz", "defects.csv")  # the first one there
 MAX_ARCHIVE = 500_000_000  # bytes of an archive, unpacked
-IDENTITY_TOLERANCE = 1e-3  # eV
 LAYER_SHARE, LOWEST_CELL = 0.5, 10.0  # of the height, and Å: certainly a layer with vacuum
 P1_ATOMS = """loop_
  _symmetry_equiv_pos_site_id
@@ -638,7 +637,7 @@ def _save(subset: _Subset, path: Path) -> None:
         "reason": [one.reason for one in found],
         "hosts": hosts,
         "notes": subset.notes,
-        "crc": _checksum(tensors),
+        "crc": checksum(tensors),
     }
     # Through memory: the library's own writing to files hides what the system says.
     path.write_bytes(save(tensors, {"structures": json.dumps(header)}))
@@ -652,7 +651,7 @@ def _load(path: Path) -> _Subset:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise DefectkitError(f"{path} is not a readable file of structures: {error}.") from error
-    if header.get("crc") != _checksum(tensors):
+    if header.get("crc") != checksum(tensors):
         raise DefectkitError(f"{path} is damaged: its checksum is wrong; delete it.")
     hosts = {
         name: Atoms(numbers, positions=positions, cell=cell, pbc=(True, True, False))
@@ -720,10 +719,3 @@ def _settings(matrices: np.ndarray, deformations: np.ndarray) -> list[Setting]:
 
 def _wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64) if array.dtype == np.uint8 else array
-
-
-def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
-    checksum = 0
-    for key in sorted(tensors):
-        checksum = zlib.crc32(np.ascontiguousarray(tensors[key]).view(np.uint8).data, checksum)
-    return checksum

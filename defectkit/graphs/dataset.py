@@ -8,7 +8,6 @@ narrowest type that holds them, and `ptr KEY` says where each graph begins.
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.structures.record import DefectRecord
-from defectkit.structures.writing import keep
+from defectkit.structures.writing import checksum, keep
 
 FORMAT = 3  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
@@ -245,7 +244,5 @@ def _narrow(tensor: Tensor) -> Tensor:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    checksum = 0
-    for key in sorted(tensors):
-        checksum = zlib.crc32(tensors[key].flatten().view(torch.uint8).numpy(), checksum)
-    return checksum
+    """`checksum` of tensors."""
+    return checksum({key: tensor.numpy() for key, tensor in tensors.items()})

@@ -12,17 +12,22 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from filelock import FileLock
 
 from defectkit import DefectkitError
+
+if TYPE_CHECKING:  # the command line imports this module, and is quick without it
+    import numpy as np
 
 REASONS = {
     errno.ENOSPC: "the disk is full; make room or name a path on another disk",
@@ -120,6 +125,14 @@ def keep(path: Path, write: Callable[[Path], object]) -> None:
         if place not in _unkept:
             _unkept.add(place)
             print(f"Nothing is kept for the next time: {error}", file=sys.stderr)
+
+
+def checksum(arrays: Mapping[str, "np.ndarray"]) -> int:
+    """CRC-32 over the bytes of all arrays in the order of their names, for the header of a file."""
+    value = 0
+    for key in sorted(arrays):
+        value = zlib.crc32(arrays[key].ravel().view("u1").data, value)
+    return value
 
 
 @contextmanager
