@@ -30,9 +30,16 @@ SAME_ENERGY = 0.02  # eV between rows that can be one structure
 SAME_POSITION = 0.1  # Å, the largest distance between corresponding atoms of one structure
 TEST_SHARE = VALID_SHARE = 0.1
 FOLDS = 5
-FOLD_KINDS = ("host", "dopant", "pair")
-HELD_KINDS = {"leave-one-host-out": "host", "leave-one-dopant-out": "dopant", "block": "block"}
-KINDS = ("random", *FOLD_KINDS, *HELD_KINDS)
+SUBSET_TEST_SHARE = 0.2  # as the published benchmark of 2DMD
+FOLD_KINDS = ("host", "dopant", "pair", "combination")
+HELD_KINDS = {
+    "leave-one-host-out": "host",
+    "leave-one-formula-out": "formula",
+    "leave-one-density-out": "density",
+    "leave-one-dopant-out": "dopant",
+    "block": "block",
+}
+KINDS = ("random", "subset", *FOLD_KINDS, *HELD_KINDS)
 PARTS = ("train", "valid", "test", "calibration")
 
 
@@ -109,10 +116,13 @@ def make_split(
 
     Args:
         dataset: what to split.
-        kind: "random": 80/10/10. "host", "dopant", "pair" (host and dopant): 5-fold, the test
-            part is the hosts (dopants, pairs) of one fold. "leave-one-host-out",
-            "leave-one-dopant-out": the test part is what `held_out` names. "block": the test
-            part is one dopant block in one host family.
+        kind: "random": 80/10/10. "subset": 70/10/20 in every subset of the data. "host",
+            "dopant", "pair" (host and dopant), "combination" (host, and which elements are
+            removed and added): 5-fold, the test part is the hosts (dopants, pairs, combinations)
+            of one fold. "leave-one-host-out", "leave-one-formula-out" (of hosts of one formula),
+            "leave-one-dopant-out": the test part is what `held_out` names.
+            "leave-one-density-out": subsets whose name begins with `held_out`, as "high" of
+            "high_MoS2". "block": the test part is one dopant block in one host family.
         seed: of everything drawn at random.
         fold: 0 to 4, for the 5-fold kinds.
         held_out: a host, a dopant, or (family, block) as in ("CdI2 (1T)", "3d").
@@ -130,6 +140,11 @@ def make_split(
     shares = {"valid": VALID_SHARE, "calibration": calibration}
     if kind == "random":
         part = _draw(groups, {"test": TEST_SHARE, **shares}, len(frame), rng)
+    elif kind == "subset":
+        shares = {"test": SUBSET_TEST_SHARE, **shares}
+        names = frame.subset[groups].set_axis(frame.index)  # a group goes where its name does
+        each = [_draw(some, shares, len(some), rng) for _, some in groups.groupby(names)]
+        part = pd.concat(each).loc[frame.index]
     else:
         units = _units(dataset, frame, HELD_KINDS.get(kind, kind))
         held = units.isin(_fold_units(units, fold, rng) if kind in FOLD_KINDS else [held_out])
@@ -232,7 +247,8 @@ def _check_arguments(
     if (held_out is not None) != (kind in HELD_KINDS):
         needed = "needs held_out=..." if kind in HELD_KINDS else "takes no held_out"
         raise DefectkitError(f"A {kind} split {needed}.")
-    if not 0 <= calibration < 1 - TEST_SHARE - VALID_SHARE:
+    tested = SUBSET_TEST_SHARE if kind == "subset" else TEST_SHARE
+    if not 0 <= calibration < 1 - tested - VALID_SHARE:
         raise DefectkitError(f"calibration={calibration} leaves nothing to train on.")
 
 
@@ -262,7 +278,7 @@ def _check_parts(split: Split, dataset: Dataset, where: str) -> None:
 
 def _check_kind(split: Split, dataset: Dataset, where: str) -> None:
     """DefectkitError where nothing was held out as the kind of the split promises."""
-    if split.kind == "random":
+    if split.kind in ("random", "subset"):
         return
     units = _units(dataset, dataset.frame, HELD_KINDS.get(split.kind, split.kind))
     tested = pd.Series(units.index.isin(split.test), units.index)
@@ -286,11 +302,16 @@ def _aligned(groups: pd.Series, uids: pd.Index) -> pd.Series:
 
 
 def _units(dataset: Dataset, frame: pd.DataFrame, by: str) -> pd.Series:
-    """What is held out together: host, dopant, their pair, or (family, dopant block), by uid."""
-    if by in ("host", "dopant"):
+    """What is held out together, by uid; (family, dopant block) for "block"."""
+    if by in ("host", "dopant", "formula"):
         return frame[by]
+    if by == "density":
+        return frame.subset.str.partition("_")[0].rename(by)
     if by == "pair":
         labels = list(zip(frame.host, frame.dopant))
+    elif by == "combination":
+        removed = frame.removed.map(lambda text: ",".join(sorted(text.split(","))))
+        labels = list(zip(frame.host, removed, frame.dopant))
     else:
         blocks = {dopant: dopant_block(dopant) for dopant in frame.dopant.unique()}
         families = frame.host.map(lambda host: dataset.families.get(host, host))

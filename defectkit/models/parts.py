@@ -19,8 +19,9 @@ from defectkit.structures.record import SiteKind
 class Output(NamedTuple):
     """What a model says about B graphs."""
 
-    eform: Tensor  # (B,) formation energy, eV
+    eform: Tensor  # (B,) formation energy, or the target that a run names in its place, eV
     spin: Tensor  # (B,) magnetic moment, μB, not below zero
+    unit: Tensor | float = 1.0  # (B,) eV, in which the loss counts an error of eform
 
 
 def node_batch(graph: CrystalGraph) -> Tensor:

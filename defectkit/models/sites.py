@@ -33,6 +33,7 @@ from defectkit.structures.record import SiteKind
 FEW = 0.3  # of a sum over pairs, which then is of the order of one
 USUAL_BOND = 2.3  # Å
 RIDGE = 1e-2
+LEAST_UNIT = 1e-3  # eV
 
 
 class SitePairs(NamedTuple):
@@ -47,6 +48,10 @@ class SitePairs(NamedTuple):
         """The sum over the pairs that reach each of n sites, (E, D) -> (N, D)."""
         total = values.new_zeros(n, values.shape[1])
         return total.index_add(0, self.receiver, FEW * self.fade * values)
+
+    def near(self, n: int) -> Tensor:
+        """How many others each of n sites has near by, (N,); one counts less the farther it is."""
+        return self.fade.new_zeros(n).index_add(0, self.receiver, self.fade[:, 0])
 
 
 class HostBonds(nn.Module):
@@ -101,11 +106,17 @@ class PairFeatures(nn.Module):
         radii = torch.tensor(covalent_radii, dtype=torch.get_default_dtype())
         self.register_buffer("radii", radii, persistent=False)
 
-    def forward(self, graph: CrystalGraph, unit: Tensor) -> SitePairs:
-        """All pairs but those of a site with itself."""
+    def bare(self, graph: CrystalGraph) -> SitePairs:
+        """All pairs but those of a site with itself, their vectors (E, 3) for features."""
         other = (graph.pair_index[0] != graph.pair_index[1]) | graph.pair_shift.any(dim=1)
         index, shift = graph.pair_index[:, other], graph.pair_shift[other]
         vectors = edge_vectors(graph.pos, graph.cell, index, shift, graph.batch)
+        return SitePairs(*index, vectors, envelope(lengths(vectors), self.reach)[:, None])
+
+    def forward(self, graph: CrystalGraph, unit: Tensor) -> SitePairs:
+        """All pairs but those of a site with itself."""
+        pairs = self.bare(graph)
+        index, vectors = torch.stack([pairs.sender, pairs.receiver]), pairs.features
         distance = lengths(vectors)
         there = (graph.host_bonds_z > 0).to(unit.dtype)
         share = there / there.sum(dim=1, keepdim=True)  # (N, K)
@@ -126,7 +137,7 @@ class PairFeatures(nn.Module):
             dim=1,
         )
         features = torch.cat([self.basis(distance), numbers, *angles], dim=1)
-        return SitePairs(*index, features, envelope(distance, self.reach)[:, None])
+        return pairs._replace(features=features)
 
 
 class SiteLayer(nn.Module):
@@ -162,47 +173,46 @@ class SiteLayer(nn.Module):
         return h + self.out(torch.cat([x, heard], dim=1)), p
 
 
-class SiteBaseline(nn.Module):
-    """A linear model of the energy per site, fitted once and taken off before the network learns.
-
-    Ridge regression on the mean over sites of what is known of each before any message. It is right
-    for sites that do not see each other, whatever their number.
+class Linear(nn.Module):
+    """Ridge regression, fitted once before the network learns.
 
     Args:
         width: W of what is known.
 
-    Shapes: (N, W) -> (N, 1), eV.
+    Shapes: (B, W) -> (B,).
     """
 
     def __init__(self, width: int):
         super().__init__()
         self.register_buffer("weight", torch.zeros(width + 1))
 
-    def fit(self, known: Tensor, energy: Tensor) -> None:
-        """Take the weights from means (n, W) and energies per site (n,) eV; NaN is left out."""
-        there = ~energy.isnan()
+    def fit(self, known: Tensor, values: Tensor) -> None:
+        """Take the weights from rows (n, W) and their values (n,); NaN is left out."""
+        there = ~values.isnan()
         known = nn.functional.pad(known[there].double(), (0, 1), value=1.0)
         gram = known.T @ known + RIDGE * torch.eye(known.shape[1], dtype=torch.float64)
-        self.weight.copy_(torch.linalg.solve(gram, known.T @ energy[there].double()))
+        self.weight.copy_(torch.linalg.solve(gram, known.T @ values[there].double()))
 
     def forward(self, known: Tensor) -> Tensor:
-        """(N, 1) eV."""
-        return (known @ self.weight[:-1] + self.weight[-1])[:, None]
+        """(B,)."""
+        return known @ self.weight[:-1] + self.weight[-1]
 
 
 class SiteHeads(Heads):
-    """`Heads` that speak of one site: eform = n (baseline + mean + scale * f(x)) with n sites.
+    """`Heads` whose energy is n (baseline + unit * (mean + scale * f(x))).
 
-    The last columns of the vector are the baseline per site and n; mean and scale are those of
-    what the baseline leaves per site.
+    n is the number of sites, or 1 for what does not grow with them. The last columns of the vector
+    are the baseline and the unit, both per site, and n. Mean and scale are those of what the
+    baseline leaves, counted in units.
 
-    Shapes: (B, width + 2) -> `Output` of (B,), the energy of the cell.
+    Shapes: (B, width + 3) -> `Output` of (B,).
     """
 
     def forward(self, x: Tensor) -> Output:
-        """(B, width + 2) -> eV and μB."""
-        each = super().forward(x[:, :-2])
-        return Output(x[:, -1] * (x[:, -2] + each.eform), each.spin)
+        """(B, width + 3) -> eV and μB."""
+        each = super().forward(x[:, :-3])
+        baseline, unit, n = x[:, -3:].unbind(dim=1)
+        return Output(n * (baseline + unit * each.eform), each.spin, n * unit)
 
 
 @dataclass(frozen=True)
@@ -215,6 +225,8 @@ class SitesSettings:
         layers: of messages.
         radial: Gaussians of the radial basis.
         dropout: in all layers.
+        extensive: whether the target grows with the number of sites, as a formation energy does
+            and a gap does not.
     """
 
     hidden: int = 48
@@ -222,6 +234,7 @@ class SitesSettings:
     layers: int = 3
     radial: int = 32
     dropout: float = 0.0
+    extensive: bool = True
 
 
 class Sites(nn.Module):
@@ -250,6 +263,7 @@ class Sites(nn.Module):
             )
         use = SitesSettings(**settings)
         hidden, pair = use.hidden, use.pair
+        self.extensive = use.extensive
         self.inputs = NodeInputs(features)
         self.host = HostBonds(features.shape[1])
         self.pairs = PairFeatures(graph.image_radius, use.radial)
@@ -263,25 +277,42 @@ class Sites(nn.Module):
         self.pair_readout = nn.Sequential(nn.Linear(pair, pair), nn.SiLU())
         self.ends = nn.Linear(width, 2 * pair)
         self.length = nn.Linear(self.pairs.width, 2 * pair)
-        self.baseline = SiteBaseline(width)
+        known = 2 * features.shape[1] + len(SiteKind) * (self.host.width + 1) + 1
+        self.baseline, self.unit = Linear(known), Linear(known)
         self.heads = SiteHeads(hidden + 3 * pair)
 
     def fit(self, graph: CrystalGraph) -> None:
-        """Take baseline and normalisation from a batch of training graphs with their labels."""
+        """Take baseline, units and normalisation from a batch of training graphs with labels."""
         with torch.no_grad():
-            known, n = self._known(graph, self.host(graph, self.inputs.features)[1])
+            host = self.host(graph, self.inputs.features)[1]
+            pairs = self.pairs.bare(graph)
+            known, n = self._known(graph, host, pairs.near(len(graph.z)))
             energy = graph.y_eform / n
             self.baseline.fit(known, energy)
-            self.heads.fit(energy - self.baseline(known)[:, 0], graph.y_spin.abs())
+            left = energy - self.baseline(known)
+            self.unit.fit(known, left.abs().clamp(min=LEAST_UNIT).log())
+            self.heads.fit(left / self.unit(known).exp(), graph.y_spin.abs())
 
-    def _known(self, graph: CrystalGraph, host: Tensor) -> tuple[Tensor, Tensor]:
-        """Means (B, W) of what is known of every site, without learned numbers, and (B,) sites."""
+    def _known(self, graph: CrystalGraph, host: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known without learned numbers, means over the sites of a graph.
+
+        Args:
+            graph: B graphs with N sites.
+            host: (N, width of `HostBonds`).
+            near: (N,) how many sites are near each.
+
+        Returns:
+            (B, W), and (B,) the number of sites, or 1 where the target does not grow with them.
+        """
         features = self.inputs.features
         kind = nn.functional.one_hot(graph.site_kind, len(SiteKind)).to(host.dtype)
-        known = torch.cat([features[graph.z], features[graph.original_z], kind, host], dim=1)
+        place = torch.einsum("nk,nf->nkf", kind, nn.functional.pad(host, (0, 1), value=1.0))
+        parts = [features[graph.z], features[graph.original_z], place.flatten(1)]
+        known = torch.cat([*parts, near.log1p()[:, None]], dim=1)
         batch, size = node_batch(graph), len(graph.cell)
         n = torch.bincount(batch, minlength=size).to(host.dtype)
-        return scatter(known, batch, dim_size=size, reduce="mean"), n
+        known = scatter(known, batch, dim_size=size, reduce="mean")
+        return known, n if self.extensive else torch.ones_like(n)
 
     def forward(self, graph: CrystalGraph) -> Output:
         """Energy of the cell in eV and moment in μB, (B,) each."""
@@ -300,8 +331,9 @@ class Sites(nn.Module):
         around = pairs.gather(torch.cat(of_pairs, dim=1), len(h))
         sites = torch.cat([self.readout(self.site_norm(h)), around], dim=1)
         mean = scatter(sites, batch, dim_size=size, reduce="mean")
-        known, n = self._known(graph, host)
-        return self.heads(torch.cat([mean, self.baseline(known), n[:, None]], dim=1))
+        known, n = self._known(graph, host, pairs.near(len(h)))
+        numbers = [self.baseline(known), self.unit(known).exp(), n]
+        return self.heads(torch.cat([mean, torch.stack(numbers, dim=1)], dim=1))
 
 
 def _mlp(width: int, hidden: int, out: int) -> nn.Sequential:

@@ -31,6 +31,7 @@ STRICT = ConfigDict(extra="forbid")
 AugmentName = Literal["pad", "noise", "strain", "partly-relaxed", "elastic"]
 MOVES_ATOMS = ("noise", "partly-relaxed", "elastic")  # the relaxed positions alone
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Target = Literal["eform", "gap"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 MAX_SEED = 2**31 - 1  # what every library takes
 MAX_EPOCHS = 1_000_000
@@ -64,6 +65,8 @@ class DataConfig:
         split: which rows are for training, validation and test.
         train_rows: how many of the training rows are used, two or more, drawn at random; all by
             default.
+        target: the energy that is learned: "eform", or "gap" where the data have it. Outputs,
+            predictions and errors of a run that are called eform are those of its target.
     """
 
     name: str = "demo"
@@ -71,6 +74,7 @@ class DataConfig:
     rules: str = "strict"
     split: SplitConfig = SplitConfig()
     train_rows: int | None = Field(default=None, ge=2)
+    target: Target = "eform"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -188,6 +192,11 @@ class RunConfig:
             raise DefectkitError(
                 f"augment: {', '.join(blind)} would leave every unrelaxed structure as it is, and "
                 f"{seen}; leave it out of augment or learn from relaxed positions alone."
+            )
+        if self.augment and self.data.target != "eform":
+            raise DefectkitError(
+                f"augment keeps formation energies, and data.target is {self.data.target}; leave "
+                "augment out."
             )
         for name in ("augment", "features"):
             values = getattr(self, name)

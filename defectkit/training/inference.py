@@ -23,7 +23,7 @@ from defectkit.models import build_model
 from defectkit.models.outline import shapes
 from defectkit.structures.names import one_line
 from defectkit.structures.writing import atomic
-from defectkit.training.config import ModelConfig, check_reach, load_config, save_config
+from defectkit.training.config import ModelConfig, Target, check_reach, load_config, save_config
 
 MAX_PAIRS = 1_000_000  # of nodes in a batch, a structure at least: they fill the memory
 WEIGHTS, CARD = "model.safetensors", "model.yaml"
@@ -42,8 +42,9 @@ class ModelCard:
         data: name of the data set it was trained on.
         label_source: what computed the labels that it predicts.
         data_fingerprint, split_fingerprint: of the cleaned data, and of the rows trained on.
-        eform_range: lowest and highest training label, eV.
+        eform_range: lowest and highest training label of the target, eV.
         spin_range: likewise of its size, μB.
+        target: what it learned to predict as eform (`DataConfig.target`).
     """
 
     model: ModelConfig
@@ -55,6 +56,7 @@ class ModelCard:
     split_fingerprint: str
     eform_range: tuple[float, float]
     spin_range: tuple[float, float]
+    target: Target = "eform"
 
     def __post_init__(self) -> None:
         check_reach(self.graph)

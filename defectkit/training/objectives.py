@@ -23,8 +23,8 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """The weighted terms of equation (12), whose sum is the loss.
 
-    mean |E_hat - E| + lambda1 mean (S_hat - S)^2, and a penalty of lambda_range times the mean
-    square by which E_hat lies outside of `limits`. The third term, lambda2 |Theta|^2, is the
+    mean |E_hat - E| / unit + lambda1 mean (S_hat - S)^2, and a penalty of lambda_range times the
+    mean square by which E_hat lies outside of `limits`. The third term, lambda2 |Theta|^2, is the
     optimiser's weight decay. Labels that are NaN do not count.
 
     Args:
@@ -39,7 +39,7 @@ def loss_terms(
     """
     outside = output.eform - output.eform.clamp(*limits)
     return {
-        "eform": _known_error(output.eform, eform).abs().sum() / _count(eform),
+        "eform": (_known_error(output.eform, eform).abs() / output.unit).sum() / _count(eform),
         "spin": config.spin * _known_error(output.spin, spin.abs()).square().sum() / _count(spin),
         "range": config.range * outside.square().mean(),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from lightgbm.basic import LightGBMError
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -60,8 +61,8 @@ class Prepared:
 
     @cached_property
     def graphs(self) -> GraphDataset:
-        """The graphs of all rows of which there is one."""
-        return graphs_of(self.dataset, self.config.graph)
+        """The graphs of all rows of which there is one, with the labels of the target."""
+        return self._labelled(graphs_of(self.dataset, self.config.graph))
 
     @cached_property
     def left_out(self) -> dict[str, str]:
@@ -87,17 +88,24 @@ class Prepared:
         return [self.graphs.uids[k] for name in names for k in self.parts[name]]
 
     def labels(self, uids: Sequence[str]) -> pd.DataFrame:
-        """Columns eform (eV) and spin (μB) of these rows."""
-        return self.dataset.frame.loc[list(uids), LABELS]
+        """Columns eform (eV), of the target that is learned, and spin (μB) of these rows."""
+        columns = [self.config.data.target, "spin"]
+        return self.dataset.frame.loc[list(uids), columns].set_axis(LABELS, axis=1)
 
     def training_graphs(self) -> GraphDataset:
         """The graphs to train on, in both positions where the configuration says so."""
         chosen = [self.graphs[k] for k in self.parts["train"]]
         if self.config.also_unrelaxed:
             unrelaxed = replace(self.config.graph, positions="unrelaxed")
-            other = graphs_of(self.dataset, unrelaxed)
+            other = self._labelled(graphs_of(self.dataset, unrelaxed))
             chosen += [other[k] for k in other.select(self.uids("train"))]
         return GraphDataset.from_graphs(chosen)
+
+    def _labelled(self, graphs: GraphDataset) -> GraphDataset:
+        if self.config.data.target == "eform":
+            return graphs
+        labels = self.labels(graphs.uids).eform.to_numpy(np.float32)
+        return GraphDataset(graphs.uids, graphs.tensors | {"y_eform": torch.tensor(labels)})
 
     def table(self) -> pd.DataFrame:
         """The features of all rows for a model of `tabular.models.TABULAR`."""
@@ -353,6 +361,11 @@ def check_data(config: RunConfig, dataset: Dataset, other_labels: bool) -> None:
         _check_start(config, card)
         if not other_labels:
             check_labels(card, dataset.label_source)
+    target = config.data.target
+    if dataset.frame[target].isna().all():
+        raise DefectkitError(
+            f"data.target is {target}, and no row of {dataset.name} has one; learn eform instead."
+        )
     needs = {
         "graph.positions 'unrelaxed'": config.graph.positions == "unrelaxed",
         "also_unrelaxed": config.also_unrelaxed,
@@ -420,9 +433,10 @@ def _check_start(config: RunConfig, card: ModelCard) -> None:
 
     Positions may differ: a model of relaxed structures may go on with unrelaxed ones.
     """
-    wanted = _flat(config.model, config.graph) | {"features": config.features}
+    wanted = _flat(config.model, config.graph)
+    wanted |= {"features": config.features, "data.target": config.data.target}
     graph = replace(card.graph, positions=config.graph.positions)
-    trained = _flat(card.model, graph) | {"features": card.features}
+    trained = _flat(card.model, graph) | {"features": card.features, "data.target": card.target}
     differ = [name for name in trained | wanted if trained.get(name) != wanted.get(name)]
     if differ:
         each = ", ".join(

@@ -172,6 +172,7 @@ def _train_network(
         identity["split_fingerprint"],
         eform,
         spin,
+        config.data.target,
     )
     save_model(folder, model, card)
     outcome["parameters"] = sum(p.numel() for p in model.parameters())
