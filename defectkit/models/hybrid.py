@@ -406,8 +406,8 @@ class Hybrid(nn.Module):
         """The attention of every global layer, (B, H, n, n) each.
 
         Entry [b, :, i, j] is the weight that node i of graph b gives to its node j, in the order
-        of the graph's nodes (those of its defect, where only these attend); a row sums to one. Places beyond a graph's nodes are zero. The list
-        is empty without global layers.
+        of the graph's nodes (those of its defect, where only these attend); a row sums to one.
+        Places beyond a graph's nodes are zero. The list is empty without global layers.
         """
         maps: list[Tensor] = []
         if not self.global_blocks:
