@@ -103,9 +103,9 @@ def pair_rows(seed: int, path: Path) -> list[dict]:
 
     `dft` and `predicted` are (E_pair - 2 E_single) / 2, the energy in eV that each of the two
     vacancies has from the other, at `distance` Å; E_single is the row with one vacancy, which is
-    learned from. `side` says whether both are missing from the "same" side of the layer or from
-    the "other" one. `held_out` "pair": no row with two such vacancies alone is learned from; "shell":
-    no row at all that has two such vacancies so far apart.
+    learned from. `side`: whether both are missing from the "same" side of the layer, or the second
+    from the "other". `held_out` "pair": no row with two such vacancies alone is learned from;
+    "shell": no row at all that has two such vacancies so far apart.
 
     Args:
         seed: not used, since nothing is drawn.
