@@ -55,7 +55,7 @@ class Pairs:
     def pack(self, h: Tensor) -> Tensor:
         """(N, D) -> (B, n, D), zeros where there is no node."""
         dense = h.new_zeros(self.mask.numel(), h.shape[1]).index_copy(0, self.slot, h)
-        return dense.view(*self.mask.shape, -1)
+        return dense.view(*self.mask.shape, h.shape[1])
 
     def unpack(self, dense: Tensor) -> Tensor:
         """(B, n, D) -> (N, D)."""
