@@ -212,7 +212,9 @@ def fit_table(prepared: Prepared, uids: Sequence[str], seed: int) -> TabularMode
     config, graphs = prepared.config.model, prepared.graphs
     rows = [graphs.uids[k] for k in graphs.select(uids)]
     labels = prepared.labels(rows)
-    model = TabularModel(config.name, seed=seed, **config.settings)
+    # An energy grows with the number of sites, a gap does not.
+    by_site = prepared.config.graph.nodes == "defects" and prepared.config.data.target == "eform"
+    model = TabularModel(config.name, seed=seed, by_site=by_site, **config.settings)
     return model.fit(prepared.table().loc[rows], labels.eform, labels.spin.abs())
 
 
