@@ -35,6 +35,7 @@ from defectkit.models.tabular.sparse import (
 
 STRENGTHS = [1e-3, 3e-3, 1e-2, 3e-2]  # of the ridge of the linear pair model
 REACHES = [6.0, 14.0]  # Å
+FOLDS = 5
 
 
 def mean(seed: int) -> RegressorMixin:
@@ -52,15 +53,16 @@ def names(seed: int, alpha: float = 1.0) -> RegressorMixin:
     return Ridge(alpha=alpha)
 
 
-def composition(seed: int, alpha: float = 0.01) -> RegressorMixin:
+def composition(seed: int) -> RegressorMixin:
     """Linear in the shares of the kinds of sites, host by host."""
-    return ByHost(make_pipeline(FunctionTransformer(shares), Ridge(alpha=alpha)))
+    return ByHost(make_pipeline(FunctionTransformer(shares), Ridge(alpha=0.01)))
 
 
-def pairs(seed: int, folds: int = 5) -> RegressorMixin:
+def pairs(seed: int) -> RegressorMixin:
     """Linear in kinds of sites, their products and kinds of pairs by distance, host by host.
 
-    How small coefficients are held and how far pairs reach is chosen by cross-validation.
+    How small coefficients are held and how far pairs reach is chosen by cross-validation on the
+    training rows of the host.
     """
     search = GridSearchCV(
         make_pipeline(FunctionTransformer(pair_design), RobustRidge()),
@@ -69,7 +71,7 @@ def pairs(seed: int, folds: int = 5) -> RegressorMixin:
             "robustridge__alpha": STRENGTHS,
         },
         scoring="neg_mean_absolute_error",
-        cv=KFold(folds, shuffle=True, random_state=seed),
+        cv=KFold(FOLDS, shuffle=True, random_state=seed),
     )
     return ByHost(search)
 

@@ -188,7 +188,8 @@ class RobustRidge(Ridge):
 def shares(counts: pd.DataFrame) -> np.ndarray:
     """Shares of the kinds among the sites of one host: counts (rows, columns) -> (rows, K)."""
     kinds = counts.loc[:, [name for name in counts if " | " not in name]].to_numpy(float)
-    return kinds / kinds.sum(axis=1, keepdims=True)
+    # A row whose kinds are all unknown has none.
+    return kinds / np.maximum(kinds.sum(axis=1, keepdims=True), 1)
 
 
 def pair_design(counts: pd.DataFrame, reach: float) -> np.ndarray:
@@ -202,7 +203,7 @@ def pair_design(counts: pd.DataFrame, reach: float) -> np.ndarray:
         reach: Å, pairs beyond it count for nothing.
     """
     share, kinds = shares(counts), [name for name in counts if " | " not in name]
-    n = counts[kinds].to_numpy(float).sum(axis=1, keepdims=True)
+    n = np.maximum(counts[kinds].to_numpy(float).sum(axis=1, keepdims=True), 1)
     first, second = np.triu_indices(len(kinds))
     products = share[:, first] * share[:, second]
     pairs = counts.drop(columns=kinds)
@@ -306,8 +307,6 @@ def _pair_sums(graph: CrystalGraph) -> pd.DataFrame:
         name = f"{CLASSES[low]} and {CLASSES[high]}"
         columns[f"mix: {name}"] = share[:, low] * share[:, high]
         chosen = (ends[0] == low) & (ends[1] == high)
-        if not chosen.any():
-            continue
         where, length = owner[chosen], d[chosen]
         least = pd.Series(length).groupby(where).min()
         columns[f"pairs: {name}, least distance"] = least.reindex(range(n_graphs))
