@@ -47,7 +47,7 @@ def two_graphs(atoms: CrystalGraph, sites: CrystalGraph, reach: float) -> np.nda
         sites: of nodes="defects" with pairs.
         reach: Å, pairs of sites are drawn up to this distance.
     """
-    _, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", sharex=True, sharey=True)
+    _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharex=True, sharey=True)
     links = (
         (atoms, atoms.edge_index, atoms.edge_shift, np.inf),
         (sites, sites.pair_index, sites.pair_shift, reach),
@@ -78,7 +78,7 @@ def _lengths(ax: Axes, ends: np.ndarray, length: np.ndarray, corners: np.ndarray
     inside = Path(corners).contains_points(ends.reshape(-1, 2)).reshape(-1, 2).all(axis=1)
     for middle, value in zip(ends.mean(axis=1)[inside], length[inside]):
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none"}
-        ax.text(*middle, f"{value:.1f} Å", ha="center", va="center", size=9, bbox=box, zorder=2)
+        ax.text(*middle, f"{value:.1f} Å", ha="center", va="center", size=9, bbox=box, zorder=4)
 
 
 def _nodes(ax: Axes, graph: CrystalGraph) -> None:

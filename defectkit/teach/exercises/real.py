@@ -47,18 +47,6 @@ def composition_model(data: Dataset, answer: object) -> str | None:
 
 
 @exercise("07-4")
-def flat_beyond_a_cut(data: Dataset, answer: object) -> str | None:
-    """Energies of two vacancies that do not hear each other."""
-    if not isinstance(answer, tuple | list | np.ndarray) or len(answer) != 3:
-        return "answer with three numbers in round brackets."
-    hint = "Beyond the cut each vacancy is alone: the energy is that of two single ones."
-    for value in answer:
-        if fault := same_number(value, 2 * 2.6, hint):
-            return fault
-    return None
-
-
-@exercise("07-5")
 def clearly_below(data: Dataset, answer: object) -> str | None:
     """Subsets whose whole interval lies below a published number."""
     names = ["low_A", "high_A", "high_B", "high_C"]
@@ -74,6 +62,18 @@ def clearly_below(data: Dataset, answer: object) -> str | None:
         f"of a made-up table it returns {sorted(map(str, found))}: take the upper end of the "
         "interval, and compare subset by subset (published.loc[ours.index])."
     )
+
+
+@exercise("07-5")
+def flat_beyond_a_cut(data: Dataset, answer: object) -> str | None:
+    """Energies of two vacancies that do not hear each other."""
+    if not isinstance(answer, tuple | list | np.ndarray) or len(answer) != 3:
+        return "answer with three numbers in round brackets."
+    hint = "Beyond the cut each vacancy is alone: the energy is that of two single ones."
+    for value in answer:
+        if fault := same_number(value, 2 * 2.6, hint):
+            return fault
+    return None
 
 
 @exercise("07-6")
