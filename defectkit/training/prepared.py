@@ -428,6 +428,8 @@ def _check_table_model(config: RunConfig) -> None:
             f"{name} {'reads pairs of' if of_sites else 'counts'} the sites of a defect; set "
             "GraphConfig(nodes='defects', all_pairs=True)."
         )
+    if READS.get(name) == COUNTS:
+        return  # it has no settings
     few = {"n_estimators": 1} if "n_estimators" in settings else {}
     rows = np.random.default_rng(0).normal(size=(20, 3))
     prefix = READS.get(name, COMPOSITION)

@@ -92,7 +92,7 @@ def test_options_without_a_use_are_refused(name, tmp_path, monkeypatch):
     table = tmp_path / f"{name}.csv"
     table.write_text("kept\n")
     options = [{"data": "imp2d"}, {"changes": ["epochs=1"]}]
-    options += [] if name in bench.STUDIES else [{"path": tmp_path}]
+    options += [] if name in (*bench.STUDIES, *measure.REAL) else [{"path": tmp_path}]
     for option in options:
         with pytest.raises(DefectkitError, match=f"`bench {name}` measures .* has no use for"):
             bench.run(name, output=tmp_path, **option)
