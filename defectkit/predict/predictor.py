@@ -112,8 +112,8 @@ class Predictor:
             runs: of one configuration and several seeds, with their data set at hand.
             rows: how many training rows are kept for the distances, drawn at random, those of
                 rare compositions first; all by default. Of the 10,402 of 2DMD 2,000 are enough,
-                0.8 instead of 4 MB: latent distances of validation rows rank as with all of them
-                (Spearman RHO), and are as good a sign of large errors.
+                0.8 instead of 4 MB: the same validation rows stand out in composition, and latent
+                distances rank alike (Spearman 0.89) and tell of errors as well as all rows' do.
 
         Raises DefectkitError for fewer than two runs, tables' models, runs that differ by more
         than their seed or do not differ at all, and for more rows than there are.
@@ -258,6 +258,9 @@ class Predictor:
             `spin` is NaN where no training row had a moment. Where some hosts had none, as MoS2 and
             WSe2 in 2DMD, whose calculations were not spin-polarised, `spin` in these is what the
             networks carry over from the other hosts, and no label has ever checked it.
+
+            The confidence of an interval is that of all validation rows together: hosts with few
+            and difficult rows among them are covered less often.
 
             A structure that cannot be read has no numbers: NaN, the verdict `UNREAD`, and the
             reason in `reading` and `sentence`. The others are predicted.

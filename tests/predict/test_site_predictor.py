@@ -58,7 +58,11 @@ def made() -> tuple[Dataset, Split]:
                 atoms.symbols[np.flatnonzero(atoms.symbols == "Mo")[0]] = "W"
             eform, gap = rng.normal(5, 1), rng.uniform(0.5, 2)
             spin = np.nan if name == "MoS2" else rng.uniform(0, 2)
-            records.append(record(f"{name}-{k}", atoms, name, eform=eform, gap=gap, spin=spin))
+            new = record(f"{name}-{k}", atoms, name, eform=eform, gap=gap, spin=spin)
+            found = recognise(atoms, unit)
+            dopant = "W" if "W" in atoms.symbols[found.defect_indices] else ""
+            kind = {"removed": found.removed, "defecttype": found.defecttype, "dopant": dopant}
+            records.append(replace(new, **kind))
     dataset = Dataset("made", "made up", records, hosts, {name: name for name in hosts})
     return dataset, make_split(dataset)
 

@@ -10,6 +10,7 @@ from defectkit.data import Dataset, load
 from defectkit.data.cleaning import clean
 from defectkit.structures.record import DefectRecord
 from defectkit.training.pretrained import CHECKPOINTS, LADDER
+from defectkit.training.run import Run
 
 HOST = Atoms("H", positions=[[0.1, 0, 0]], cell=[3, 3, 20], pbc=(1, 1, 0))
 
@@ -73,3 +74,12 @@ def test_shipped_runs_name_the_shipped_data(folder):
     marks = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"))]
     assert len(marks) > 20
     assert {mark["data_fingerprint"] for mark in marks} == {expected}
+
+
+def test_shipped_runs_on_other_data_hold_no_rows_of_these():
+    for path in CHECKPOINTS.glob("*/summary.yaml"):
+        run = Run(path.parent)
+        if run.summary["data"] != "demo":
+            names = {"model.safetensors", "model.yaml", "config.yaml", "summary.yaml"}
+            assert {file.name for file in path.parent.iterdir()} == names
+            assert run.config.data.path is None
