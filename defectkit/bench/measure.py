@@ -37,6 +37,7 @@ OUTPUT = Path("data/benchmarks")
 BENCHES = {
     "graphs": ("speed", "graph_rows"),
     "models": ("models", "model_rows"),
+    "models_2dmd": ("real", "model_rows"),
     "tuning": ("models", "tuning_rows"),
     "throughput": ("speed", "throughput_rows"),
     "scaling": ("speed", "scaling_rows"),
@@ -49,6 +50,7 @@ BENCHES = {
 }
 STUDIES = tuple(name for name, (_, rows) in BENCHES.items() if rows == "study_rows")
 ON_DATA = ("models",)
+REAL = ("models_2dmd",)  # of 2DMD, at a path
 REPEATS = 3
 
 
@@ -67,12 +69,12 @@ def run(
         seed: of what is drawn at random.
         output: folder of the table.
         data: name of the data set, or a folder; the one that the benchmark knows by default.
-        path: where the data lie, if elsewhere, for benchmarks in `ON_DATA` and studies.
+        path: where the data lie, if elsewhere, for benchmarks in `ON_DATA` and `REAL` and studies.
         changes: for benchmarks in `ON_DATA`, values of all configurations to change, such as
             "epochs=5".
 
     Raises DefectkitError for an unknown name, for data, a path or changes that the benchmark has
-    no use for, and where the table of other data would be overwritten.
+    no use for, and where the table of other data or of another benchmark would be overwritten.
     """
     if name not in BENCHES:
         raise DefectkitError(f"No benchmark is called '{name}'; choose from {', '.join(BENCHES)}.")
@@ -90,7 +92,15 @@ def run(
         command += ["--data", data, *changes]
     if name in STUDIES:
         given |= {"name": name, "path": path}
-    file = Path(output) / (f"{name}_{Path(data).name}.csv" if name in ON_DATA else f"{name}.csv")
+    if name in REAL:
+        given["path"] = path
+    stem = f"{name}_{Path(data).name}" if name in ON_DATA else name
+    file = Path(output) / f"{stem}.csv"
+    if stem != name and stem in BENCHES and Path(output) == OUTPUT:
+        raise DefectkitError(
+            f"{file} is the table of another benchmark, `defectkit bench {stem}`; run that one, or "
+            "choose another folder with --output."
+        )
     if file.exists() and (path is not None or data not in SOURCES):
         _check_same_data(file, _fingerprint(data, path))
     module, function = BENCHES[name]
@@ -108,6 +118,8 @@ def run(
 
 def _own_data(name: str) -> str:
     """The data set that a benchmark measures where no other is named."""
+    if name in REAL:
+        return "2dmd"
     if name not in STUDIES:
         return "demo"
     from defectkit.training.config import StudyConfig, load_config
@@ -124,7 +136,7 @@ def _check_use(
         return
     useless = {
         f"--data {data}": data not in (None, own),
-        f"--path {path}": path is not None and name not in STUDIES,
+        f"--path {path}": path is not None and name not in (*STUDIES, *REAL),
         " ".join(changes): bool(changes),
     }
     for option, given in useless.items():

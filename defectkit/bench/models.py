@@ -122,14 +122,11 @@ def measure(folder: Path) -> dict[str, float]:
     """
     from threadpoolctl import threadpool_limits
 
-    from defectkit.models.tabular.models import TABULAR
-
     torch.set_num_threads(1)
     run = Run(folder)
     opened = OpenRun(run)
     records = [opened.dataset[uid] for uid in run.part("test").index[:SAMPLE]]
     with threadpool_limits(1), torch.no_grad():
-        timed = _table if run.config.model.name in TABULAR else _network
         build, infer = timed(opened)
         inputs, together = [build([record]) for record in records[:8]], build(records)
         return {
@@ -142,6 +139,13 @@ def measure(folder: Path) -> dict[str, float]:
 
 Input = Any  # of a model: a batch of graphs, or a table of features
 Timed = tuple[Callable[[Sequence[DefectRecord]], Input], Callable[[Input], object]]
+
+
+def timed(opened: OpenRun) -> Timed:
+    """What makes the input of a run's model from records, and the model."""
+    from defectkit.models.tabular.models import TABULAR
+
+    return (_table if opened.run.config.model.name in TABULAR else _network)(opened)
 
 
 def _network(opened: OpenRun) -> Timed:

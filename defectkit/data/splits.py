@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -116,10 +117,11 @@ def make_split(
 
     Args:
         dataset: what to split.
-        kind: "random": 80/10/10. "subset": 70/10/20 in every subset of the data. "host",
-            "dopant", "pair" (host and dopant), "combination" (host, and which elements are
-            removed and added): 5-fold, the test part is the hosts (dopants, pairs, combinations)
-            of one fold. "leave-one-host-out", "leave-one-formula-out" (of hosts of one formula),
+        kind: "random": 80/10/10. "subset": 70/10/20 in every subset of the data, each
+            drawn by itself: alone it is split as among others. "host", "dopant", "pair" (host and
+            dopant), "combination" (host, and which elements are removed and added): 5-fold, the
+            test part is the hosts (dopants, pairs, combinations) of one fold.
+            "leave-one-host-out", "leave-one-formula-out" (of hosts of one formula),
             "leave-one-dopant-out": the test part is what `held_out` names.
             "leave-one-density-out": subsets whose name begins with `held_out`, as "high" of
             "high_MoS2". "block": the test part is one dopant block in one host family.
@@ -143,8 +145,12 @@ def make_split(
     elif kind == "subset":
         shares = {"test": SUBSET_TEST_SHARE, **shares}
         names = frame.subset[groups].set_axis(frame.index)  # a group goes where its name does
-        each = [_draw(some, shares, len(some), rng) for _, some in groups.groupby(names)]
-        part = pd.concat(each).loc[frame.index]
+        part = pd.concat(
+            [
+                _draw(some, shares, len(some), np.random.default_rng([seed, crc32(name.encode())]))
+                for name, some in groups.groupby(names)
+            ]
+        ).loc[frame.index]
     else:
         units = _units(dataset, frame, HELD_KINDS.get(kind, kind))
         held = units.isin(_fold_units(units, fold, rng) if kind in FOLD_KINDS else [held_out])

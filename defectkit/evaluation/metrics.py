@@ -115,19 +115,20 @@ def mean_interval(
 
 
 def resampled(
-    samples: tuple[np.ndarray, ...], statistic: Callable, seed: int = 0
+    samples: tuple[np.ndarray, ...], statistic: Callable, seed: int = 0, paired: bool = True
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (95 %) of a statistic of arrays that are drawn in step.
+    """Percentile bootstrap interval (95 %) of a statistic of arrays.
 
     Args:
-        samples: arrays of (n,), the same n.
+        samples: arrays of (n,), the same n where they are drawn in step.
         statistic: of as many arrays, along its keyword `axis`.
         seed: of the resamples.
+        paired: whether the arrays are drawn in step, else each by itself.
 
     Returns:
         Lower and upper end; NaN where there are fewer than two values.
     """
-    if len(samples[0]) < 2:
+    if min(map(len, samples)) < 2:
         return float("nan"), float("nan")
     result = bootstrap(
         samples,
@@ -135,7 +136,7 @@ def resampled(
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
-        paired=len(samples) > 1,
+        paired=paired and len(samples) > 1,
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)

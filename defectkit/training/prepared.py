@@ -31,6 +31,7 @@ from defectkit.models import MODELS
 from defectkit.models.outline import MISFIT, all_settings, check_settings, library_message, shapes
 from defectkit.models.tabular.features import COMPOSITION
 from defectkit.models.tabular.models import READS, TABULAR, TabularModel, table_for
+from defectkit.models.tabular.sparse import COUNTS
 from defectkit.structures import transforms
 from defectkit.structures.names import one_line
 from defectkit.structures.record import DefectRecord
@@ -212,7 +213,9 @@ def fit_table(prepared: Prepared, uids: Sequence[str], seed: int) -> TabularMode
     config, graphs = prepared.config.model, prepared.graphs
     rows = [graphs.uids[k] for k in graphs.select(uids)]
     labels = prepared.labels(rows)
-    model = TabularModel(config.name, seed=seed, **config.settings)
+    # An energy grows with the number of sites, a gap does not.
+    by_site = prepared.config.graph.nodes == "defects" and prepared.config.data.target == "eform"
+    model = TabularModel(config.name, seed=seed, by_site=by_site, **config.settings)
     return model.fit(prepared.table().loc[rows], labels.eform, labels.spin.abs())
 
 
@@ -414,8 +417,17 @@ def check_rows(training: pd.DataFrame, valid: pd.DataFrame) -> None:
 
 
 def _check_table_model(config: RunConfig) -> None:
-    name, settings = config.model.name, config.model.settings
+    name, settings, graph = config.model.name, config.model.settings, config.graph
     check_settings(name, TABULAR[name], settings)
+    of_sites, has_pairs = (
+        graph.nodes == "defects",
+        graph.all_pairs or graph.image_radius is not None,
+    )
+    if (READS.get(name) == COUNTS and not of_sites) or (of_sites and not has_pairs):
+        raise DefectkitError(
+            f"{name} {'reads pairs of' if of_sites else 'counts'} the sites of a defect; set "
+            "GraphConfig(nodes='defects', all_pairs=True)."
+        )
     few = {"n_estimators": 1} if "n_estimators" in settings else {}
     rows = np.random.default_rng(0).normal(size=(20, 3))
     prefix = READS.get(name, COMPOSITION)

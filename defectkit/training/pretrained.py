@@ -62,6 +62,15 @@ def published_ladder() -> pd.DataFrame:
     return pd.read_csv(PUBLISHED / "imp2d_ladder.csv")
 
 
+def published_2dmd() -> pd.DataFrame:
+    """Published errors on 2DMD: columns target, subset, model, mae (eV by site), split, source.
+
+    Kazeev et al., npj Comput. Mater. 9, 113 (2023). The rows of their test parts are not known, so
+    `split` is "another split".
+    """
+    return pd.read_csv(PUBLISHED / "2dmd_mae.csv")
+
+
 def data_of(run: Run, dataset: Dataset) -> Dataset:
     """`dataset` if the run was trained on it, else the data that it was trained on, loaded."""
     if dataset.fingerprint == run.summary["data_fingerprint"]:

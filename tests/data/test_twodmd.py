@@ -14,7 +14,7 @@ from defectkit import DefectkitError
 from defectkit.cli import app
 from defectkit.data import Dataset, load, twodmd
 from defectkit.data.cleaning import clean
-from defectkit.data.splits import structure_groups
+from defectkit.data.splits import make_split, structure_groups
 from defectkit.structures.files import read_structure, write_structure
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.recognise import recognise, recognised
@@ -170,6 +170,18 @@ def test_all_subsets_are_read_from_their_parent(sampled, complete):
         load("2dmd", complete / "high_P").fingerprint
         == sampled.subset(frame.index[frame.subset == "high_P"]).fingerprint
     )
+
+
+def test_a_subset_alone_is_split_as_among_others(sampled):
+    whole = make_split(sampled, "subset", seed=1)
+    names = sampled.frame.subset
+    for subset in SUBSETS:
+        alone = make_split(sampled.subset(names.index[names == subset]), "subset", seed=1)
+        for part in ("train", "valid", "test"):
+            among = [uid for uid in getattr(whole, part) if names[uid] == subset]
+            assert sorted(getattr(alone, part)) == sorted(among)
+    shares = names[list(whole.test)].value_counts() / names.value_counts()
+    assert shares.between(0.2, 0.25).all()
 
 
 def test_labels_by_cell_and_by_site(sampled, complete):

@@ -1,0 +1,212 @@
+"""Errors of all models on 2DMD, subset by subset, for formation energy and gap.
+
+models_2dmd   every model of `configs/2dmd/*.yaml`: one split, seeds 0 to 2.
+
+Runs are kept in `build/runs/2dmd` and made where they are missing, or resumed where they stopped.
+A configuration whose `data.path` names a subset learns from this subset alone, and is judged on
+its test rows, which are the same as in the split of all subsets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from defectkit import DefectkitError
+from defectkit.bench.measure import OpenRun, shortest_ms
+from defectkit.bench.models import timed
+from defectkit.data.dataset import Dataset
+from defectkit.data.sources import fetch
+from defectkit.evaluation.metrics import common_rows, interval, resampled
+from defectkit.models import MODELS
+from defectkit.models.outline import all_settings
+from defectkit.training.config import DataConfig, ModelConfig, RunConfig, load_config, with_values
+from defectkit.training.prepared import prepare
+from defectkit.training.pretrained import CONFIGS, ROOT
+from defectkit.training.run import Run
+from defectkit.training.train import train
+
+SEEDS = (0, 1, 2)
+TARGETS = ("eform", "gap")
+FOLDER = ROOT / "build" / "runs" / "2dmd"
+SAMPLE = 256  # structures that are timed together
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One model, or the mean of several, on test rows.
+
+    Attributes:
+        model: name of the configuration, and " x3" for a mean of three.
+        target: "eform" or "gap".
+        seed: of the training; None for a mean.
+        n_train: rows that it learned from.
+        rows: columns eform and eform_pred (eV; of the gap where this is the target), by uid.
+        cost: train_s, infer_ms and n_params, of all members.
+    """
+
+    model: str
+    target: str
+    seed: int | None
+    n_train: int
+    rows: pd.DataFrame
+    cost: dict[str, float]
+
+
+def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
+    """Train what is missing and judge all: a row a target, subset, model and seed.
+
+    A row "mean of 8" is over the subsets (fewer where the data have fewer), for models that were
+    tested on all of them. Errors of formation energies are by site. Networks have rows of the mean
+    of their seeds' predictions, "sites x3".
+
+    Args:
+        seed: of the bootstrap.
+        path: the folder of all subsets; where `defectkit data fetch` put it by default.
+    """
+    folder = Path(path) if path else fetch("2dmd")
+    dataset = prepare(RunConfig(ModelConfig("mean"), DataConfig("2dmd", str(folder)))).dataset
+    table = []
+    for target in TARGETS:
+        tested = list(_tested(folder, target))
+        table += _judged(tested + _means(tested), dataset, seed)
+    frame = pd.DataFrame(table).assign(data_fingerprint=dataset.fingerprint)
+    return frame.astype({"seed": "Int64"})
+
+
+def _files() -> list[Path]:
+    """The configurations; DefectkitError where the kit was installed without them."""
+    files = sorted(CONFIGS.glob("2dmd/*.yaml"))
+    if not files:
+        raise DefectkitError(f"There are no configurations in {CONFIGS / '2dmd'}; run a checkout.")
+    return files
+
+
+def configured(file: Path, folder: Path, target: str) -> RunConfig:
+    """A configuration on the data in a folder, for one target.
+
+    A network with a setting `extensive` is told that a gap does not grow with the defect.
+    """
+    config = load_config(file)
+    place = folder / config.data.path if config.data.path else folder
+    changes = {"data.path": str(place), "data.target": target}
+    network = MODELS.get(config.model.name)
+    if target == "gap" and network and "extensive" in all_settings(network, {}):
+        changes["model.settings.extensive"] = False
+    return with_values(config, changes)
+
+
+def _tested(folder: Path, target: str) -> Iterator[Tested]:
+    """Every configuration and seed, trained where it is missing."""
+    for file in _files():
+        config = configured(file, folder, target)
+        infer_ms = None
+        for seed in SEEDS:
+            run = train(prepare(config), FOLDER / f"{file.stem}-{target}-{seed}", seed)
+            summary = run.summary
+            if infer_ms is None:  # seeds do not change it
+                infer_ms = _infer_ms(run)
+            cost = {
+                "train_s": summary["train_s_per_epoch"] * summary.get("epochs", 1),
+                "infer_ms": infer_ms,
+                "n_params": summary["parameters"],
+            }
+            rows = run.part("test")[["eform", "eform_pred"]].dropna()
+            yield Tested(file.stem, target, seed, summary["rows"]["train"], rows, cost)
+
+
+def _infer_ms(run: Run) -> float:
+    """Milliseconds a structure of the model alone, `SAMPLE` at a time, with one thread."""
+    from threadpoolctl import threadpool_limits
+
+    opened = OpenRun(run)
+    uids = run.part("test").sample(frac=1.0, random_state=0).index[:SAMPLE]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1), torch.no_grad():
+            build, infer = timed(opened)
+            together = build([opened.dataset[uid] for uid in uids])
+            return shortest_ms(lambda: infer(together), len(uids))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _means(tested: list[Tested]) -> list[Tested]:
+    """For each network the mean of its seeds' predictions."""
+    means = []
+    for name in dict.fromkeys(one.model for one in tested if one.cost["n_params"]):
+        members = [one for one in tested if one.model == name]
+        rows = members[0].rows.assign(
+            eform_pred=sum(one.rows.eform_pred for one in members) / len(members)
+        )
+        cost = {key: sum(one.cost[key] for one in members) for key in members[0].cost}
+        first = members[0]
+        means.append(
+            Tested(f"{name} x{len(members)}", first.target, None, first.n_train, rows, cost)
+        )
+    return means
+
+
+def _judged(tested: list[Tested], dataset: Dataset, seed: int) -> list[dict]:
+    """Rows of the table: in every subset, all models on the rows that each of them predicts."""
+    subsets = dataset.frame.subset
+    errors: dict[int, dict[str, pd.Series]] = {number: {} for number in range(len(tested))}
+    for subset in sorted(set(subsets)):
+        tables = {
+            number: one.rows[subsets[one.rows.index].to_numpy() == subset]
+            for number, one in enumerate(tested)
+        }
+        for number, rows in common_rows({k: t for k, t in tables.items() if len(t)}).items():
+            error = (rows.eform_pred - rows.eform).abs()
+            if tested[number].target == "eform":
+                error /= n_sites(dataset.frame.loc[rows.index])
+            errors[number][subset] = error
+    return [
+        {
+            "task": "2dmd",
+            "target": one.target,
+            "subset": subset,
+            "model": one.model,
+            "seed": one.seed,
+            "n_train": one.n_train,
+            **{key: round(value, 5) for key, value in found.items()},
+            **{key: round(value, 4) for key, value in one.cost.items()},
+        }
+        for one, by_subset in zip(tested, errors.values())
+        for subset, found in _errors(by_subset, subsets.nunique(), seed).items()
+    ]
+
+
+def _errors(
+    by_subset: dict[str, pd.Series], n_subsets: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """n_test, mae, mae_lo and mae_hi (eV) by subset, and of their mean where all are there."""
+    values = {subset: error.to_numpy(float) for subset, error in by_subset.items()}
+    found = {
+        subset: _scores(len(error), error.mean(), interval(error, seed=seed))
+        for subset, error in values.items()
+    }
+    if len(values) == n_subsets > 1:
+        samples = tuple(values.values())
+        bounds = resampled(samples, _mean_of_means, seed, paired=False)
+        mean = _mean_of_means(*samples)
+        found[f"mean of {n_subsets}"] = _scores(sum(map(len, samples)), mean, bounds)
+    return found
+
+
+def _mean_of_means(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean over samples of the mean of each."""
+    return sum(sample.mean(axis=axis) for sample in samples) / len(samples)
+
+
+def _scores(n: int, mae: float, bounds: tuple[float, float]) -> dict[str, float]:
+    return {"n_test": n, "mae": float(mae), "mae_lo": bounds[0], "mae_hi": bounds[1]}
+
+
+def n_sites(frame: pd.DataFrame) -> pd.Series:
+    """How many sites of the host each defect takes: `removed` names the atom of each."""
+    return frame.removed.str.count(",") + 1
