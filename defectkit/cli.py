@@ -262,15 +262,30 @@ def join(
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite a predictor of other runs.")
     ] = False,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=10, help="How many training rows the guard keeps; all by default."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="FOLDER/NAME of a predictor to hand on: with copies of the runs, without labels."
+        ),
+    ] = None,
 ) -> None:
     """Make one predictor of runs that differ by their seed: with intervals, and a guard."""
     from defectkit.predict.predictor import Predictor
     from defectkit.training.run import Run
 
-    first = Run(folders[0])
-    name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
-    path = first.folder.parent / f"{name}.safetensors"
-    Predictor.fit([Run(folder) for folder in folders]).save(path, replace)
+    predictor = Predictor.fit([Run(folder) for folder in folders], rows)
+    if to is not None:
+        path = to.with_name(f"{to.name}.safetensors")
+        predictor.hand_on(path, replace)
+    else:
+        first = Run(folders[0])
+        name = first.folder.name.removesuffix(f"-{first.summary['seed']}")
+        path = first.folder.parent / f"{name}.safetensors"
+        predictor.save(path, replace)
     print(f"Predictor written to {path}")
 
 

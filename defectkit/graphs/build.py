@@ -152,7 +152,7 @@ def build_graph(
     """
     config = config or GraphConfig()
     record = structure if isinstance(structure, DefectRecord) else None
-    atoms = _chosen_atoms(structure, config)
+    atoms = chosen_atoms(structure, config)
     where = record.uid if record else "The structure"
     _check(atoms, where)
     _check_size(len(atoms), config, where)  # before the defect is found, which takes memory too
@@ -204,7 +204,7 @@ def read_defect(
 
     Raises DefectkitError, naming the record, where the structure is no good or not of this host.
     """
-    atoms = _chosen_atoms(structure, config or GraphConfig())
+    atoms = chosen_atoms(structure, config or GraphConfig())
     record = structure if isinstance(structure, DefectRecord) else None
     where = record.uid if record else "The structure"
     _check(atoms, where)
@@ -223,7 +223,8 @@ def read_defect(
     return replace(start, ambiguous=True, reason=found.reason)
 
 
-def _chosen_atoms(structure: DefectRecord | Atoms, config: GraphConfig) -> Atoms:
+def chosen_atoms(structure: DefectRecord | Atoms, config: GraphConfig) -> Atoms:
+    """The atoms of a structure in the positions of `config`; DefectkitError without these."""
     if config.positions == "relaxed":
         return structure.atoms if isinstance(structure, DefectRecord) else structure
     if isinstance(structure, DefectRecord):

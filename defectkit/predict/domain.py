@@ -4,28 +4,44 @@ Two signs, each blind where the other sees. The spread of an ensemble is large w
 had nothing to learn from; but members of one kind can agree and be wrong together. Distance to
 the training set is large for a new host or dopant; but a familiar structure can be difficult all
 the same. The guard asks both, with thresholds that are quantiles on validation rows.
+
+A graph of the defect's sites shows neither how the rest of the layer relaxed nor which crystal it
+is, but for the nearest bonds. What such a network learned from is kept by name (`Learned`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
-from ase.data import atomic_numbers
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
 from ase.formula import Formula
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from defectkit import DefectkitError
+from defectkit.data.dataset import Dataset
+from defectkit.graphs.build import GraphConfig, chosen_atoms, read_defect
 from defectkit.graphs.dataset import GraphDataset
 from defectkit.graphs.elements import feature_table
+from defectkit.structures.files import as_layer, check_layer
+from defectkit.structures.recognise import ON_SITE, Recognition, recognise
+from defectkit.structures.record import SiteKind, reduced_formula
 from defectkit.training.inference import predict
 
 NEIGHBOURS = 5
 QUANTILE = 0.95  # of the validation rows lie inside each threshold
+SAME_STRAIN = 0.01  # of a cell: lattice constants of one functional differ less between codes
+SAME_RMS = 0.05  # Å: the atoms of two cells of one crystal are this near each other
+NO_DISTANCE = 0.05  # in units of `Nearness`: a row and its copy in half precision are nearer
+ROUNDING = 1e-6  # of a distance between equal rows
 VERDICTS = ("inside", "spread", "unlike", "both")
 
 
@@ -131,7 +147,7 @@ class Nearness:
             self.scaler.transform(training.to_numpy())
         )
         unit = float(np.median(self.neighbours.kneighbors()[0].mean(axis=1)))
-        self.unit = unit or 1.0  # all training rows alike
+        self.unit = unit if unit > ROUNDING else 1.0  # most training rows have a twin
 
     def __call__(self, rows: pd.DataFrame) -> pd.Series:
         """(n, D) vectors -> (n,) distances, by uid."""
@@ -153,14 +169,15 @@ class Guard:
 
     @classmethod
     def fit(cls, signs: pd.DataFrame, quantile: float = QUANTILE) -> "Guard":
-        """Thresholds that `quantile` of the validation rows stay below.
+        """Thresholds that `quantile` of the validation rows stay below, `NO_DISTANCE` at least.
 
         Args:
             signs: columns spread (eV) and any number of distances, a row a validation row.
             quantile: of each sign; with several distances more rows than that are "unlike".
         """
-        limits = signs.quantile(quantile)
-        return cls(float(limits.spread), limits.drop("spread").astype(float).to_dict())
+        limits = signs.quantile(quantile).astype(float)
+        distances = limits.drop("spread").clip(lower=NO_DISTANCE)
+        return cls(float(limits.spread), distances.to_dict())
 
     def verdict(self, signs: pd.DataFrame) -> pd.DataFrame:
         """One of `VERDICTS` for every row, and a sentence that says why.
@@ -204,3 +221,131 @@ class Guard:
             parts.append(f"the structure is in doubt ({doubt})")
         text = " and ".join(parts)
         return f"{text[0].upper()}{text[1:]}: do not rely on this value."
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Cell:
+    """A pristine host as plain values: symbols, positions (Å) and the two in-plane vectors (Å)."""
+
+    symbols: list[str]
+    positions: list[list[float]]
+    cell: list[list[float]]
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> "Cell":
+        """The cell of `atoms`, rounded to 1e-6 Å."""
+        positions, cell = atoms.positions.round(6).tolist(), atoms.cell.array.round(6).tolist()
+        return cls(list(atoms.symbols), positions, cell)
+
+    def atoms(self) -> Atoms:
+        """As a layer; ValueError or DefectkitError where it is none."""
+        layer = Atoms(self.symbols, positions=self.positions, cell=self.cell, pbc=(1, 1, 0))
+        check_layer(layer, "A host")
+        return as_layer(layer)
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Learned:
+    """What a network of the defect's sites was shown, which its distances cannot judge.
+
+    Attributes:
+        hosts: pristine cells by name.
+        changes: what stood in their defects, by the same names, in the words of `changes_of`.
+        moved: Å, farthest that an atom stood from its site.
+    """
+
+    hosts: dict[str, Cell]
+    changes: dict[str, list[str]]
+    moved: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+    def __post_init__(self) -> None:
+        if set(self.hosts) != set(self.changes) or not self.hosts:
+            raise DefectkitError("what was learned is not told of the hosts that are there.")
+        for cell in self.hosts.values():
+            cell.atoms()
+
+    @classmethod
+    def of(cls, dataset: Dataset, uids: Sequence[str], config: GraphConfig) -> "Learned":
+        """Of the training rows `uids`, read as their graphs of `config` were."""
+        changes: dict[str, set[str]] = {}
+        moved = 0.0
+        for uid in uids:
+            record = dataset[uid]
+            found = read_defect(record, dataset.hosts[record.host], config)
+            atoms = chosen_atoms(record, config)
+            changes.setdefault(record.host, set()).update(changes_of(found, atoms))
+            moved = max(moved, farthest(found, atoms))
+        hosts = {name: Cell.of(dataset.hosts[name]) for name in sorted(changes)}
+        return cls(hosts, {name: sorted(changes[name]) for name in hosts}, float(round(moved, 3)))
+
+    def doubt(self, found: Recognition, atoms: Atoms, host: Atoms) -> str:
+        """What of a structure the network was never shown, in words; empty where nothing.
+
+        Args:
+            found: its defect.
+            atoms: of which it was found.
+            host: the pristine host.
+        """
+        names = self._names(host)
+        doubts = []
+        if not names:
+            formulas = sorted({reduced_formula(cell.atoms()) for cell in self.hosts.values()})
+            doubts.append(f"its host is none of the crystals learned from, {', '.join(formulas)}")
+        known = {change for name in names for change in self.changes[name]}
+        if new := sorted(changes_of(found, atoms) - known) if names else []:
+            doubts.append(f"in this host there was no {', no '.join(new)} to learn from")
+        far, most = farthest(found, atoms), max(self.moved, ON_SITE)
+        if far > most:
+            doubts.append(
+                f"an atom stands {far:.2f} Å from its site, and none learned from farther than "
+                f"{most:.2f} Å: give the structure before relaxation"
+            )
+        strain = float(np.abs(found.setting.strain).max())
+        if strain > SAME_STRAIN:
+            doubts.append(
+                f"its host is strained by {strain:.1%}, and what was learned from by less than "
+                f"{SAME_STRAIN:.0%}"
+            )
+        return "; ".join(doubts)
+
+    def _names(self, host: Atoms) -> list[str]:
+        """Under which names the crystal `host` was learned."""
+        key = (host.numbers.tobytes(), host.positions.tobytes(), host.cell.array.tobytes())
+        if key not in self._known:
+            same = [name for name, cell in self.hosts.items() if same_crystal(host, cell.atoms())]
+            self._known[key] = same
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[bytes, ...], list[str]]:
+        return {}
+
+
+def changes_of(found: Recognition, atoms: Atoms) -> set[str]:
+    """What stands in a defect, such as "S vacancy", "Se in place of S" or "Li adsorbate"."""
+    names = {f"{chemical_symbols[z]} vacancy" for z in found.vacancy_z}
+    for index in found.defect_indices:
+        symbol, kind = atoms.symbols[index], SiteKind(found.site_kind[index])
+        was = f"in place of {chemical_symbols[found.original_z[index]]}"
+        names.add(f"{symbol} {was if kind == SiteKind.SUBSTITUTION else kind.name.lower()}")
+    return names
+
+
+def farthest(found: Recognition, atoms: Atoms) -> float:
+    """Å, of an atom from its site in the host; atoms that were added have none."""
+    on_site = found.original_z > 0
+    away = np.linalg.norm((atoms.positions - found.ideal_positions)[on_site], axis=1)
+    return float(away.max(initial=0.0))
+
+
+def same_crystal(atoms: Atoms, other: Atoms) -> bool:
+    """Whether two pristine layers are one crystal, in whatever setting they are written.
+
+    Their lattices may differ by `SAME_STRAIN`, their atoms by `SAME_RMS`.
+    """
+    try:
+        found = recognise(atoms, other)
+    except DefectkitError:
+        return False
+    strain = np.abs(found.setting.strain).max()
+    return not found.defecttype and found.rms < SAME_RMS and strain < SAME_STRAIN

@@ -22,35 +22,45 @@ from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.structures import transforms
 from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
+from defectkit.training.config import Target
 from defectkit.training.inference import predict
 
 UNPAIRED = {"s": 1, "p": 3, "d": 6, "f": 8}  # most unpaired electrons of an atom, by block
 MARGIN = 0.1  # of the range of the training labels: a value beyond it is extreme
-RULES = ("no number", "extreme energy", "negative moment", "extreme moment", "impossible moment")
+RULES = (
+    "no number",
+    "extreme energy",
+    "negative gap",
+    "negative moment",
+    "extreme moment",
+    "impossible moment",
+)
 SERIES = ("Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn")  # 3d
 
 
 def flags(
     predictions: pd.DataFrame,
     eform_range: tuple[float, float],
-    spin_range: tuple[float, float],
+    spin_range: tuple[float, float] | None,
     atoms: Mapping[str, Atoms] | None = None,
+    target: Target = "eform",
 ) -> pd.DataFrame:
     """The sentence of every rule for every prediction, empty where it does not apply.
 
     Args:
         predictions: columns eform (eV) and spin (μB), indexed by uid.
         eform_range: lowest and highest training label, eV (`ModelCard`).
-        spin_range: likewise of its size, μB.
+        spin_range: likewise of its size, μB; None where no moment was learned: then none is judged.
         atoms: structures by uid, for the largest moment that their electrons allow.
+        target: what the column eform holds; a gap is never negative.
 
     Returns:
         (rows, `RULES`) of texts.
     """
     table = pd.DataFrame("", predictions.index, list(RULES))
-    largest = max(map(abs, spin_range))
+    largest = max(map(abs, spin_range)) if spin_range else np.inf
     for uid, eform, spin in predictions[["eform", "spin"]].itertuples():
-        if not np.isfinite([eform, spin]).all():
+        if not np.isfinite([eform, spin] if spin_range else eform).all():
             table.loc[uid, "no number"] = "the model returned no number; its input is damaged"
             continue
         if not _within(eform, eform_range):
@@ -58,6 +68,8 @@ def flags(
                 f"{eform:.1f} eV lies outside the training labels, {eform_range[0]:.1f} to "
                 f"{eform_range[1]:.1f} eV"
             )
+        if target == "gap" and eform < 0:
+            table.loc[uid, "negative gap"] = f"a gap cannot be {eform:.2f} eV"
         if spin < 0:
             table.loc[uid, "negative moment"] = f"a size cannot be {spin:.2f} μB"
         if spin > (1 + MARGIN) * largest:

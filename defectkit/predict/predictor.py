@@ -4,18 +4,19 @@ A predictor joins runs that differ by their seed alone. What it must know of the
 from is stored in one file beside their folders, so that a prediction needs no data set.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from pydantic import TypeAdapter
+from pydantic import RootModel, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import nn
@@ -23,11 +24,19 @@ from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.cleaning import loose_atoms
-from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph, read_defect
+from defectkit.graphs.build import (
+    CrystalGraph,
+    GraphConfig,
+    build_graph,
+    chosen_atoms,
+    read_defect,
+)
 from defectkit.graphs.dataset import GraphDataset, host_of
 from defectkit.models.tabular.models import TABULAR
 from defectkit.predict.domain import (
+    NEIGHBOURS,
     Guard,
+    Learned,
     Nearness,
     composition_vector,
     composition_vectors,
@@ -39,7 +48,8 @@ from defectkit.structures.files import list_atoms
 from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition
 from defectkit.structures.record import DefectRecord, reduced_formula
-from defectkit.structures.writing import atomic
+from defectkit.structures.writing import atomic, make_folder
+from defectkit.training.config import save_config, with_values
 from defectkit.training.inference import (
     CARD,
     MAX_PAIRS,
@@ -50,8 +60,10 @@ from defectkit.training.inference import (
     predict,
 )
 from defectkit.training.prepared import graphs_of, learned_from
-from defectkit.training.run import Run
+from defectkit.training.run import SETTINGS, SUMMARY, Run
 
+HANDED_ON = (WEIGHTS, CARD, SUMMARY)  # of a member, beside its configuration; others hold labels
+LEARNED = "learned"  # bytes in the file: `domain.Learned` of a network of sites, as JSON
 MEMBERS = "members"  # in the file's own header: SHA-256 of the weights by name of the run folder
 CHUNK = 256  # structures whose graphs are in memory at a time: whole batches of `predict`
 CHUNK_PAIRS = 4 * MAX_PAIRS  # of atoms in these, at most
@@ -82,28 +94,39 @@ class Predictor:
         composition: (n, C) their `domain.composition_vectors`, half precision.
         valid: columns `VALID` of the validation rows: label, mean prediction and spread (eV), and
             the distances to the training rows.
+        learned: which hosts and changes of sites the training rows have; None for networks that
+            read graphs of all atoms.
     """
 
     members: tuple[Path, ...]
     latent: np.ndarray
     composition: np.ndarray
     valid: pd.DataFrame
+    learned: Learned | None = None
 
     @classmethod
-    def fit(cls, runs: Sequence[Run]) -> "Predictor":
+    def fit(cls, runs: Sequence[Run], rows: int | None = None) -> "Predictor":
         """Join finished runs of a network.
 
         Args:
             runs: of one configuration and several seeds, with their data set at hand.
+            rows: how many training rows are kept for the distances, drawn at random, those of
+                rare compositions first; all by default. Of the 10,402 of 2DMD 2,000 are enough,
+                0.8 instead of 4 MB: latent distances of validation rows rank as with all of them
+                (Spearman RHO), and are as good a sign of large errors.
 
         Raises DefectkitError for fewer than two runs, tables' models, runs that differ by more
-        than their seed or do not differ at all.
+        than their seed or do not differ at all, and for more rows than there are.
         """
         _check_runs(runs)
         first = runs[0]
         valid = ensemble([run.part("valid") for run in runs]).dropna(subset=["eform"])
         dataset, training = learned_from(first)
-        graphs = graphs_of(dataset, first.config.graph)
+        config = first.config.graph
+        graphs = graphs_of(dataset, config)
+        learned = Learned.of(dataset, training, config) if config.nodes == "defects" else None
+        if rows is not None:
+            training = _spread(training, composition_vectors(dataset.frame.loc[training]), rows)
         model, _ = load_model(first.folder)
         _, latent = predict_with_vectors(model, graphs, graphs.select(training))
         composition = composition_vectors(dataset.frame.loc[latent.index])
@@ -116,7 +139,40 @@ class Predictor:
             latent.to_numpy(np.float16),
             composition.to_numpy(np.float16),
             valid[VALID].astype(np.float32),
+            learned,
         )
+
+    def hand_on(self, path: str | Path, replace: bool = False) -> None:
+        """Write a predictor for others, with copies of its members beside it.
+
+        Every member is copied to the folder NAME-SEED beside NAME.safetensors: weights, what they
+        mean, configuration and summary. Neither labels nor predictions of rows go with them, of
+        which errors are kept, nor the path of the data on this machine.
+
+        Args:
+            path: of the file.
+            replace: whether what is there may be overwritten.
+
+        Raises DefectkitError where something is there that may not be overwritten.
+        """
+        path = Path(path)
+        copies = {}
+        for folder in self.members:
+            copies[folder] = path.with_name(f"{path.stem}-{Run(folder).summary['seed']}")
+        there = [target for target in (*copies.values(), path) if target.exists()]
+        if there and not replace:
+            raise DefectkitError(
+                f"{there[0]} is there already; say --replace to overwrite it, or name another file."
+            )
+        for folder, target in copies.items():
+            make_folder(target)
+            for name in HANDED_ON:
+                with atomic(target / name) as part:
+                    part.write_bytes((folder / name).read_bytes())
+            config = with_values(Run(folder).config, {"data.path": None})
+            save_config(config, target / SETTINGS)
+        errors = self.valid.assign(eform=self.valid.eform - self.valid.eform_pred, eform_pred=0.0)
+        dataclasses.replace(self, members=tuple(copies.values()), valid=errors).save(path, replace)
 
     def save(self, path: str | Path, replace: bool = False) -> None:
         """Write one file, whole or not at all; it must lie beside the folders of the members.
@@ -131,7 +187,7 @@ class Predictor:
         if any(folder.resolve().parent != path.resolve().parent for folder in self.members):
             raise DefectkitError(f"{path} must lie in the folder that holds its members.")
         if path.exists() and not replace:
-            there = _read(path)[0]
+            there, *_ = _read(path)
             if sorted(there) != sorted(folder.name for folder in self.members):
                 raise DefectkitError(
                     f"{path} holds a predictor of {', '.join(there)}; say --replace to overwrite "
@@ -142,6 +198,9 @@ class Predictor:
             "composition": self.composition,
             "valid": self.valid.to_numpy(np.float32),
         }
+        if self.learned is not None:
+            text = RootModel[Learned](self.learned).model_dump_json()
+            arrays[LEARNED] = np.frombuffer(text.encode(), np.uint8)
         # The format knows rows that follow each other only, and tables keep columns.
         arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
         hashes = {folder.name: _weights_hash(folder) for folder in self.members}
@@ -156,7 +215,7 @@ class Predictor:
         with the weights that it was made of.
         """
         path = Path(path)
-        hashes, arrays = _read(path)
+        hashes, learned, arrays = _read(path)
         members = tuple(path.parent / name for name in hashes)
         for folder in members:
             if folder.resolve().parent != path.resolve().parent:
@@ -170,7 +229,7 @@ class Predictor:
                     "again with `defectkit join`."
                 )
         valid = pd.DataFrame(arrays["valid"], columns=VALID)
-        return cls(members, arrays["latent"], arrays["composition"], valid)
+        return cls(members, arrays["latent"], arrays["composition"], valid, learned)
 
     def __call__(
         self,
@@ -192,7 +251,13 @@ class Predictor:
             (`domain.Nearness`); `fit`, how far (Å) the atoms stand from the sites of the host, and
             `reading`, what makes the structure doubtful, else empty; the guard's `verdict`
             (`domain.VERDICTS`) on all of these with its `sentence`; `impossible`, what is wrong
-            with a value that cannot be (`physics.flags`), else empty.
+            with a value that cannot be (`physics.flags`), else empty. Where the networks learned
+            the gap, these names have `gap` instead of `eform` (`columns`), and no interval
+            reaches below zero.
+
+            `spin` is NaN where no training row had a moment. Where some hosts had none, as MoS2 and
+            WSe2 in 2DMD, whose calculations were not spin-polarised, `spin` in these is what the
+            networks carry over from the other hosts, and no label has ever checked it.
 
             A structure that cannot be read has no numbers: NaN, the verdict `UNREAD`, and the
             reason in `reading` and `sentence`. The others are predicted.
@@ -212,7 +277,13 @@ class Predictor:
             for some in batches(records, pairs, CHUNK, CHUNK_PAIRS):
                 tables.append(self._judged(some, hosts, confidence))
                 bar.update(len(some))
-        return pd.concat(tables[1:] or tables).loc[uids, list(COLUMNS)]
+        table = pd.concat(tables[1:] or tables).loc[uids, list(COLUMNS)]
+        return table.set_axis(self.columns, axis=1)
+
+    @property
+    def columns(self) -> list[str]:
+        """`COLUMNS`, those of the energy called as the target that was learned."""
+        return [name.replace("eform", self.card.target) for name in COLUMNS]
 
     def _judged(
         self, records: list[DefectRecord], hosts: Mapping[str, Atoms], confidence: float
@@ -240,18 +311,27 @@ class Predictor:
         composition = pd.DataFrame([one.composition for one in read], table.index)
         signs = _distances(self._nearness, vectors, composition)
         signs["spread"] = table.eform_sigma
-        signs["reading"] = [one.doubt for one in read]
+        signs["reading"] = [self._doubt(one) for one in read]
         atoms = {record.uid: record.atoms for record in records}
-        wrong = flags(table, self.card.eform_range, self.card.spin_range, atoms)
+        card = self.card
+        if card.spin_range is None:
+            table[["spin", "spin_sigma"]] = np.nan
+        wrong = flags(table, card.eform_range, card.spin_range, atoms, card.target)
+        lowest = 0.0 if card.target == "gap" else -np.inf
         table = table.assign(
-            eform_lo=table.eform - half,
-            eform_hi=table.eform + half,
+            eform_lo=(table.eform - half).clip(lower=lowest),
+            eform_hi=(table.eform + half).clip(lower=lowest),
             fit=[one.found.rms for one in read],
             **signs[["latent", "composition", "reading"]],
             **self.guard.verdict(signs),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )
         return pd.concat([table, unread]) if faults else table
+
+    def _doubt(self, one: "_Structure") -> str:
+        """What speaks against the prediction of a structure, in words; empty where nothing does."""
+        new = self.learned.doubt(one.found, one.atoms, one.host) if self.learned else ""
+        return "; ".join(filter(None, [one.doubt, new]))
 
     @property
     def card(self) -> ModelCard:
@@ -267,7 +347,10 @@ class Predictor:
     @cached_property
     def _models(self) -> list[tuple[nn.Module, ModelCard]]:
         models = [load_model(folder) for folder in self.members]
-        cards = [replace(c, eform_range=EQUAL, spin_range=EQUAL) for _, c in models]
+        cards = [
+            dataclasses.replace(c, eform_range=EQUAL, spin_range=c.spin_range and EQUAL)
+            for _, c in models
+        ]
         for folder, card in zip(self.members, cards):
             if card != cards[0]:
                 raise DefectkitError(
@@ -290,6 +373,9 @@ class _Structure:
     """What is known of a structure before it is predicted.
 
     Attributes:
+        atoms: of the structure, in the positions that the members learned from.
+        host: its pristine host.
+        loose: indices of atoms that nothing holds.
         found: its defect.
         graph: with that defect.
         composition: `domain.composition_vector` of what the record says, and where it says
@@ -297,6 +383,9 @@ class _Structure:
             in any case.
     """
 
+    atoms: Atoms
+    host: Atoms
+    loose: np.ndarray
     found: Recognition
     graph: CrystalGraph
     composition: np.ndarray
@@ -314,22 +403,36 @@ class _Structure:
             removed, added = found.removed, set(record.atoms.symbols[found.defect_indices])
         dopant = record.dopant or ",".join(sorted(added))
         composition = composition_vector(reduced_formula(host), dopant, ",".join(removed))
-        return cls(found, build_graph(record, config, recognition=found), composition)
+        graph = build_graph(record, config, recognition=found)
+        atoms = chosen_atoms(record, config).copy()
+        atoms.pbc = True, True, False
+        loose = loose_atoms(atoms)
+        if config.nodes == "atoms":  # an atom that no edge reaches is not seen by its neighbours
+            alone = graph.isolated[: len(atoms)].nonzero()[:, 0].numpy()
+            loose = np.union1d(loose, alone)
+        return cls(atoms, host, loose, found, graph, composition)
 
     @property
     def doubt(self) -> str:
         """What speaks against a prediction, in words; empty where nothing does."""
-        graph = self.graph
-        atoms = Atoms(
-            graph.z[~graph.is_vacancy].numpy(),
-            positions=graph.pos[~graph.is_vacancy].numpy(),
-            cell=graph.cell[0].numpy(),
-            pbc=(True, True, False),
-        )
-        alone = graph.isolated[~graph.is_vacancy].nonzero()[:, 0].numpy()
-        loose = np.union1d(loose_atoms(atoms), alone)
-        detached = f"{list_atoms(atoms, loose)} without a bond to the rest" if len(loose) else ""
+        detached = ""
+        if len(self.loose):
+            detached = f"{list_atoms(self.atoms, self.loose)} without a bond to the rest"
         return "; ".join(filter(None, [self.found.doubt, detached]))
+
+
+def _spread(uids: list[str], composition: pd.DataFrame, rows: int) -> list[str]:
+    """Of the uids `rows`, drawn at random, but of each composition as many as neighbours count.
+
+    A composition that a whole training set holds would else be called unheard-of for being rare.
+    """
+    if rows > len(uids):
+        raise DefectkitError(f"{rows} rows are to be kept, of {len(uids)}; keep fewer.")
+    order = np.random.default_rng(0).permutation(uids).tolist()
+    same = [row.tobytes() for row in composition.loc[order].to_numpy(np.float16)]
+    rank = pd.Series(same).groupby(same).cumcount().to_numpy()
+    chosen = np.argsort(rank >= NEIGHBOURS, kind="stable")
+    return [order[k] for k in chosen[:rows]]
 
 
 def _check_runs(runs: Sequence[Run]) -> None:
@@ -377,19 +480,23 @@ def _weights_hash(folder: Path) -> str:
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """What a file of `Predictor.save` holds: hashes of the weights by member, and its arrays."""
+def _read(path: Path) -> tuple[dict[str, str], Learned | None, dict[str, np.ndarray]]:
+    """What a file of `Predictor.save` holds: hashes of weights by member, learned, and arrays."""
     try:
         with safe_open(path, "numpy") as file:
             hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
+            learned = None
+            if LEARNED in file.keys():  # noqa: SIM118 - it is no dictionary
+                text = file.get_tensor(LEARNED).tobytes()
+                learned = TypeAdapter(Learned).validate_json(text)
             arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
         _check_arrays(hashes, **arrays)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, DefectkitError) as error:
         reason = one_line(error)
         raise DefectkitError(
             f"{path} is missing or holds no predictor ({reason}); make it with `defectkit join`."
         ) from error
-    return hashes, arrays
+    return hashes, learned, arrays
 
 
 def _check_arrays(

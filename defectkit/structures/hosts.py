@@ -5,6 +5,8 @@ PBE values of the Computational 2D Materials Database (Haastrup et al., 2D Mater
 2018; Gjerding et al., 2D Mater. 8, 044002, 2021), rounded to 0.01 Å. They are starting points:
 `defectkit.data.demo` relaxes each host with the potential that labels the defects.
 
+`hosts_2dmd` are the six hosts of 2DMD as its labels were computed, in their own lattice constants.
+
 `twin_structures` are pairs of structures that bond lengths cannot tell apart.
 """
 
@@ -122,12 +124,32 @@ def _trihalide(
     return build
 
 
-def _phosphorene() -> Atoms:
-    a, b, pucker, x = 4.63, 3.30, 2.10, 0.088
+def _phosphorene(a: float, b: float, pucker: float, x: float) -> Callable[[], Atoms]:
     # Rows along b; two puckered half-layers shifted by half a cell.
     scaled = np.array([(x, 0.0), (0.5 - x, 0.5), (0.5 + x, 0.5), (1.0 - x, 0.0)])
     heights = np.array([pucker, pucker, 0.0, 0.0])
-    return Atoms("P4", positions=np.column_stack([scaled * [a, b], heights]), cell=[a, b, 20.0])
+    positions = np.column_stack([scaled * [a, b], heights])
+    return lambda: Atoms("P4", positions=positions, cell=[a, b, 20.0])
+
+
+def _monochalcogenide(
+    metal: str, chalcogen: str, a: float, inner: float, outer: float
+) -> Callable[[], Atoms]:
+    """Both metals above each other, `inner` Å apart, and so the chalcogens, `outer` Å."""
+
+    def build() -> Atoms:
+        atoms = mx2(f"{metal}{chalcogen}2", kind="2H", a=a, thickness=outer, vacuum=10.0)
+        atoms += Atoms(metal, positions=atoms.positions[:1])
+        atoms.positions[[0, 3], 2] += inner / 2, -inner / 2
+        return atoms
+
+    return build
+
+
+def _nitride(a: float) -> Atoms:
+    atoms = graphene("C2", a=a)
+    atoms.symbols = "BN"
+    return atoms
 
 
 def _mxene(metal: str, a: float, metal_height: float, oxygen_height: float) -> Callable[[], Atoms]:
@@ -191,10 +213,26 @@ HOSTS: dict[str, Host] = {
         Host("Ge2H2", "graphane", _hydrogenated("Ge", 4.07, 0.73, 1.56)),
         Host("CrI3", "BiI3", _trihalide("Cr", "I", 7.00, 1.57, 0.350)),
         Host("BiI3", "BiI3", _trihalide("Bi", "I", 7.83, 1.80, 0.345)),
-        Host("P4", "phosphorene", _phosphorene),
+        Host("P4", "phosphorene", _phosphorene(4.63, 3.30, 2.10, 0.088)),
         Host("Ti2CO2", "MXene", _mxene("Ti", 3.03, 1.10, 2.23)),
     ]
 }
+
+# PBE, rounded to 0.0001 Å, of the pristine cells published with 2DMD (P. Huang et al., npj 2D
+# Mater. Appl. 7, 6, 2023). The cells of its two densities are one but for the vacuum.
+_2DMD = (
+    Host("MoS2", "MoS2 (2H)", _transition_metal("MoS2", "2H", 3.1903, 3.1298)),
+    Host("WSe2", "MoS2 (2H)", _transition_metal("WSe2", "2H", 3.3271, 3.3624)),
+    Host("BN", "BN", lambda: _nitride(2.5124)),
+    Host("GaSe", "GaSe", _monochalcogenide("Ga", "Se", 3.8191, 2.4709, 4.8174)),
+    Host("InSe", "GaSe", _monochalcogenide("In", "Se", 4.0965, 2.8341, 5.3691)),
+    Host("P", "phosphorene", _phosphorene(4.6009, 3.2999, 2.1062, 0.08856)),
+)
+
+
+def hosts_2dmd() -> dict[str, Atoms]:
+    """Unit cells of the six hosts of 2DMD by name, from which its defects are made."""
+    return {host.name: host.unit_cell() for host in _2DMD}
 
 
 def twin_structures() -> dict[str, Atoms]:

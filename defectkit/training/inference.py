@@ -43,7 +43,7 @@ class ModelCard:
         label_source: what computed the labels that it predicts.
         data_fingerprint, split_fingerprint: of the cleaned data, and of the rows trained on.
         eform_range: lowest and highest training label of the target, eV.
-        spin_range: likewise of its size, μB.
+        spin_range: likewise of its size, μB; None where no training row had a moment.
         target: what it learned to predict as eform (`DataConfig.target`).
     """
 
@@ -55,13 +55,13 @@ class ModelCard:
     data_fingerprint: str
     split_fingerprint: str
     eform_range: tuple[float, float]
-    spin_range: tuple[float, float]
+    spin_range: tuple[float, float] | None
     target: Target = "eform"
 
     def __post_init__(self) -> None:
         check_reach(self.graph)
         for name in ("eform_range", "spin_range"):
-            low, high = getattr(self, name)
+            low, high = getattr(self, name) or (0.0, 0.0)
             if not (isfinite(low) and isfinite(high) and low <= high):
                 raise DefectkitError(f"{name} is from {low} to {high}; these are no two labels.")
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -177,7 +178,8 @@ def _train_network(
     save_model(folder, model, card)
     outcome["parameters"] = sum(p.numel() for p in model.parameters())
     outcome["structures"] = len(training)
-    return predict(model, prepared.graphs, parts["valid"] + parts["test"]), outcome
+    predicted = predict(model, prepared.graphs, parts["valid"] + parts["test"])
+    return predicted if spin else predicted.assign(spin=np.nan), outcome
 
 
 def _train_table(prepared: Prepared, seed: int) -> tuple[pd.DataFrame, dict]:
@@ -270,7 +272,7 @@ def _report_augmentation(tally: dict[str, dict]) -> None:
             )
 
 
-def _range(values: Tensor) -> tuple[float, float]:
-    """Lowest and highest of the labels that are known."""
+def _range(values: Tensor) -> tuple[float, float] | None:
+    """Lowest and highest of the labels that are known; None where none is."""
     known = values[~values.isnan()]
-    return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    return (float(known.min()), float(known.max())) if len(known) else None

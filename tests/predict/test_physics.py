@@ -154,3 +154,14 @@ def test_moments_are_judged_by_their_size_whatever_the_sign_of_the_labels():
         found = flags(table, (0.0, 2.0), limits)["extreme moment"]
         assert found.astype(bool).tolist() == [False, False, True], limits
         assert "at most 5.0 μB" in found["large"]
+
+
+def test_a_gap_has_words_of_its_own():
+    table = pd.DataFrame({"eform": [-0.1, 0.1, 9.0], "spin": np.nan}, ["below", "small", "large"])
+    found_of = flags(table, (0.0, 2.0), None, target="gap")
+    assert found(found_of, "below") == {"negative gap"}
+    assert found(found_of, "small") == set()
+    assert found(found_of, "large") == {"extreme energy"}
+    assert "cannot be -0.10 eV" in found_of.loc["below", "negative gap"]
+    assert (flags(table.loc[["below"]], (0.0, 2.0), None) == "").all(axis=None)
+    assert found(flags(table, (0.0, 2.0), (0.0, 1.0)), "small") == {"no number"}

@@ -6,16 +6,20 @@ import spglib
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
+from defectkit.structures.files import read_structure
 from defectkit.structures.hosts import (
     HOSTS,
     MIN_ATOMS,
     MIN_IMAGE_DISTANCE,
     VACUUM,
     as_slab,
+    hosts_2dmd,
     shortest_translation,
     supercell_size,
     twin_structures,
 )
+from defectkit.structures.recognise import recognise
+from defectkit.structures.record import reduced_formula
 
 # Space group of the slab of each prototype family.
 SPACEGROUPS = {
@@ -126,3 +130,25 @@ def test_cis_and_trans_differ_in_what_is_opposite():
         far = atoms.get_distances(1, range(2, 5)).argmax() + 2
         opposite[name] = atoms.symbols[1], atoms.symbols[int(far)]
     assert opposite == {"cis": ("Cl", "N"), "trans": ("Cl", "Cl")}
+
+
+def test_hosts_of_2dmd_are_those_that_are_published_with_it(real_data):
+    if not (real_data / "2dmd").is_dir():
+        pytest.skip("the complete 2DMD data are not there")
+    files = sorted((real_data / "2dmd").glob("*/*.cif"))
+    assert {path.stem for path in files} == set(hosts_2dmd())
+    for path in files:
+        found = recognise(hosts_2dmd()[path.stem], read_structure(path))
+        assert found.defecttype == ""
+        assert found.rms < 1e-3
+        assert np.abs(found.setting.strain).max() < 1e-4
+
+
+def test_hosts_of_2dmd_are_sound_slabs():
+    numbers = {}
+    for name, unit in hosts_2dmd().items():
+        cell = (unit.cell.array, unit.get_scaled_positions(), unit.numbers)
+        numbers[name] = spglib.get_symmetry_dataset(cell, symprec=1e-2).number
+        assert reduced_formula(unit) == name
+    hexagonal = dict.fromkeys(("MoS2", "WSe2", "BN", "GaSe", "InSe"), 187)
+    assert numbers == hexagonal | {"P": 53}
