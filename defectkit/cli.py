@@ -386,7 +386,8 @@ def split(
     kind: Annotated[
         str,
         typer.Option(
-            help="random, host, dopant, pair, leave-one-host-out, leave-one-dopant-out or block."
+            help="random, subset, host, dopant, pair, combination, block or leave-one-X-out with X "
+            "host, formula, density or dopant."
         ),
     ] = "random",
     seed: Seed = 0,

@@ -28,6 +28,7 @@ UNITS = {
     "dopant": "dopant",
     "pair": "pair",
     "leave-one-host-out": "host",
+    "leave-one-formula-out": "host",
     "leave-one-dopant-out": "dopant",
     "block": "pair",
 }

@@ -46,6 +46,10 @@ BENCHES = {
     "precision": ("speed", "precision_rows"),
     "attention": ("studies", "attention_rows"),
     "ladder": ("studies", "ladder_rows"),
+    "reach": ("reach", "reach_rows"),
+    "pairs_2dmd": ("reach", "pair_rows"),
+    "attention_2dmd": ("reach", "attention_rows"),
+    "ladder_2dmd": ("reach", "ladder_rows"),
     **dict.fromkeys(("optim", "ablation", "transfer", "learning"), ("studies", "study_rows")),
 }
 STUDIES = tuple(name for name, (_, rows) in BENCHES.items() if rows == "study_rows")

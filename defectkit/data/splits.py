@@ -121,7 +121,7 @@ def make_split(
             drawn by itself: alone it is split as among others. "host", "dopant", "pair" (host and
             dopant), "combination" (host, and which elements are removed and added): 5-fold, the
             test part is the hosts (dopants, pairs, combinations) of one fold.
-            "leave-one-host-out", "leave-one-formula-out" (of hosts of one formula),
+            "leave-one-host-out", "leave-one-formula-out" (all hosts of one formula),
             "leave-one-dopant-out": the test part is what `held_out` names.
             "leave-one-density-out": subsets whose name begins with `held_out`, as "high" of
             "high_MoS2". "block": the test part is one dopant block in one host family.

@@ -44,11 +44,21 @@ READOUTS = ("pooling", "readout")  # names of the read-out in the models
 
 @torch.no_grad()
 def attention_maps(model: nn.Module, graph: CrystalGraph) -> np.ndarray:
-    """(L, H, n, n) weights of one graph; DefectkitError for a model that has no attention."""
+    """(L, H, n, n) weights of one graph; a node that does not attend gives all to itself.
+
+    DefectkitError for a model that has no attention.
+    """
     maps = model.attention(graph) if hasattr(model, "attention") else []
     if not maps:
         raise DefectkitError("This model has no attention; take a hybrid with global layers.")
-    return np.stack([layer[0].double().numpy() for layer in maps])
+    found = np.stack([layer[0].double().numpy() for layer in maps])
+    if found.shape[-1] == graph.num_nodes:
+        return found
+    attending = graph.is_defect.nonzero()[:, 0].numpy()
+    whole = np.broadcast_to(np.eye(graph.num_nodes), (*found.shape[:2], *[graph.num_nodes] * 2))
+    whole = whole.copy()
+    whole[:, :, attending[:, None], attending] = found
+    return whole
 
 
 def combine(

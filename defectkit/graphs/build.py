@@ -27,6 +27,7 @@ from defectkit.structures.record import DefectRecord, SiteKind
 MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
 POSITIONS = ("relaxed", "unrelaxed")
 NODES = ("atoms", "defects")
+PAIR_NODES = ("all", "defects")
 MAX_BONDS = 12  # of a site, as in a close packing
 SHELL = 1.2  # bonds up to so many times the shortest; the next are 1.29 times as long or more
 
@@ -45,6 +46,7 @@ class GraphConfig:
         positions: "relaxed", or "unrelaxed" for those before relaxation (records only).
         virtual_nodes: whether a vacancy is a node; False leaves the atom out and no more.
         nodes: "atoms" with the vacancies, or "defects" for the sites of the defect alone.
+        pair_nodes: "all", or "defects" for pairs between nodes of the defect alone.
     """
 
     cutoff: float = 5.0
@@ -55,6 +57,7 @@ class GraphConfig:
     positions: str = "relaxed"
     virtual_nodes: bool = True
     nodes: str = "atoms"
+    pair_nodes: str = "all"
 
     def __post_init__(self) -> None:
         for name in ("cutoff", "neighbours", "angle_cutoff", "image_radius"):
@@ -65,6 +68,8 @@ class GraphConfig:
             raise DefectkitError(f"positions is '{self.positions}'; use one of {POSITIONS}.")
         if self.nodes not in NODES:
             raise DefectkitError(f"nodes is '{self.nodes}'; use one of {NODES}.")
+        if self.pair_nodes not in PAIR_NODES:
+            raise DefectkitError(f"pair_nodes is '{self.pair_nodes}'; use one of {PAIR_NODES}.")
         if self.nodes == "defects" and not self.virtual_nodes:
             raise DefectkitError(
                 "nodes='defects' without virtual_nodes would lose the vacancies; set one of "
@@ -94,9 +99,9 @@ class CrystalGraph(Data):
         cell: (B, 3, 3) Å, vectors as rows.
         edge_index, edge_shift: (2, E), (E, 3) local edges.
         angle_index: (2, T) pairs of local edges that meet at their receiver.
-        pair_index, pair_shift: (2, P), (P, 3) pairs for global attention: each graph's n * n
-            in row-major order of (receiver, sender), a node with itself included; or all images
-            within the radius.
+        pair_index, pair_shift: (2, P), (P, 3) pairs for global attention: n * n of each graph's n
+            nodes, or of those of its defect, in row-major order of (receiver, sender), a node with
+            itself included; or all images within the radius.
         lattice_index, lattice_shift: (2, S), (S, 3) self-edges that carry the lattice.
         isolated: (N,) whether no local edge reaches the node.
         ambiguous: (B,) whether the defect could be read in another way.
@@ -177,7 +182,10 @@ def build_graph(
     arrays["isolated"] = np.bincount(receiver, minlength=n) == 0
     if config.angle_cutoff is not None:
         arrays["angle_index"] = periodic.angle_pairs(receiver, distance < config.angle_cutoff)
-    arrays |= _pairs(pos, cell, pbc, config, where)
+    chosen = np.arange(n)
+    if config.pair_nodes == "defects":
+        chosen = np.flatnonzero(nodes["site_kind"] != SiteKind.HOST)
+    arrays |= _pairs(chosen, pos, atoms, config, where)
     shifts = periodic.self_image_edges(cell, pbc)
     arrays["lattice_index"] = np.tile(np.repeat(np.arange(n), len(shifts)), (2, 1))
     arrays["lattice_shift"] = np.tile(shifts, (n, 1))
@@ -276,25 +284,25 @@ def _sites(nodes: dict[str, np.ndarray], atoms: Atoms, where: str) -> dict[str, 
 
 
 def _pairs(
-    pos: np.ndarray, cell: np.ndarray, pbc: np.ndarray, config: GraphConfig, where: str
+    chosen: np.ndarray, pos: np.ndarray, atoms: Atoms, config: GraphConfig, where: str
 ) -> dict[str, np.ndarray]:
-    """Pairs for global attention, their index and shift; none where the graph lists none."""
+    """Pairs of the chosen nodes, their index and shift; none where the graph lists none."""
+    cell, pbc, n = atoms.cell.array, atoms.pbc, len(chosen)
     if config.image_radius is not None:
-        index, shift = periodic.images_within(pos, cell, pbc, config.image_radius)
-        return {"pair_index": index, "pair_shift": shift}
+        index, shift = periodic.images_within(pos[chosen], cell, pbc, config.image_radius)
+        return {"pair_index": chosen[index], "pair_shift": shift}
     if not config.all_pairs:
         return {}
-    n = len(pos)
     _check_size(n, config, where)
-    shift, _ = periodic.minimum_image(pos, cell, pbc)
-    nodes = np.arange(n)
-    index = np.stack([np.tile(nodes, n), np.repeat(nodes, n)])
+    shift, _ = periodic.minimum_image(pos[chosen], cell, pbc)
+    index = np.stack([np.tile(chosen, n), np.repeat(chosen, n)])
     return {"pair_index": index, "pair_shift": shift.reshape(-1, 3)}
 
 
 def _check_size(n: int, config: GraphConfig, where: str) -> None:
     """DefectkitError where all pairs are wanted of more than `MAX_ALL_PAIRS` nodes."""
-    if config.all_pairs and config.image_radius is None and n > MAX_ALL_PAIRS:
+    few = config.image_radius is not None or config.pair_nodes == "defects"
+    if config.all_pairs and not few and n > MAX_ALL_PAIRS:
         raise DefectkitError(
             f"{where}: {n:,} nodes are too many for all pairs (limit {MAX_ALL_PAIRS:,}). For a "
             "trained model cut a smaller supercell around the defect; a model of your own may do "

@@ -205,8 +205,9 @@ def _content_hash(
     records: Sequence[DefectRecord], hosts: Mapping[str, Atoms], config: GraphConfig
 ) -> str:
     values = asdict(config)
-    if config.nodes == "atoms":  # files that were written before there was a choice stay good
-        del values["nodes"]
+    for name, usual in (("nodes", "atoms"), ("pair_nodes", "all")):
+        if values[name] == usual:  # files that were written before there was a choice stay good
+            del values[name]
     digest = hashlib.sha256(json.dumps([FORMAT, values]).encode())
     for name in sorted({record.host for record in records} & set(hosts)):
         digest.update(name.encode())

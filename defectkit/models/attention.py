@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch_geometric.utils import to_dense_batch
 
-from defectkit.graphs.build import CrystalGraph
+from defectkit.graphs.build import CrystalGraph, GraphConfig
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.models.parts import GaussianBasis, envelope, node_batch
 from defectkit.structures.record import SiteKind
@@ -30,7 +30,8 @@ class Pairs:
     """The pairs of nodes of a batch, prepared once for all layers.
 
     Attributes:
-        sender, receiver: (P,) nodes.
+        nodes: (N,) those that attend, by their number in the graph; None for all nodes.
+        sender, receiver: (P,) of them.
         distance: (P,) Å.
         basis: (P, K) radial basis of the distance.
         fade: (P,) logarithm of the envelope at the image radius; None for minimum images.
@@ -40,6 +41,7 @@ class Pairs:
         entry: (P,) place of every pair among the B * n * n entries of the dense matrices.
     """
 
+    nodes: Tensor | None
     sender: Tensor
     receiver: Tensor
     distance: Tensor
@@ -53,7 +55,7 @@ class Pairs:
     def pack(self, h: Tensor) -> Tensor:
         """(N, D) -> (B, n, D), zeros where there is no node."""
         dense = h.new_zeros(self.mask.numel(), h.shape[1]).index_copy(0, self.slot, h)
-        return dense.view(*self.mask.shape, -1)
+        return dense.view(*self.mask.shape, h.shape[1])
 
     def unpack(self, dense: Tensor) -> Tensor:
         """(B, n, D) -> (N, D)."""
@@ -87,14 +89,14 @@ class PairInputs(nn.Module):
     Args:
         reach: Å, the range of the radial basis; beyond it phi is constant.
         radial: K.
-        image_radius: Å, that of the graph's pairs where they are all images within a radius;
-            None where they are minimum images.
+        graph: configuration of the graphs, which says what their pairs are.
     """
 
-    def __init__(self, reach: float, radial: int, image_radius: float | None = None):
+    def __init__(self, reach: float, radial: int, graph: GraphConfig):
         super().__init__()
         self.basis = GaussianBasis(reach, n=radial)
-        self.image_radius = image_radius
+        self.image_radius = graph.image_radius
+        self.among_defects = graph.pair_nodes == "defects"
 
     def forward(self, graph: CrystalGraph) -> Pairs:
         """`Pairs` of one graph or a batch."""
@@ -110,13 +112,18 @@ class PairInputs(nn.Module):
         if self.image_radius is not None:
             step = envelope(distance, self.image_radius)
             fade = step.clamp(min=torch.finfo(step.dtype).eps).log()  # rounding goes below zero
-        batch = node_batch(graph)
+        nodes, batch, kinds = None, node_batch(graph), graph.site_kind
+        if self.among_defects:
+            nodes = graph.is_defect.nonzero()[:, 0]
+            batch, kinds = batch[nodes], kinds[nodes]
+            sender, receiver = (graph.is_defect.cumsum(0) - 1)[graph.pair_index]
         basis = self.basis(distance)
-        kinds = nn.functional.one_hot(graph.site_kind, len(SiteKind)).to(basis.dtype)
-        kinds, mask = to_dense_batch(kinds, batch)
+        kinds = nn.functional.one_hot(kinds, len(SiteKind)).to(basis.dtype)
+        kinds, mask = to_dense_batch(kinds, batch, batch_size=len(graph.cell))
         slot = mask.flatten().nonzero()[:, 0]
         n = mask.shape[1]
         return Pairs(
+            nodes=nodes,
             sender=sender,
             receiver=receiver,
             distance=distance,

@@ -248,6 +248,11 @@ def _smooth_length(vectors: Tensor) -> Tensor:
     return (1 + vectors.square().sum(dim=1, keepdim=True)).sqrt() - 1
 
 
+def _attending(h: Tensor, pairs: Pairs) -> Tensor:
+    """Those of the nodes (N, D) that attend to each other."""
+    return h if pairs.nodes is None else h.index_select(0, pairs.nodes)
+
+
 def _small(linear: nn.Linear) -> nn.Linear:
     """The map with a tenth of its first weights: a residual block begins near the identity."""
     with torch.no_grad():
@@ -371,7 +376,7 @@ class Hybrid(nn.Module):
         self.embed = nn.Linear(width, hidden)
         self.lattice = LatticeInputs(hidden, radial) if use.lattice else None
         self.basis = BondBasis(graph.cutoff, radial, use.relative)
-        self.pairs = PairInputs(use.reach, radial, graph.image_radius)
+        self.pairs = PairInputs(use.reach, radial, graph)
         self.local_blocks = nn.ModuleList(
             LocalBlock(hidden, self.basis.width, use.angles is not None, use.dropout)
             for _ in range(use.local_layers)
@@ -401,11 +406,14 @@ class Hybrid(nn.Module):
         """The attention of every global layer, (B, H, n, n) each.
 
         Entry [b, :, i, j] is the weight that node i of graph b gives to its node j, in the order
-        of the graph's nodes; a row sums to one. Places beyond a graph's nodes are zero. The list
-        is empty without global layers.
+        of the graph's nodes (those of its defect, where only these attend); a row sums to one.
+        Places beyond a graph's nodes are zero. The list is empty without global layers.
         """
-        h, maps = self.local_states(graph), []
-        pairs = self.pairs(graph) if self.global_blocks else None
+        maps: list[Tensor] = []
+        if not self.global_blocks:
+            return maps
+        pairs = self.pairs(graph)
+        h = _attending(self.local_states(graph), pairs)
         for block in self.global_blocks:
             maps.append(block.weights(h, pairs))
             h = block(h, pairs)
@@ -428,10 +436,13 @@ class Hybrid(nn.Module):
 
     def global_states(self, h: Tensor, graph: CrystalGraph) -> Tensor:
         """(N, D) the nodes after the global blocks, from those after the local ones."""
-        pairs = self.pairs(graph) if self.global_blocks else None
+        if not self.global_blocks:
+            return h
+        pairs = self.pairs(graph)
+        heard = _attending(h, pairs)
         for block in self.global_blocks:
-            h = block(h, pairs)
-        return h
+            heard = block(heard, pairs)
+        return heard if pairs.nodes is None else h.index_copy(0, pairs.nodes, heard)
 
     def _local(self, graph: CrystalGraph, vectors: Tensor, distance: Tensor) -> Local:
         sender, receiver = graph.edge_index

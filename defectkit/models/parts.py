@@ -21,7 +21,11 @@ class Output(NamedTuple):
 
     eform: Tensor  # (B,) formation energy, or the target that a run names in its place, eV
     spin: Tensor  # (B,) magnetic moment, μB, not below zero
-    unit: Tensor | float = 1.0  # (B,) eV, in which the loss counts an error of eform
+
+    @property
+    def unit(self) -> Tensor | float:
+        """eV, or (B,) of each graph: in this the loss counts an error of eform."""
+        return 1.0
 
 
 def node_batch(graph: CrystalGraph) -> Tensor:

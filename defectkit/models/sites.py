@@ -198,6 +198,23 @@ class Linear(nn.Module):
         return known @ self.weight[:-1] + self.weight[-1]
 
 
+class SiteOutput(Output):
+    """`Output` whose graphs have units of their own.
+
+    Args:
+        eform, spin: see `Output`.
+        unit: (B,) eV.
+    """
+
+    unit = None
+
+    def __new__(cls, eform: Tensor, spin: Tensor, unit: Tensor) -> "SiteOutput":
+        """A pair with an attribute."""
+        output = super().__new__(cls, eform, spin)
+        output.unit = unit
+        return output
+
+
 class SiteHeads(Heads):
     """`Heads` whose energy is n (baseline + unit * (mean + scale * f(x))).
 
@@ -212,7 +229,7 @@ class SiteHeads(Heads):
         """(B, width + 3) -> eV and μB."""
         each = super().forward(x[:, :-3])
         baseline, unit, n = x[:, -3:].unbind(dim=1)
-        return Output(n * (baseline + unit * each.eform), each.spin, n * unit)
+        return SiteOutput(n * (baseline + unit * each.eform), each.spin, n * unit)
 
 
 @dataclass(frozen=True)

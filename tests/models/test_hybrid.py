@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from model_cases import (
 from torch_geometric.data import Batch
 
 from defectkit import DefectkitError
+from defectkit.explain.attention import attention_maps
 from defectkit.graphs import GraphConfig
 from defectkit.models.hybrid import BondBasis, Hybrid, LatticeInputs, SiteInputs
 from defectkit.models.parts import local_geometry
@@ -147,6 +149,45 @@ def test_attention_of_every_layer_is_laid_out_by_node():
     for alone, weights in zip(model.attention(mixed_graphs()[0]), maps):
         torch.testing.assert_close(alone[0], weights[0])
     assert (maps[0] - maps[1]).abs().max() > 1e-3
+
+
+AMONG_DEFECTS = replace(CONFIG, pair_nodes="defects")
+
+
+def test_attention_between_the_nodes_of_the_defect_leaves_the_others_as_they_are():
+    model = model_of(AMONG_DEFECTS)
+    for graph in (*mixed_graphs(AMONG_DEFECTS), mixed_batch(AMONG_DEFECTS)):
+        before = model.local_states(graph)
+        after = model.global_states(before, graph)
+        changed = (before != after).any(dim=1)
+        assert changed.equal(graph.is_defect)
+
+
+def test_attention_between_the_nodes_of_the_defect_is_that_of_a_graph_of_these():
+    """After the local blocks the host's atoms might not be there."""
+    atoms, found = known_defect()
+    model, graph = model_of(AMONG_DEFECTS), graph_of(atoms, AMONG_DEFECTS, found)
+    h = model.local_states(graph)
+    alone = graph_of(atoms, replace(AMONG_DEFECTS, nodes="defects"), found)
+    chosen = graph.is_defect
+    assert alone.pos.equal(graph.pos[chosen])
+    torch.testing.assert_close(
+        model.global_states(h[chosen], alone), model.global_states(h, graph)[chosen]
+    )
+    (alpha,) = model.attention(graph)
+    assert alpha.shape == (1, 2, 3, 3)
+    maps = attention_maps(model, graph)
+    assert maps.shape == (1, 2, graph.num_nodes, graph.num_nodes)
+    np.testing.assert_allclose(maps.sum(axis=3), 1.0)
+    assert (maps[0, 0].diagonal()[~chosen.numpy()] == 1).all()
+    np.testing.assert_allclose(maps[0][:, chosen][:, :, chosen], alpha[0].detach().numpy())
+
+
+def test_batch_equals_singles_among_defects_and_without_one():
+    model = model_of(AMONG_DEFECTS, edge_values=True)
+    graphs = [*mixed_graphs(AMONG_DEFECTS), graph_of(host() * (3, 3, 1), AMONG_DEFECTS)]
+    singles = torch.cat([predict(model, graph) for graph in graphs], dim=1)
+    torch.testing.assert_close(predict(model, Batch.from_data_list(graphs)), singles)
 
 
 def test_only_attention_reaches_beyond_the_cutoff():

@@ -21,11 +21,12 @@ from defectkit import DefectkitError
 from defectkit.explain import attention
 from defectkit.graphs import CrystalGraph, GraphConfig, GraphDataset, build_graph, load_graphs
 from defectkit.models import build_model
-from defectkit.models.sites import SiteBaseline, Sites
+from defectkit.models.sites import Linear, Sites
 from defectkit.structures.defects import find_site, make_defect
 from defectkit.structures.hosts import HOSTS
-from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
+from defectkit.training.config import LossConfig, ModelConfig, OptimiserConfig, RunConfig
 from defectkit.training.engine import Part, fit
+from defectkit.training.objectives import loss_terms
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -239,6 +240,12 @@ def test_weights_come_back_from_a_file(model, tmp_path):
     assert predict(again, mixed_batch()).equal(expected)
 
 
+def known_of(model, batch: CrystalGraph) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the linear models read, (B, W), and the number of sites, (B,)."""
+    _, host = model.host(batch, model.inputs.features)
+    return model._known(batch, host, model.pairs.bare(batch).near(len(batch.z)))
+
+
 def labelled(*energies: float) -> CrystalGraph:
     """The batch with labels, eV for the cell."""
     batch = mixed_batch()
@@ -252,16 +259,16 @@ def test_heads_speak_of_a_site_and_eform_of_the_cell(model):
         model.heads.map[-1].weight.zero_()
         model.heads.map[-1].bias.zero_()
     # Three eV a site everywhere, which the baseline knows, whatever the network says.
-    assert predict(model, mixed_batch())[0].tolist() == pytest.approx([9.0, 3.0, 3.0], abs=0.01)
+    assert predict(model, mixed_batch())[0].tolist() == pytest.approx([9.0, 3.0, 3.0], abs=0.03)
     assert (predict(model, mixed_batch())[1] >= 0).all()
 
 
 def test_the_baseline_tells_sites_apart_and_leaves_out_what_has_no_label():
     known = torch.eye(4)
     energy = torch.tensor([1.0, 2.0, 4.0, float("nan")])
-    model = SiteBaseline(4)
+    model = Linear(4)
     model.fit(known, energy)
-    assert model(known)[:3, 0].tolist() == pytest.approx([1.0, 2.0, 4.0], abs=0.05)
+    assert model(known)[:3].tolist() == pytest.approx([1.0, 2.0, 4.0], abs=0.05)
     both = known[:2].mean(dim=0, keepdim=True)
     assert model(both).item() == pytest.approx(1.5, abs=0.05)
 
@@ -269,7 +276,8 @@ def test_the_baseline_tells_sites_apart_and_leaves_out_what_has_no_label():
 def test_normalisation_is_that_of_what_the_baseline_leaves(model):
     batch = labelled(9.0, 2.0, float("nan"))
     model.fit(batch)
-    assert model.heads.eform_scale < 0.01  # two labels, and it knows both
+    known, _ = known_of(model, batch)
+    assert (model.unit(known)[:2].exp() < 0.02).all()  # eV: two labels, and it knows both
     before = model.baseline.weight.clone()
     batch.y_eform = 2 * batch.y_eform
     model.fit(batch)
@@ -363,8 +371,8 @@ def test_on_real_rows_it_learns_more_than_its_baseline(real_graphs, tmp_path):
     batch = real_graphs.batch(parts[1])
     sites = torch.bincount(batch.batch)
     with torch.no_grad():
-        known, n = model._known(batch, model.host(batch, table)[1])
-        linear = (model.baseline(known)[:, 0] - batch.y_eform / n).abs().mean()
+        known, n = known_of(model, batch)
+        linear = (model.baseline(known) - batch.y_eform / n).abs().mean()
     fit(model, config, (training, held_out), (0.0, 20.0), 0, tmp_path)
     learned = ((predict(model, batch)[0] - batch.y_eform) / sites).abs().mean()
     print(f"held-out rows: {1000 * linear:.1f} and {1000 * learned:.1f} meV a site")
@@ -379,3 +387,25 @@ def test_models_of_all_atoms_read_graphs_of_sites_too(name):
     graph = build_graph(defective(), config, host(), dtype=torch.float64)
     assert graph.num_nodes == 3
     assert predict(model, graph).isfinite().all()
+
+
+def test_an_intensive_target_is_that_of_one_site():
+    batch = labelled(2.0, 2.0, 2.0)
+    model = build_model("sites", feature_table(), CONFIG, **SMALL["sites"], extensive=False).eval()
+    model.fit(batch)
+    with torch.no_grad():
+        model.heads.map[-1].weight.zero_()
+        model.heads.map[-1].bias.zero_()
+    assert predict(model, batch)[0].tolist() == pytest.approx([2.0, 2.0, 2.0], abs=0.03)
+
+
+def test_errors_count_in_units_of_what_the_linear_models_leave(model):
+    batch = labelled(9.0, 2.0, 4.0)
+    model.fit(batch)
+    with torch.no_grad():
+        output = model(batch)
+        known, n = known_of(model, batch)
+    assert output.unit.allclose(n * model.unit(known).exp())
+    terms = loss_terms(output, batch.y_eform, batch.y_spin, LossConfig())
+    expected = ((output.eform - batch.y_eform).abs() / output.unit).mean()
+    assert terms["eform"].item() == pytest.approx(expected.item())
