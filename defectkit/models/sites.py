@@ -34,6 +34,7 @@ FEW = 0.3  # of a sum over pairs, which then is of the order of one
 USUAL_BOND = 2.3  # Å
 RIDGE = 1e-2
 LEAST_UNIT = 1e-3  # eV
+CROWD = 6.0  # sites near by, from where a scale depends on their number
 
 
 class SitePairs(NamedTuple):
@@ -216,20 +217,20 @@ class SiteOutput(Output):
 
 
 class SiteHeads(Heads):
-    """`Heads` whose energy is n (baseline + unit * (mean + scale * f(x))).
+    """`Heads` whose energy is n (baseline + scale * (mean + spread * f(x))).
 
     n is the number of sites, or 1 for what does not grow with them. The last columns of the vector
-    are the baseline and the unit, both per site, and n. Mean and scale are those of what the
-    baseline leaves, counted in units.
+    are baseline, scale and unit, all per site, and n. Mean and spread are those of what the
+    baseline leaves, over the scale.
 
-    Shapes: (B, width + 3) -> `Output` of (B,).
+    Shapes: (B, width + 4) -> `SiteOutput` of (B,).
     """
 
-    def forward(self, x: Tensor) -> Output:
-        """(B, width + 3) -> eV and μB."""
-        each = super().forward(x[:, :-3])
-        baseline, unit, n = x[:, -3:].unbind(dim=1)
-        return SiteOutput(n * (baseline + unit * each.eform), each.spin, n * unit)
+    def forward(self, x: Tensor) -> SiteOutput:
+        """(B, width + 4) -> eV and μB."""
+        each = super().forward(x[:, :-4])
+        baseline, scale, unit, n = x[:, -4:].unbind(dim=1)
+        return SiteOutput(n * (baseline + scale * each.eform), each.spin, n * unit)
 
 
 @dataclass(frozen=True)
@@ -294,23 +295,26 @@ class Sites(nn.Module):
         self.pair_readout = nn.Sequential(nn.Linear(pair, pair), nn.SiLU())
         self.ends = nn.Linear(width, 2 * pair)
         self.length = nn.Linear(self.pairs.width, 2 * pair)
-        known = 2 * features.shape[1] + len(SiteKind) * (self.host.width + 1) + 1
-        self.baseline, self.unit = Linear(known), Linear(known)
+        known = 2 * features.shape[1] + len(SiteKind) * (self.host.width + 1)
+        self.baseline, self.unit = Linear(known), Linear(known + 1)
+        self.scale = Linear(features.shape[1] + 1)
         self.heads = SiteHeads(hidden + 3 * pair)
 
     def fit(self, graph: CrystalGraph) -> None:
-        """Take baseline, units and normalisation from a batch of training graphs with labels."""
+        """Take linear models and normalisation from a batch of training graphs with labels."""
         with torch.no_grad():
             host = self.host(graph, self.inputs.features)[1]
             pairs = self.pairs.bare(graph)
-            known, n = self._known(graph, host, pairs.near(len(graph.z)))
+            known, crowded, elements, n = self._known(graph, host, pairs.near(len(graph.z)))
             energy = graph.y_eform / n
             self.baseline.fit(known, energy)
             left = energy - self.baseline(known)
-            self.unit.fit(known, left.abs().clamp(min=LEAST_UNIT).log())
-            self.heads.fit(left / self.unit(known).exp(), graph.y_spin.abs())
+            size = left.abs().clamp(min=LEAST_UNIT).log()
+            self.unit.fit(crowded, size)
+            self.scale.fit(elements, size)
+            self.heads.fit(left / self.scale(elements).exp(), graph.y_spin.abs())
 
-    def _known(self, graph: CrystalGraph, host: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    def _known(self, graph: CrystalGraph, host: Tensor, near: Tensor) -> tuple[Tensor, ...]:
         """What is known without learned numbers, means over the sites of a graph.
 
         Args:
@@ -319,17 +323,27 @@ class Sites(nn.Module):
             near: (N,) how many sites are near each.
 
         Returns:
-            (B, W), and (B,) the number of sites, or 1 where the target does not grow with them.
+            (B, W) of sites by themselves; (B, W + 1) with how crowded they are; (B, F + 1) features
+            of the elements of the host with the same; and (B,) the number of sites, or 1 where the
+            target does not grow with them.
         """
         features = self.inputs.features
+        here, before = features[graph.z], features[graph.original_z]
         kind = nn.functional.one_hot(graph.site_kind, len(SiteKind)).to(host.dtype)
         place = torch.einsum("nk,nf->nkf", kind, nn.functional.pad(host, (0, 1), value=1.0))
-        parts = [features[graph.z], features[graph.original_z], place.flatten(1)]
-        known = torch.cat([*parts, near.log1p()[:, None]], dim=1)
+        known = torch.cat([here, before, place.flatten(1)], dim=1)
+        # An atom without a site in the host stands for none of its elements.
+        on_site = (graph.original_z > 0)[:, None]
+        ends = host[:, : features.shape[1]]
+        elements = torch.where(on_site, (before + ends) / 2, ends)
         batch, size = node_batch(graph), len(graph.cell)
         n = torch.bincount(batch, minlength=size).to(host.dtype)
-        known = scatter(known, batch, dim_size=size, reduce="mean")
-        return known, n if self.extensive else torch.ones_like(n)
+        known, near, elements = (
+            scatter(values, batch, dim_size=size, reduce="mean")
+            for values in (known, _crowded(near)[:, None], elements)
+        )
+        n = n if self.extensive else torch.ones_like(n)
+        return known, torch.cat([known, near], dim=1), torch.cat([elements, near], dim=1), n
 
     def forward(self, graph: CrystalGraph) -> Output:
         """Energy of the cell in eV and moment in μB, (B,) each."""
@@ -348,9 +362,15 @@ class Sites(nn.Module):
         around = pairs.gather(torch.cat(of_pairs, dim=1), len(h))
         sites = torch.cat([self.readout(self.site_norm(h)), around], dim=1)
         mean = scatter(sites, batch, dim_size=size, reduce="mean")
-        known, n = self._known(graph, host, pairs.near(len(h)))
-        numbers = [self.baseline(known), self.unit(known).exp(), n]
+        known, crowded, elements, n = self._known(graph, host, pairs.near(len(h)))
+        units = self.scale(elements).exp(), self.unit(crowded).exp()
+        numbers = [self.baseline(known), *units, n]
         return self.heads(torch.cat([mean, torch.stack(numbers, dim=1)], dim=1))
+
+
+def _crowded(near: Tensor) -> Tensor:
+    """(N,) about zero for sites with fewer others near by than `CROWD`: few are as good as none."""
+    return nn.functional.softplus(near - CROWD).log1p()
 
 
 def _mlp(width: int, hidden: int, out: int) -> nn.Sequential:

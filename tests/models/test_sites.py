@@ -7,6 +7,7 @@ molecules among them; here is asked the same of graphs of sites, which these hav
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -240,10 +241,18 @@ def test_weights_come_back_from_a_file(model, tmp_path):
     assert predict(again, mixed_batch()).equal(expected)
 
 
-def known_of(model, batch: CrystalGraph) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the linear models read, (B, W), and the number of sites, (B,)."""
+class Known(NamedTuple):
+    """What the linear models read, (B, ...), and the number of sites, (B,)."""
+
+    alone: torch.Tensor
+    crowded: torch.Tensor
+    elements: torch.Tensor
+    n: torch.Tensor
+
+
+def known_of(model, batch: CrystalGraph) -> Known:
     _, host = model.host(batch, model.inputs.features)
-    return model._known(batch, host, model.pairs.bare(batch).near(len(batch.z)))
+    return Known(*model._known(batch, host, model.pairs.bare(batch).near(len(batch.z))))
 
 
 def labelled(*energies: float) -> CrystalGraph:
@@ -276,8 +285,10 @@ def test_the_baseline_tells_sites_apart_and_leaves_out_what_has_no_label():
 def test_normalisation_is_that_of_what_the_baseline_leaves(model):
     batch = labelled(9.0, 2.0, float("nan"))
     model.fit(batch)
-    known, _ = known_of(model, batch)
-    assert (model.unit(known)[:2].exp() < 0.02).all()  # eV: two labels, and it knows both
+    # Two labels, and it knows both.
+    assert (
+        model.unit(known_of(model, batch).crowded)[:2].exp() < 0.02
+    ).all()  # eV: two labels, and it knows both
     before = model.baseline.weight.clone()
     batch.y_eform = 2 * batch.y_eform
     model.fit(batch)
@@ -371,8 +382,8 @@ def test_on_real_rows_it_learns_more_than_its_baseline(real_graphs, tmp_path):
     batch = real_graphs.batch(parts[1])
     sites = torch.bincount(batch.batch)
     with torch.no_grad():
-        known, n = known_of(model, batch)
-        linear = (model.baseline(known) - batch.y_eform / n).abs().mean()
+        known = known_of(model, batch)
+        linear = (model.baseline(known.alone) - batch.y_eform / known.n).abs().mean()
     fit(model, config, (training, held_out), (0.0, 20.0), 0, tmp_path)
     learned = ((predict(model, batch)[0] - batch.y_eform) / sites).abs().mean()
     print(f"held-out rows: {1000 * linear:.1f} and {1000 * learned:.1f} meV a site")
@@ -404,8 +415,23 @@ def test_errors_count_in_units_of_what_the_linear_models_leave(model):
     model.fit(batch)
     with torch.no_grad():
         output = model(batch)
-        known, n = known_of(model, batch)
-    assert output.unit.allclose(n * model.unit(known).exp())
+        known = known_of(model, batch)
+    assert output.unit.allclose(known.n * model.unit(known.crowded).exp())
     terms = loss_terms(output, batch.y_eform, batch.y_spin, LossConfig())
     expected = ((output.eform - batch.y_eform).abs() / output.unit).mean()
     assert terms["eform"].item() == pytest.approx(expected.item())
+
+
+def test_the_scale_belongs_to_the_host_while_sites_are_few(model):
+    """Two sites far apart and three have one scale: what a pair does must carry over."""
+    batch = labelled(9.0, 2.0, 4.0)
+    model.fit(batch)
+    unit = HOSTS["WSe2"].unit_cell()
+    site = find_site(unit, "vacancy", "Se")
+    graphs = [
+        build_graph(make_defect(unit, (n, n, 1), site, "").atoms, CONFIG, unit, dtype=torch.float64)
+        for n in (6, 8)
+    ]
+    with torch.no_grad():
+        scales = [model.scale(known_of(model, graph).elements).exp() for graph in graphs]
+    assert scales[0].item() == pytest.approx(scales[1].item(), rel=0.05)
