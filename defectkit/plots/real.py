@@ -25,7 +25,10 @@ ALL_PAIRS = "all pairs"
 CUTS = {"cut at 5 Å": ORANGE, "cut at 8 Å": AMBER, "cut at 12 Å": GREEN}
 CUTS_AT = (5.0, 8.0, 12.0)  # Å
 FAR = 5.0  # Å, from where on the interaction of vacancies is drawn
-HEXAGONAL = sorted({h * h + h * k + k * k for h in range(9) for k in range(9)} - {0})
+SIDES = {
+    "same": ("-", BLACK, "DFT, on one side"),
+    "other": ((0, (4, 1.2)), "white", "DFT, across the layer"),
+}
 PROMISED = 0.9  # share of the rows that an interval shall hold
 MEAN_OF_ALL = "mean of 8"
 LOOKS = {
@@ -144,25 +147,6 @@ def published(
     return ax
 
 
-def one_side(distance: pd.Series) -> pd.Series:
-    """Whether a pair of like sites of a hexagonal layer lies on one side of it, by its distance.
-
-    On one side squared distances are h² + hk + k² times that of the shortest lattice vector,
-    across the layer they are not. That vector is the distance that makes most others such.
-
-    Args:
-        distance: Å, of many pairs in one host, exact to 0.0005 Å.
-    """
-    values = distance.unique()
-    wanted = np.sqrt(HEXAGONAL)
-
-    def fits(unit: float) -> np.ndarray:
-        return (np.abs(values[:, None] / unit - wanted) < 5e-4).any(axis=1)
-
-    unit = max(values, key=lambda one: fits(one).sum())
-    return distance.map(dict(zip(values, fits(unit))))
-
-
 def oscillation(
     table: pd.DataFrame, source: str, held_out: str = "pair", axes: np.ndarray | None = None
 ) -> np.ndarray:
@@ -172,7 +156,7 @@ def oscillation(
     the distances of the lattice guide the eye.
 
     Args:
-        table: columns host, held_out, network, seed, distance (Å), dft and predicted (eV a
+        table: columns host, held_out, network, seed, side, distance (Å), dft and predicted (eV a
             vacancy).
         source: what computed the labels.
         held_out: rows of the table with this value are drawn.
@@ -182,18 +166,17 @@ def oscillation(
     hosts = list(table.host.unique())
     axes = style.row_of_axes(len(hosts), 6.2, 4.8, sharey=True) if axes is None else axes
     for ax, host in zip(axes, hosts):
-        rows = table[table.host == host]
-        rows = rows.assign(one_side=one_side(rows.distance))
-        rows = rows[rows.distance > FAR]
+        rows = table[(table.host == host) & (table.distance > FAR)]
         ax.axhline(0, color=style.SLOPE, lw=0.8, zorder=0)
         for (name, colour), reach in zip(CUTS.items(), CUTS_AT):
-            ax.axvline(reach, color=colour, lw=1, ls=":", alpha=0.8, zorder=0)
+            if name in set(rows.network):
+                ax.axvline(reach, color=colour, lw=1, ls=":", alpha=0.8, zorder=0)
             _band(ax, rows[rows.network == name], colour, name, 1.8)
         _band(ax, rows[rows.network == ALL_PAIRS], BLUE, ALL_PAIRS, 2.8)
-        for one, words in ((True, "DFT, on one side"), (False, "DFT, across the layer")):
-            part = rows[rows.one_side == one].drop_duplicates("distance")
-            look = {"mfc": BLACK if one else "white", "mec": BLACK, "ms": 6.5, "zorder": 5}
-            ax.plot(part.distance, MEV * part.dft, "o", mew=1.2, label=words, **look)
+        for side, (_, face, words) in SIDES.items():
+            part = rows[rows.side == side].drop_duplicates("distance")
+            look = {"mfc": face, "mec": BLACK, "mew": 1.2, "ms": 6.5, "zorder": 5}
+            ax.plot(part.distance, MEV * part.dft, "o", label=words, **look)
         ax.set_title(f"two vacancies in {_subscript(host)}", size=12)
         ax.set(xlabel="distance between the vacancies (Å)", xlim=(FAR - 0.1, None))
         ax.spines[["top", "right"]].set_visible(False)
@@ -206,7 +189,7 @@ def oscillation(
 
 def _band(ax: Axes, rows: pd.DataFrame, colour: str, label: str, width: float) -> None:
     """Mean of the seeds as a line, from the lowest to the highest as a band, for each side."""
-    for one, part in rows.groupby("one_side"):
+    for side, part in rows.groupby("side"):
         seeds = MEV * part.pivot(index="distance", columns="seed", values="predicted")
         x = np.linspace(seeds.index.min(), seeds.index.max(), 400)
         low, high, mean = (
@@ -214,8 +197,8 @@ def _band(ax: Axes, rows: pd.DataFrame, colour: str, label: str, width: float) -
             for values in (seeds.min(axis=1), seeds.max(axis=1), seeds.mean(axis=1))
         )
         ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
-        look = {"color": colour, "lw": width, "ls": "-" if one else (0, (4, 1.2))}
-        ax.plot(x, mean, **look, label=label if one else None)
+        words = label if side == "same" else None
+        ax.plot(x, mean, color=colour, lw=width, ls=SIDES[side][0], label=words)
 
 
 def _subscript(formula: str) -> str:
@@ -223,30 +206,35 @@ def _subscript(formula: str) -> str:
 
 
 def reach(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
-    """Validation error of the network of sites over how far it sees pairs.
+    """Test error of the network of sites over how far it sees pairs, in shares of the shortest.
 
     Args:
-        table: columns variant, such as "8 Å", seed and eform_mae (eV).
+        table: columns reach (Å), seed, subset and mae (eV a site).
         source: what computed the labels.
         ax: where to draw; a new figure where it is not given.
     """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    far = table.variant.str.removesuffix(" Å").astype(float)
-    means = MEV * table.eform_mae.groupby(far).mean()
-    ax.plot(far, MEV * table.eform_mae, "o", ms=5, color=SKY, label="one seed")
-    ax.plot(means.index, means, "o-", ms=8, lw=2, color=BLUE, label="mean of the seeds")
-    for place, value in means.items():
-        ax.annotate(f"{value:.3g}", (place, value), (9, 7), textcoords="offset points", size=9)
+    ax = ax or plt.subplots(figsize=(8, 4.6), layout="constrained")[1]
+    each = table.groupby(["reach", "subset"]).mae.mean().unstack("subset")
+    seeds = table.groupby(["reach", "seed"]).mae.mean().unstack("seed")
+    mean = seeds.mean(axis=1)
+    for name, colour in zip(each, style.SERIES[1:] + style.SERIES[:1]):
+        ends = f"{MEV * each[name].iloc[0]:.3g} to {MEV * each[name].iloc[-1]:.3g}"
+        words = f"{in_figure(name).replace('_', ' ')}: {ends} meV"
+        share = each[name] / each[name].iloc[0]
+        ax.plot(share.index, share, "o-", ms=3.5, lw=1, color=colour, alpha=0.8, label=words)
+    words = f"mean of {each.shape[1]}: {MEV * mean.iloc[0]:.3g} to {MEV * mean.iloc[-1]:.3g} meV"
+    ax.plot(mean.index, mean / mean.iloc[0], "o-", ms=8, lw=3, color=BLUE, label=words)
+    ax.plot(seeds.index, seeds / mean.iloc[0], "o", ms=4, color=SKY, zorder=3)
     ax.set(
         xlabel="pairs of sites are seen up to (Å)",
-        ylabel=f"mean absolute error on\nvalidation rows, {in_figure(source)} (meV)",
-        ylim=(0, 1.12 * MEV * table.eform_mae.max()),
+        ylabel=f"mean absolute error on test rows, {in_figure(source)},\nover that with "
+        f"{mean.index[0]:g} Å",
+        ylim=(0, None),
     )
-    ax.set_xticks(means.index)
-    ax.margins(x=0.1)
+    ax.set_xticks(mean.index)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="lower left", frameon=False)
+    ax.legend(**style.BESIDE, title="the shortest reach to the longest")
     return ax
 
 
@@ -258,7 +246,7 @@ def rungs(table: pd.DataFrame, source: str) -> np.ndarray:
             learning are left out (`few_shot`).
         source: what computed the labels.
     """
-    rows = table[~table.step.str.startswith("few-shot")]
+    rows = table[~table.step.str.startswith("few-shot")].fillna({"held_out": ""})
     steps, models = list(rows.step.unique()), list(rows.model.unique())
     size, layout = (11, 1.1 * len(steps) + 1.4), "constrained"
     axes = plt.subplots(1, 2, figsize=size, layout=layout, sharey=True, width_ratios=[1.6, 1])[1]

@@ -43,8 +43,8 @@ def pairs():
     atoms = HOSTS["MoS2"].unit_cell().repeat((8, 8, 1))
     atoms = atoms[atoms.symbols == "S"]
     _, apart = minimum_image(atoms.positions, atoms.cell.array, atoms.pbc)
-    level = atoms.positions[:, 2] == atoms.positions[0, 2]
-    found = pd.DataFrame({"distance": apart[0].round(4), "level": level})[1:]
+    side = np.where(atoms.positions[:, 2] == atoms.positions[0, 2], "same", "other")
+    found = pd.DataFrame({"distance": apart[0].round(4), "side": side})[1:]
     found = found.drop_duplicates("distance").sort_values("distance")
     found["dft"] = 0.1 * np.cos(found.distance) / found.distance
     parts = []
@@ -56,17 +56,12 @@ def pairs():
     return pd.concat([table, table.assign(held_out="shell", dft=9.0)])
 
 
-def test_pairs_on_one_side_are_known_by_their_distance(pairs):
-    assert plots.real.one_side(pairs.distance).tolist() == pairs.level.tolist()
-    assert 5 < pairs[pairs.level].distance.nunique() < pairs.distance.nunique()
-
-
 def test_oscillation_draws_dft_by_side_and_the_mean_of_the_seeds(pairs):
     (ax,) = plots.real.oscillation(pairs, SOURCE)
     drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     assert set(drawn) == {"all pairs", "cut at 8 Å", "DFT, on one side", "DFT, across the layer"}
     far = pairs[(pairs.held_out == "pair") & (pairs.distance > 5)].drop_duplicates("distance")
-    same = far[far.level]
+    same = far[far.side == "same"]
     assert drawn["DFT, on one side"].get_xdata().tolist() == same.distance.tolist()
     assert drawn["DFT, on one side"].get_ydata() == pytest.approx(1000 * same.dft)
     assert len(drawn["DFT, across the layer"].get_xdata()) == len(far) - len(same)
@@ -113,21 +108,34 @@ def test_published_stands_beside_ours_in_the_order_of_its_errors():
     assert SOURCE in ax.get_ylabel()
 
 
-def test_reach_has_a_line_of_means_in_mev():
-    table = pd.DataFrame({"variant": ["20 Å", "5 Å", "5 Å"], "eform_mae": [0.03, 0.05, 0.06]})
-    ax = plots.real.reach(table.assign(seed=0), SOURCE)
-    line = next(one for one in ax.lines if one.get_label() == "mean of the seeds")
-    assert line.get_xdata().tolist() == [5, 20]
-    assert line.get_ydata() == pytest.approx([55, 30])
-    assert "Å" in ax.get_xlabel()
+def test_reach_has_a_line_a_subset_and_their_mean():
+    columns = ["reach", "seed", "subset", "mae"]
+    rows = [
+        (20.0, 0, "low_A", 0.01),
+        (20.0, 1, "low_A", 0.03),
+        (5.0, 0, "low_A", 0.04),
+        (5.0, 0, "high_A", 0.1),
+        (20.0, 0, "high_A", 0.05),
+        (20.0, 1, "high_A", 0.05),
+    ]
+    ax = plots.real.reach(pd.DataFrame(rows, columns=columns), SOURCE)
+    drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(drawn) == [
+        "high A: 100 to 50 meV",
+        "low A: 40 to 20 meV",
+        "mean of 2: 70 to 35 meV",
+    ]
+    assert drawn["low A: 40 to 20 meV"].get_xdata().tolist() == [5, 20]
+    assert all(line.get_ydata() == pytest.approx([1, 0.5]) for line in drawn.values())
+    assert SOURCE in ax.get_ylabel()
 
 
 @pytest.fixture
 def ladder():
     columns = ["step", "held_out", "model", "seed", "mae", "coverage"]
     rows = [
-        ("random", "rows", "sites", 0, 0.03, 0.9),
-        ("random", "rows", "sites", 1, 0.05, 0.9),
+        ("random", np.nan, "sites", 0, 0.03, 0.9),
+        ("random", np.nan, "sites", 1, 0.05, 0.9),
         ("host", "P", "sites", 0, 0.6, 0.3),
         ("host", "BN", "sites", 0, 0.8, 0.1),
         ("few-shot 10 scratch", "P", "sites", 0, 0.4, 0.5),
