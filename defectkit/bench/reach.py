@@ -1,11 +1,9 @@
 """What a cutoff cannot see, measured on DFT labels of 2DMD.
 
-reach         the network of the defect's sites, `configs/2dmd/sites.yaml`, with images of sites up
-              to ever larger distances: errors on test rows.
-pairs_2dmd    two vacancies of the chalcogen at all distances, held out: the energy of their
-              interaction as DFT has it, and as networks with and without a cut have it.
-attention_2dmd  what the attention between these two vacancies follows.
-ladder_2dmd   test rows that are ever less like training.
+pairs_2dmd      two vacancies of the chalcogen at all distances, held out: the energy of their
+                interaction as DFT has it, and as networks with and without a cut have it.
+reach_2dmd      the errors of the same networks on ordinary rows.
+attention_2dmd  the attention between the two vacancies, beside that energy.
 
 All train what is missing into `build/runs/2dmd/`, with one thread a run, and go on where they were
 interrupted.
@@ -24,21 +22,20 @@ import torch
 from tqdm.auto import tqdm
 
 from defectkit import DefectkitError
+from defectkit.bench.real import FOLDER, SEEDS, n_sites
 from defectkit.data.dataset import Dataset
+from defectkit.data.sources import fetch
 from defectkit.data.splits import Split
 from defectkit.evaluation.metrics import interval
 from defectkit.graphs.geometry import edge_vectors, lengths
-from defectkit.predict.intervals import Conformal
 from defectkit.structures.writing import process_pool
 from defectkit.training.config import RunConfig, load_config, with_values
 from defectkit.training.inference import load_model, predict
 from defectkit.training.prepared import Prepared, prepare
-from defectkit.training.pretrained import CONFIGS, ROOT
+from defectkit.training.pretrained import CONFIGS
 from defectkit.training.run import Run
 from defectkit.training.train import train
 
-SEEDS = (0, 1, 2)
-FOLDER = ROOT / "build" / "runs" / "2dmd"
 CUTS = (5.0, 8.0, 12.0)  # Å
 HOSTS = {"MoS2": "low_MoS2", "WSe2": "low_WSe2"}  # with pairs of vacancies at many distances
 STUDIED = "MoS2"  # where there is time for all: every cut, distances held out, all atoms
@@ -48,60 +45,50 @@ FOLDS = 5  # of the distances of pairs
 SAME_DISTANCE = 0.05  # Å
 SAME_HEIGHT = 0.5  # Å
 PAIR_VALID = 300
-FORMULAS = ("BN", "GaSe", "InSe", "MoS2", "P", "WSe2")
-SPLITS = {  # kind of the split, by step of the ladder
-    "random": "subset",
-    "combination": "combination",
-    "density": "leave-one-density-out",
-    "host": "leave-one-formula-out",
-}
-LADDER_MODELS = ("sites", "lightgbm")
-FEW_SHOT = {"GaSe": "high_GaSe", "BN": "high_BN"}
-SHOTS = (10, 50, 200)  # rows of a new host
-SHOT_STEPS = 600
-CONFIDENCE = 0.9
 ALL_PAIRS = "all pairs"
 GLOBAL, LOCAL = "all atoms, global", "all atoms, local"
 
 
 class Job(NamedTuple):
-    """A run: folder, configuration, seed; and what is held out where its split is none of the kit.
+    """A run: folder, configuration, seed, and what is held out.
 
     Attributes:
-        held_out: None for the split of the configuration; "pair" for all pairs of vacancies, or
-            the number of a fold of their distances.
+        held_out: "pair" for all pairs of vacancies, or the number of a fold of their distances.
     """
 
     folder: Path
     config: RunConfig
     seed: int
-    held_out: str | int | None = None
+    held_out: str | int
 
 
-def reach_rows(seed: int, path: Path) -> list[dict]:
-    """A row a reach, training seed and subset: `mae`, eV per site, with its bootstrap interval.
+def reach_rows(seed: int, path: Path | None = None) -> list[dict]:
+    """A row a host, network and training seed of `pair_rows`: its error on ordinary rows.
+
+    `mae` is that of formation energies on the validation rows, eV per site, with its bootstrap
+    interval. These rows chose the epoch of each network, and nothing else.
 
     Args:
         seed: of the bootstrap.
-        path: the folder of 2DMD.
+        path: the folder of 2DMD; where `defectkit data fetch` put it by default.
     """
-    config = _config("sites", path)
-    jobs = {}
-    for k in SEEDS:
-        for reach in (*CUTS, config.graph.image_radius):
-            cut = with_values(config, {"graph.image_radius": reach})
-            whole = reach == config.graph.image_radius
-            name = f"sites-eform-{k}" if whole else f"sites-{reach:g}A-{k}"
-            jobs[reach, k] = Job(FOLDER / name, cut, k)
-    train_all(list(jobs.values()), "reach")
+    jobs = [one for one in _pair_jobs(path) if one[2].held_out == "pair"]
+    train_all([job for *_, job in jobs], "pairs")
     table = []
-    for (reach, k), job in jobs.items():
-        for subset, errors in _errors_by_subset(job).items():
-            table.append({"reach": reach, "seed": k, "subset": subset, **_mean(errors, seed)})
-    return table
+    for host, network, job in jobs:
+        rows = Run(job.folder).part("valid")
+        sites = n_sites(prepare(job.config).dataset.frame.loc[rows.index])
+        errors = ((rows.eform_pred - rows.eform).abs() / sites).to_numpy()
+        low, high = interval(errors, seed=seed)
+        found = {"n_train": PAIR_ROWS, "n_valid": len(errors), "mae": errors.mean()}
+        table.append(
+            {"host": host, "network": network, "seed": job.seed, **found}
+            | {"mae_lo": low, "mae_hi": high}
+        )
+    return pd.DataFrame(table).round(5).to_dict("records")
 
 
-def pair_rows(seed: int, path: Path) -> list[dict]:
+def pair_rows(seed: int, path: Path | None = None) -> list[dict]:
     """A row a pair of vacancies, network and training seed.
 
     `dft` and `predicted` are (E_pair - 2 E_single) / 2, the energy in eV that each of the two
@@ -112,7 +99,7 @@ def pair_rows(seed: int, path: Path) -> list[dict]:
 
     Args:
         seed: not used, since nothing is drawn.
-        path: the folder of 2DMD.
+        path: the folder of 2DMD; where `defectkit data fetch` put it by default.
     """
     jobs = list(_pair_jobs(path))
     train_all([job for *_, job in jobs], "pairs")
@@ -130,8 +117,9 @@ def pair_rows(seed: int, path: Path) -> list[dict]:
     return rows[[*order, "dft", "predicted"]].round(5).to_dict("records")
 
 
-def _pair_jobs(path: Path) -> Iterator[tuple[str, str, Job]]:
+def _pair_jobs(path: Path | None) -> Iterator[tuple[str, str, Job]]:
     """Host, name of the network and run."""
+    path = Path(path) if path else fetch("2dmd")
     for k in SEEDS:
         for host, subset in HOSTS.items():
             sites = _few_rows("sites", path / subset)
@@ -143,7 +131,7 @@ def _pair_jobs(path: Path) -> Iterator[tuple[str, str, Job]]:
                 folder = FOLDER / f"pairs-{subset}-{radius:g}A-{k}"
                 yield host, name, Job(folder, config, k, "pair")
         subset = HOSTS[STUDIED]
-        hybrid = _few_rows("hybrid", path / subset)
+        hybrid = _few_rows("pairs/hybrid", path / subset)
         for name, changes in ((GLOBAL, {}), (LOCAL, {"model.settings.global_layers": 0})):
             config = with_values(hybrid, changes)
             word = name.split()[-1]
@@ -155,7 +143,7 @@ def _pair_jobs(path: Path) -> Iterator[tuple[str, str, Job]]:
         yield STUDIED, ALL_PAIRS, Job(folder, sites, SEEDS[0], fold)
 
 
-def attention_rows(seed: int, path: Path) -> list[dict]:
+def attention_rows(seed: int, path: Path | None = None) -> list[dict]:
     """A row a pair of sulphur vacancies and training seed of the network of all atoms.
 
     `weight` is the attention between the two vacancies, a mean over both directions and all heads
@@ -163,7 +151,7 @@ def attention_rows(seed: int, path: Path) -> list[dict]:
 
     Args:
         seed: not used, since nothing is drawn.
-        path: the folder of 2DMD.
+        path: the folder of 2DMD; where `defectkit data fetch` put it by default.
     """
     jobs = [job for _, network, job in _pair_jobs(path) if network == GLOBAL]
     train_all(jobs, "pairs")
@@ -263,78 +251,6 @@ def _between_vacancies(dataset: Dataset, symbol: str) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def ladder_rows(seed: int, path: Path) -> list[dict]:
-    """A row a step, what is held out, model and training seed: test rows ever less like training.
-
-    Columns `mae` (eV per site) with its bootstrap interval over test rows, and `coverage` of the
-    90 % intervals that validation rows calibrate. Few-shot steps learn from some rows of a host:
-    from scratch, or from a network that has not seen the host (`start`). The same rows judge all.
-
-    Args:
-        seed: of the bootstrap.
-        path: the folder of 2DMD.
-    """
-    steps = [*_ladder_jobs(path)]
-    train_all([job for *_, job in steps], "ladder")
-    few = [*_few_shot_jobs(path)]
-    train_all([job for *_, job in few], "few-shot")
-    table = []
-    for step, held_out, model, job in [*steps, *few]:
-        run = Run(job.folder)
-        rows, valid = run.part("test"), run.part("valid")
-        half = Conformal.fit(valid).half_width(rows, CONFIDENCE)
-        errors = _site_errors(job)
-        found = {
-            "step": step,
-            "held_out": held_out,
-            "model": model,
-            "seed": job.seed,
-            "n_train": run.summary["rows"]["train"],
-            **_mean(errors.to_numpy(), seed),
-            "coverage": ((rows.eform_pred - rows.eform).abs() <= half).mean(),
-        }
-        table.append(found)
-    return pd.DataFrame(table).round(5).to_dict("records")
-
-
-def _ladder_jobs(path: Path) -> Iterator[tuple[str, str, str, Job]]:
-    """Step, what is held out, model and run."""
-    splits = [("random", "", {})]
-    splits += [("combination", "fold 0", {"data.split.fold": 0})]
-    splits += [("density", "high", {"data.split.held_out": "high"})]
-    splits += [("host", host, {"data.split.held_out": host}) for host in FORMULAS]
-    for step, held_out, values in splits:
-        for model in LADDER_MODELS:
-            seeds = SEEDS if (model, step) == ("sites", "random") else SEEDS[:1]
-            for k in seeds:
-                config = with_values(
-                    _config(model, path), {"data.split.kind": SPLITS[step], **values}
-                )
-                name = f"{model}-eform-{k}"
-                if step != "random":
-                    name = "-".join(["ladder", step, *held_out.split(), name])
-                yield step, held_out, model, Job(FOLDER / name, config, k)
-
-
-def _few_shot_jobs(path: Path) -> Iterator[tuple[str, str, str, Job]]:
-    for host, subset in FEW_SHOT.items():
-        start = FOLDER / f"ladder-host-{host}-sites-eform-{SEEDS[0]}"
-        for n in SHOTS:
-            for how, values in (("scratch", {}), ("fine-tuned", {"start": str(start)})):
-                for k in SEEDS:
-                    changes = {
-                        "data.path": str(path / subset),
-                        "data.split.seed": k,
-                        "data.train_rows": n,
-                        "batch_size": 10,
-                        "epochs": SHOT_STEPS * 10 // n,
-                        **values,
-                    }
-                    config = with_values(_config("sites", path), changes)
-                    folder = FOLDER / f"few-{subset}-{n}-{how}-{k}"
-                    yield f"few-shot {n} {how}", host, "sites", Job(folder, config, k)
-
-
 def train_all(jobs: Sequence[Job], name: str) -> None:
     """Train what is missing side by side, one process a core."""
     missing = [job for job in jobs if not Run(job.folder).finished]
@@ -354,8 +270,6 @@ def _trained(job: Job) -> None:
 def _prepared(job: Job) -> Prepared:
     """The data of a run with its split."""
     prepared = prepare(job.config)
-    if job.held_out is None:
-        return prepared
     dataset = prepared.dataset
     vacancies = _vacancies(dataset)
     if job.held_out == "pair":
@@ -375,32 +289,9 @@ def _prepared(job: Job) -> Prepared:
     return replace(prepared, split=split)
 
 
-def _config(name: str, path: Path) -> RunConfig:
-    """A configuration of `configs/2dmd` on the data at `path`."""
-    return with_values(load_config(CONFIGS / "2dmd" / f"{name}.yaml"), {"data.path": str(path)})
-
-
 def _few_rows(name: str, path: Path) -> RunConfig:
-    """`_config` for a run on `PAIR_ROWS`, which its split has."""
-    config = _config(name, path)
-    changes = {"data.train_rows": None, "batch_size": min(PAIR_BATCH, config.batch_size)}
+    """A configuration of `configs/2dmd` for the subset at `path` and a split with `PAIR_ROWS`."""
+    config = load_config(CONFIGS / "2dmd" / f"{name}.yaml")
+    size = min(PAIR_BATCH, config.batch_size)
+    changes = {"data.path": str(path), "data.train_rows": None, "batch_size": size}
     return with_values(config, changes)
-
-
-def _errors_by_subset(job: Job) -> dict[str, np.ndarray]:
-    """`_site_errors` by subset."""
-    subset = prepare(job.config).dataset.frame.subset
-    errors = _site_errors(job)
-    return {name: some.to_numpy() for name, some in errors.groupby(subset[errors.index])}
-
-
-def _site_errors(job: Job) -> pd.Series:
-    """Absolute errors per site on test rows, eV, by uid."""
-    frame, rows = prepare(job.config).dataset.frame, Run(job.folder).part("test")
-    sites = (frame.eform / frame.eform_per_site).round()[rows.index]
-    return (rows.eform_pred - rows.eform).abs() / sites
-
-
-def _mean(errors: np.ndarray, seed: int) -> dict[str, float]:
-    low, high = interval(errors, seed=seed)
-    return {"n_test": len(errors), "mae": errors.mean(), "mae_lo": low, "mae_hi": high}

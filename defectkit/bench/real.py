@@ -23,6 +23,7 @@ from defectkit.data.sources import fetch
 from defectkit.evaluation.metrics import common_rows, interval, resampled
 from defectkit.models import MODELS
 from defectkit.models.outline import all_settings
+from defectkit.predict.intervals import Conformal
 from defectkit.training.config import DataConfig, ModelConfig, RunConfig, load_config, with_values
 from defectkit.training.prepared import prepare
 from defectkit.training.pretrained import CONFIGS, ROOT
@@ -32,6 +33,8 @@ from defectkit.training.train import train
 SEEDS = (0, 1, 2)
 TARGETS = ("eform", "gap")
 FOLDER = ROOT / "build" / "runs" / "2dmd"
+COLUMNS = ["eform", "eform_pred"]
+CONFIDENCE = 0.9
 SAMPLE = 256  # structures that are timed together
 
 
@@ -45,6 +48,7 @@ class Tested:
         seed: of the training; None for a mean.
         n_train: rows that it learned from.
         rows: columns eform and eform_pred (eV; of the gap where this is the target), by uid.
+        valid: those of the validation rows, which calibrate intervals.
         cost: train_s, infer_ms and n_params, of all members.
     """
 
@@ -53,6 +57,7 @@ class Tested:
     seed: int | None
     n_train: int
     rows: pd.DataFrame
+    valid: pd.DataFrame
     cost: dict[str, float]
 
 
@@ -61,7 +66,8 @@ def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
 
     A row "mean of 8" is over the subsets (fewer where the data have fewer), for models that were
     tested on all of them. Errors of formation energies are by site. Networks have rows of the mean
-    of their seeds' predictions, "sites x3".
+    of their seeds' predictions, "sites x3". `coverage` is the share of labels in their 90 %
+    intervals, calibrated on the validation rows of all subsets.
 
     Args:
         seed: of the bootstrap.
@@ -114,8 +120,8 @@ def _tested(folder: Path, target: str) -> Iterator[Tested]:
                 "infer_ms": infer_ms,
                 "n_params": summary["parameters"],
             }
-            rows = run.part("test")[["eform", "eform_pred"]].dropna()
-            yield Tested(file.stem, target, seed, summary["rows"]["train"], rows, cost)
+            test, valid = (run.part(name)[COLUMNS].dropna() for name in ("test", "valid"))
+            yield Tested(file.stem, target, seed, summary["rows"]["train"], test, valid, cost)
 
 
 def _infer_ms(run: Run) -> float:
@@ -140,13 +146,14 @@ def _means(tested: list[Tested]) -> list[Tested]:
     means = []
     for name in dict.fromkeys(one.model for one in tested if one.cost["n_params"]):
         members = [one for one in tested if one.model == name]
-        rows = members[0].rows.assign(
-            eform_pred=sum(one.rows.eform_pred for one in members) / len(members)
+        test, valid = (
+            tables[0].assign(eform_pred=sum(table.eform_pred for table in tables) / len(tables))
+            for tables in zip(*((one.rows, one.valid) for one in members))
         )
         cost = {key: sum(one.cost[key] for one in members) for key in members[0].cost}
         first = members[0]
         means.append(
-            Tested(f"{name} x{len(members)}", first.target, None, first.n_train, rows, cost)
+            Tested(f"{name} x{len(members)}", first.target, None, first.n_train, test, valid, cost)
         )
     return means
 
@@ -155,6 +162,7 @@ def _judged(tested: list[Tested], dataset: Dataset, seed: int) -> list[dict]:
     """Rows of the table: in every subset, all models on the rows that each of them predicts."""
     subsets = dataset.frame.subset
     errors: dict[int, dict[str, pd.Series]] = {number: {} for number in range(len(tested))}
+    inside = [_inside(one) for one in tested]
     for subset in sorted(set(subsets)):
         tables = {
             number: one.rows[subsets[one.rows.index].to_numpy() == subset]
@@ -174,11 +182,24 @@ def _judged(tested: list[Tested], dataset: Dataset, seed: int) -> list[dict]:
             "seed": one.seed,
             "n_train": one.n_train,
             **{key: round(value, 5) for key, value in found.items()},
+            "coverage": round(_share(held, by_subset, subset), 4),
             **{key: round(value, 4) for key, value in one.cost.items()},
         }
-        for one, by_subset in zip(tested, errors.values())
+        for one, by_subset, held in zip(tested, errors.values(), inside)
         for subset, found in _errors(by_subset, subsets.nunique(), seed).items()
     ]
+
+
+def _inside(one: Tested) -> pd.Series:
+    """Whether the interval of each test row, calibrated on validation rows, holds its label."""
+    half = Conformal.fit(one.valid).half_width(one.rows, CONFIDENCE)
+    return (one.rows.eform_pred - one.rows.eform).abs() <= half
+
+
+def _share(inside: pd.Series, by_subset: dict[str, pd.Series], subset: str) -> float:
+    """Of the rows of a subset, or the mean of all subsets."""
+    shares = {name: inside[rows.index].mean() for name, rows in by_subset.items()}
+    return shares.get(subset, np.mean(list(shares.values())))
 
 
 def _errors(

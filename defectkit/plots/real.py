@@ -1,4 +1,4 @@
-"""Figures of the notebook on real DFT labels: sites, published errors, long range, reach, ladder.
+"""Figures of the notebook on real DFT labels: sites, published errors, long range, reach.
 
 Tables are those of `data/benchmarks`, energies in eV and drawn in meV where they are small.
 """
@@ -11,33 +11,30 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.path import Path
-from matplotlib.ticker import LogLocator
 from scipy.interpolate import PchipInterpolator
 
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.plots import style
-from defectkit.plots.style import ABOVE, AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY
+from defectkit.plots.style import ABOVE, AMBER, BLACK, BLUE, GREEN, GREY, ORANGE
 from defectkit.structures.names import in_figure
 
 MEV = 1000.0  # of an eV
 ALL_PAIRS = "all pairs"
 CUTS = {"cut at 5 Å": ORANGE, "cut at 8 Å": AMBER, "cut at 12 Å": GREEN}
+ALL_ATOMS = ("all atoms, local", "all atoms, global")
 CUTS_AT = (5.0, 8.0, 12.0)  # Å
 FAR = 5.0  # Å, from where on the interaction of vacancies is drawn
 SIDES = {
     "same": ("-", BLACK, "DFT, on one side"),
     "other": ((0, (4, 1.2)), "white", "DFT, across the layer"),
 }
-PROMISED = 0.9  # share of the rows that an interval shall hold
 MEAN_OF_ALL = "mean of 8"
 LOOKS = {
     "mean": {"marker": "v", "color": GREY},
     "composition": {"marker": "^", "color": GREY},
     "pairs": {"marker": "s", "color": AMBER},
     "lightgbm": {"marker": "P", "color": GREEN},
-    "alignn": {"marker": "X", "color": PINK},
-    "hybrid": {"marker": "D", "color": ORANGE},
     "sites x3": {"marker": "o", "color": BLUE},
 }
 
@@ -206,104 +203,27 @@ def _subscript(formula: str) -> str:
 
 
 def reach(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
-    """Test error of the network of sites over how far it sees pairs, in shares of the shortest.
+    """Errors on ordinary rows of networks that see pairs up to ever larger distances.
 
     Args:
-        table: columns reach (Å), seed, subset and mae (eV a site).
+        table: columns host, network, seed and mae (eV a site).
         source: what computed the labels.
         ax: where to draw; a new figure where it is not given.
     """
-    ax = ax or plt.subplots(figsize=(8, 4.6), layout="constrained")[1]
-    each = table.groupby(["reach", "subset"]).mae.mean().unstack("subset")
-    seeds = table.groupby(["reach", "seed"]).mae.mean().unstack("seed")
-    mean = seeds.mean(axis=1)
-    for name, colour in zip(each, style.SERIES[1:] + style.SERIES[:1]):
-        ends = f"{MEV * each[name].iloc[0]:.3g} to {MEV * each[name].iloc[-1]:.3g}"
-        words = f"{in_figure(name).replace('_', ' ')}: {ends} meV"
-        share = each[name] / each[name].iloc[0]
-        ax.plot(share.index, share, "o-", ms=3.5, lw=1, color=colour, alpha=0.8, label=words)
-    words = f"mean of {each.shape[1]}: {MEV * mean.iloc[0]:.3g} to {MEV * mean.iloc[-1]:.3g} meV"
-    ax.plot(mean.index, mean / mean.iloc[0], "o-", ms=8, lw=3, color=BLUE, label=words)
-    ax.plot(seeds.index, seeds / mean.iloc[0], "o", ms=4, color=SKY, zorder=3)
+    ax = ax or plt.subplots(figsize=(8, 4), layout="constrained")[1]
+    networks = [name for name in (*CUTS, ALL_PAIRS, *ALL_ATOMS) if name in set(table.network)]
+    for (host, rows), colour in zip(table.groupby("host"), (BLUE, ORANGE)):
+        seeds = MEV * rows.pivot(index="network", columns="seed", values="mae")
+        seeds = seeds.reindex(networks)
+        places = np.arange(len(networks))[::-1]
+        ax.plot(seeds, places, "o", ms=4, color=colour, alpha=0.4)
+        ax.plot(seeds.mean(axis=1), places, "|", ms=18, mew=3, color=colour, label=_subscript(host))
+    ax.set_yticks(range(len(networks)), [in_figure(name) for name in networks[::-1]])
     ax.set(
-        xlabel="pairs of sites are seen up to (Å)",
-        ylabel=f"mean absolute error on test rows, {in_figure(source)},\nover that with "
-        f"{mean.index[0]:g} Å",
-        ylim=(0, None),
+        xlabel=f"mean absolute error a site on validation rows, {in_figure(source)} (meV)",
+        xlim=(0, None),
     )
-    ax.set_xticks(mean.index)
-    ax.grid(alpha=0.3)
+    ax.grid(axis="x", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(**style.BESIDE, title="the shortest reach to the longest")
-    return ax
-
-
-def rungs(table: pd.DataFrame, source: str) -> np.ndarray:
-    """Errors on each step of the ladder, and how often its 90 % intervals hold the label.
-
-    Args:
-        table: columns step, held_out, model, mae (eV a site) and coverage; the steps of few-shot
-            learning are left out (`few_shot`).
-        source: what computed the labels.
-    """
-    rows = table[~table.step.str.startswith("few-shot")].fillna({"held_out": ""})
-    steps, models = list(rows.step.unique()), list(rows.model.unique())
-    size, layout = (11, 1.1 * len(steps) + 1.4), "constrained"
-    axes = plt.subplots(1, 2, figsize=size, layout=layout, sharey=True, width_ratios=[1.6, 1])[1]
-    looks = ((axes[0], "mae", MEV), (axes[1], "coverage", 100.0))
-    for number, (model, colour) in enumerate(zip(models, style.SERIES)):
-        lift = 0.5 * ((number + 0.5) / len(models) - 0.5)
-        for ax, column, factor in looks:
-            for place, step in enumerate(steps):
-                part = rows[(rows.step == step) & (rows.model == model)]
-                each = factor * part.groupby("held_out")[column].mean()
-                height = len(steps) - 1 - place - lift
-                ax.plot(each, np.full(len(each), height), "o", ms=4, color=colour, alpha=0.4)
-                ax.plot(each.mean(), height, "|", ms=16, mew=2.5, color=colour)
-        axes[0].plot([], [], "|", ms=10, mew=2.5, color=colour, label=in_figure(model))
-    axes[0].plot([], [], "o", ms=4, color=GREY, label="one that was held out")
-    axes[0].set_yticks(range(len(steps)), [in_figure(step) for step in steps[::-1]])
-    axes[0].set(xscale="log", xlabel=f"mean absolute error a site, {in_figure(source)} (meV)")
-    axes[0].xaxis.set_major_formatter("{x:g}")
-    axes[1].axvline(100 * PROMISED, color=BLACK, ls=":", label=f"promised: {PROMISED:.0%}")
-    axes[1].set(xlabel="rows inside their interval (%)", xlim=(0, 102))
-    for ax in axes:
-        ax.grid(axis="x", alpha=0.3)
-        ax.set_ylim(-0.6, len(steps) - 0.4)
-        ax.legend(**ABOVE, ncols=4)
-    return axes
-
-
-def few_shot(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
-    """Errors on a new host over how many rows of it were learned from.
-
-    Args:
-        table: that of `rungs`; steps "few-shot N scratch" and "few-shot N fine-tuned".
-        source: what computed the labels.
-        ax: where to draw; a new figure where it is not given.
-    """
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    parts = table.step.str.extract(r"^few-shot (?P<n>\d+) (?P<start>.+)$")
-    rows = table.join(parts).dropna(subset=["n"])
-    rows["n"] = rows.n.astype(int)
-    for (start, part), colour in zip(rows.groupby("start", sort=False), (ORANGE, BLUE)):
-        each = MEV * part.groupby(["held_out", "n"]).mae.mean().unstack("held_out")
-        ax.plot(each.index, each, "-", lw=0.8, color=colour, alpha=0.4)
-        mean = each.mean(axis=1)
-        words = f"{in_figure(start)}, mean of {each.shape[1]} hosts"
-        ax.plot(mean.index, mean, "o-", ms=7, lw=2.2, color=colour, label=words)
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel="rows of the new host that were learned from",
-        ylabel=f"mean absolute error a site,\n{in_figure(source)} (meV)",
-    )
-    counts = sorted(rows.n.unique())
-    ax.set_xticks(counts, [f"{n:,}" for n in counts])
-    ax.set_xticks([], minor=True)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("")
-    ax.grid(alpha=0.3)
-    ax.legend(**ABOVE, ncols=2)
+    ax.legend(title="low density")
     return ax

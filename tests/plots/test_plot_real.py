@@ -108,57 +108,18 @@ def test_published_stands_beside_ours_in_the_order_of_its_errors():
     assert SOURCE in ax.get_ylabel()
 
 
-def test_reach_has_a_line_a_subset_and_their_mean():
-    columns = ["reach", "seed", "subset", "mae"]
+def test_reach_has_a_mark_a_network_and_dots_a_seed():
+    columns = ["host", "network", "seed", "mae"]
     rows = [
-        (20.0, 0, "low_A", 0.01),
-        (20.0, 1, "low_A", 0.03),
-        (5.0, 0, "low_A", 0.04),
-        (5.0, 0, "high_A", 0.1),
-        (20.0, 0, "high_A", 0.05),
-        (20.0, 1, "high_A", 0.05),
+        (host, name, seed, error * (1 + 0.1 * seed))
+        for host in ("MoS2", "WSe2")
+        for name, error in (("all pairs", 0.002), ("cut at 5 Å", 0.01))
+        for seed in range(2)
     ]
     ax = plots.real.reach(pd.DataFrame(rows, columns=columns), SOURCE)
-    drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
-    assert list(drawn) == [
-        "high A: 100 to 50 meV",
-        "low A: 40 to 20 meV",
-        "mean of 2: 70 to 35 meV",
-    ]
-    assert drawn["low A: 40 to 20 meV"].get_xdata().tolist() == [5, 20]
-    assert all(line.get_ydata() == pytest.approx([1, 0.5]) for line in drawn.values())
-    assert SOURCE in ax.get_ylabel()
-
-
-@pytest.fixture
-def ladder():
-    columns = ["step", "held_out", "model", "seed", "mae", "coverage"]
-    rows = [
-        ("random", np.nan, "sites", 0, 0.03, 0.9),
-        ("random", np.nan, "sites", 1, 0.05, 0.9),
-        ("host", "P", "sites", 0, 0.6, 0.3),
-        ("host", "BN", "sites", 0, 0.8, 0.1),
-        ("few-shot 10 scratch", "P", "sites", 0, 0.4, 0.5),
-        ("few-shot 50 scratch", "P", "sites", 0, 0.2, 0.5),
-        ("few-shot 10 fine-tuned", "P", "sites", 0, 0.1, 0.5),
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_rungs_show_what_was_held_out_and_the_promise(ladder):
-    errors, coverage = plots.real.rungs(ladder, SOURCE)
-    assert [tick.get_text() for tick in errors.get_yticklabels()] == ["host", "random"]
-    dots = sorted(x for line in errors.lines if line.get_marker() == "o" for x in line.get_xdata())
-    assert dots == pytest.approx([40, 600, 800])
-    means = [line.get_xdata()[0] for line in coverage.lines if line.get_marker() == "|"]
-    assert means == pytest.approx([90, 20])
-    assert legend(coverage.get_legend()) == ["promised: 90%"]
-    assert SOURCE in errors.get_xlabel()
-
-
-def test_few_shot_has_a_line_a_start(ladder):
-    ax = plots.real.few_shot(ladder, SOURCE)
-    drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
-    assert set(drawn) == {"scratch, mean of 1 hosts", "fine-tuned, mean of 1 hosts"}
-    assert drawn["scratch, mean of 1 hosts"].get_ydata() == pytest.approx([400, 200])
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "50"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["all pairs", "cut at 5 Å"]
+    dots, _, marks = ax.lines[:3]
+    np.testing.assert_allclose(marks.get_xdata(), [10.5, 2.1])  # meV, the longest reach below
+    assert dots.get_marker() == "o"
+    assert SOURCE in ax.get_xlabel()
+    assert legend(ax) == ["MoS$_2$", "WSe$_2$"]
