@@ -1,7 +1,7 @@
 """What documents show: tables and figures of README, and the card of the demo database.
 
-Tables come from `data/benchmarks/`, figures from the demo data and the shipped hybrid, the card
-from the database itself.
+Tables and the oscillation come from `data/benchmarks/`, the other figures from the demo data and
+the shipped hybrid, the card from the database itself.
 """
 
 import re
@@ -23,10 +23,11 @@ from defectkit.bench.measure import BENCHES, shipped
 from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
-from defectkit.data.sources import CHECKOUT_DATA
+from defectkit.data.sources import CHECKOUT_DATA, SOURCES
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.plots.explain import lattice_map, weight_by_distance
+from defectkit.plots.real import oscillation
 from defectkit.plots.results import parity
 from defectkit.plots.style import BLUE, GREY, LIGHT_GREY, ORANGE
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
@@ -36,7 +37,7 @@ from defectkit.training.run import Run
 
 README = CHECKOUT_DATA.parent / "README.md"
 FOLDER = ROOT / "docs" / "figures"
-NAMES = ("route", "parity", "attention_on_a_vacancy", "decay", "folders")
+NAMES = ("oscillation", "route", "parity", "attention_on_a_vacancy", "decay", "folders")
 # The import rule of the package, and what leaves each step of the route.
 RULE = (
     "structures < data, graphs < models < training < predict < evaluation < explain"
@@ -289,6 +290,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
     seen = explain.attention_table(model, graphs.values())
     weights = seen[seen.uid == vacancy.uid].relative.to_numpy()
     figures = (
+        oscillation(benchmark("pairs_2dmd"), SOURCES["2dmd"].label_source)[0].figure,
         _route(vacancy, weights, model, drawn.label[vacancy.uid], source),
         _parity(hybrid.run, source),
         _attention(vacancy, weights, seen[seen.uid == vacancy.uid], source),
