@@ -22,7 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from defectkit import DefectkitError
-from defectkit.bench.real import FOLDER, SEEDS, n_sites
+from defectkit.bench.real import FOLDER, SEEDS, n_sites, whole
 from defectkit.data.dataset import Dataset
 from defectkit.data.sources import fetch
 from defectkit.data.splits import Split
@@ -62,7 +62,7 @@ class Job(NamedTuple):
     held_out: str | int
 
 
-def reach_rows(seed: int, path: Path | None = None) -> list[dict]:
+def reach_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     """A row a host, network and training seed of `pair_rows`: its error on ordinary rows.
 
     `mae` is that of formation energies on the validation rows, eV per site, with its bootstrap
@@ -85,14 +85,15 @@ def reach_rows(seed: int, path: Path | None = None) -> list[dict]:
             {"host": host, "network": network, "seed": job.seed, **found}
             | {"mae_lo": low, "mae_hi": high}
         )
-    return pd.DataFrame(table).round(5).to_dict("records")
+    return _stamped(pd.DataFrame(table), path)
 
 
-def pair_rows(seed: int, path: Path | None = None) -> list[dict]:
+def pair_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     """A row a pair of vacancies, network and training seed.
 
-    `dft` and `predicted` are (E_pair - 2 E_single) / 2, the energy in eV that each of the two
-    vacancies has from the other, at `distance` Å; E_single is the row with one vacancy, which is
+    `dft` and `predicted` are (E_pair - E_far) / 2, the energy in eV that each of two vacancies has
+    from the other at `distance` Å, beyond that of the pair farthest apart. Against two single ones
+    a network would be judged by what it knows of one row with one vacancy, which is always
     learned from. `side`: whether both are missing from the "same" side of the layer, or the second
     from the "other". `held_out` "pair": no row with two such vacancies alone is learned from;
     "shell": no row at all that has two such vacancies so far apart.
@@ -114,7 +115,7 @@ def pair_rows(seed: int, path: Path | None = None) -> list[dict]:
         tables.append(table)
     order = ["host", "held_out", "network", "seed", "side", "distance"]
     rows = pd.concat(tables).sort_values(order)
-    return rows[[*order, "dft", "predicted"]].round(5).to_dict("records")
+    return _stamped(rows[[*order, "dft", "predicted"]], path)
 
 
 def _pair_jobs(path: Path | None) -> Iterator[tuple[str, str, Job]]:
@@ -143,7 +144,7 @@ def _pair_jobs(path: Path | None) -> Iterator[tuple[str, str, Job]]:
         yield STUDIED, ALL_PAIRS, Job(folder, sites, SEEDS[0], fold)
 
 
-def attention_rows(seed: int, path: Path | None = None) -> list[dict]:
+def attention_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     """A row a pair of sulphur vacancies and training seed of the network of all atoms.
 
     `weight` is the attention between the two vacancies, a mean over both directions and all heads
@@ -167,7 +168,7 @@ def attention_rows(seed: int, path: Path | None = None) -> list[dict]:
             weight = (alpha[:, 0, 1] + alpha[:, 1, 0]).mean().item() / 2
             found = {"distance": row.distance, "seed": job.seed, "dft": row.dft, "weight": weight}
             table.append({"host": STUDIED, **found})
-    return pd.DataFrame(table).round(5).to_dict("records")
+    return _stamped(pd.DataFrame(table), path)
 
 
 def _interactions(job: Job) -> pd.DataFrame:
@@ -179,12 +180,13 @@ def _interactions(job: Job) -> pd.DataFrame:
         chosen = chosen[vacancies.fold(chosen) == job.held_out]
     model, _ = load_model(job.folder)
     graphs = prepared.graphs
-    predicted = predict(model, graphs, graphs.select([vacancies.single, *chosen.index])).eform
+    predicted = predict(model, graphs, graphs.select(vacancies.pairs.index)).eform
     label = prepared.dataset.frame.eform[predicted.index]
-    alone = vacancies.single
+    far = vacancies.pairs.idxmax()
     columns = {"dft": label, "predicted": predicted}
-    table = pd.DataFrame({name: (e - 2 * e[alone]) / 2 for name, e in columns.items()})
-    return table.drop(alone).assign(distance=chosen, side=vacancies.side)
+    table = pd.DataFrame({name: (e - e[far]) / 2 for name, e in columns.items()})
+    table = table.loc[chosen.index.difference([far])]
+    return table.assign(distance=vacancies.pairs, side=vacancies.side)
 
 
 class _Vacancies(NamedTuple):
@@ -249,6 +251,12 @@ def _between_vacancies(dataset: Dataset, symbol: str) -> pd.DataFrame:
         columns = {"distance": lengths(vectors).numpy(), "height": vectors[:, 2].abs().numpy()}
         found.append(pd.DataFrame(columns, uids))
     return pd.concat(found)
+
+
+def _stamped(table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
+    """The table with the fingerprint of the data it was made of."""
+    found = whole(Path(path) if path else fetch("2dmd")).fingerprint
+    return table.round(5).reset_index(drop=True).assign(data_fingerprint=found)
 
 
 def train_all(jobs: Sequence[Job], name: str) -> None:

@@ -74,13 +74,18 @@ def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         path: the folder of all subsets; where `defectkit data fetch` put it by default.
     """
     folder = Path(path) if path else fetch("2dmd")
-    dataset = prepare(RunConfig(ModelConfig("mean"), DataConfig("2dmd", str(folder)))).dataset
+    dataset = whole(folder)
     table = []
     for target in TARGETS:
         tested = list(_tested(folder, target))
         table += _judged(tested + _means(tested), dataset, seed)
     frame = pd.DataFrame(table).assign(data_fingerprint=dataset.fingerprint)
     return frame.astype({"seed": "Int64"})
+
+
+def whole(folder: Path) -> Dataset:
+    """All cleaned rows of 2DMD at a folder."""
+    return prepare(RunConfig(ModelConfig("mean"), DataConfig("2dmd", str(folder)))).dataset
 
 
 def _files() -> list[Path]:

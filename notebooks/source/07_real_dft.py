@@ -344,7 +344,7 @@ pd.DataFrame({f"beyond {d} Å": energy[energy.index > d].round(9).nunique() for 
 
 # %% [markdown]
 # DFT does not fall silent beyond 5 Å. The points below are DFT: the interaction energy of two vacancies,
-# half of what a pair costs beyond two single ones. Filled ones lie on the same side of the layer, open ones
+# half of what a pair costs beyond the pair farthest apart. Filled ones lie on the same side of the layer, open ones
 # on opposite sides. Lines are networks, means of the seeds with the band of the seeds; the pairs drawn were
 # held out from training.
 
@@ -387,13 +387,12 @@ plots.real.reach(benchmark("reach_2dmd"), source)
 # %% [markdown]
 # The attention of the global network gives each of the two vacancies a weight on the other. Does the weight
 # follow the energy of their interaction? Rank correlation, one number a seed, with the size of the
-# interaction beyond that of the farthest pair, and with the distance:
+# interaction, and with nearness:
 
 # %%
 weights = benchmark("attention_2dmd")
 for k, rows in weights.groupby("seed"):
-    far = rows.dft[rows.distance.idxmax()]
-    size, near = (rows.dft - far).abs(), -rows.distance
+    size, near = rows.dft.abs(), -rows.distance
     print(f"seed {k}: weight with |energy| {rows.weight.corr(size, 'spearman'):+.2f}, "
           f"with nearness {rows.weight.corr(near, 'spearman'):+.2f}, "
           f"weights from {rows.weight.min():.2f} to {rows.weight.max():.2f}")

@@ -122,4 +122,4 @@ def test_reach_has_a_mark_a_network_and_dots_a_seed():
     np.testing.assert_allclose(marks.get_xdata(), [10.5, 2.1])  # meV, the longest reach below
     assert dots.get_marker() == "o"
     assert SOURCE in ax.get_xlabel()
-    assert legend(ax) == ["MoS$_2$", "WSe$_2$"]
+    assert [text.get_text() for text in ax.get_legend().texts] == ["MoS$_2$", "WSe$_2$"]
