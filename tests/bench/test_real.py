@@ -15,7 +15,8 @@ from defectkit.training.pretrained import CONFIGS, published_2dmd
 
 ROWS = {"high_MoS2": 90, "low_WSe2": 40}
 COLUMNS = (
-    "task target subset model seed n_train n_test mae mae_lo mae_hi coverage train_s infer_ms n_params"
+    "task target subset model seed n_train n_test mae mae_lo mae_hi "
+    "coverage train_s infer_ms n_params"
 ).split()
 FEW = {"lightgbm": "{n_estimators: 20}", "sites": "{hidden: 8, pair: 4, layers: 1}"}
 
