@@ -371,8 +371,9 @@ if curves is not None:
 
 # %% [markdown]
 # `held_out` says how hard the question was. *pair*: no row with two such vacancies alone was in training.
-# *shell*: no row at all that has two of them so far apart, not even among three sites. To fill in a distance that was never seen is another task than to know
-# a pair from its company in triples.
+# *shell*: no row at all that has two of them so far apart, not even among three sites. To know a pair from
+# its company in triples is one task. To fill in a distance that was never seen is another, and above 1 the
+# network fails in it.
 #
 # ## 6 · And on ordinary rows?
 #
