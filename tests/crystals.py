@@ -49,3 +49,13 @@ def defective(repeat: int = 3) -> Atoms:
     atoms += Atoms("Li", positions=[[*atoms.positions[12, :2], top + 1.2]])
     atoms.rattle(0.03, rng=np.random.default_rng(0))
     return atoms
+
+
+def equal_crystals(atoms: Atoms) -> list[Atoms]:
+    """A layer as it is, turned, moved, upside down, and with its atoms in another order."""
+    turned, moved, flipped = atoms.copy(), atoms.copy(), atoms.copy()
+    turned.rotate(37.0, "z", rotate_cell=True)
+    moved.positions += [1.3, -7.1, 0.4]
+    moved.wrap()
+    flipped.positions[:, 2] = flipped.cell[2, 2] - flipped.positions[:, 2]
+    return [atoms, turned, moved, flipped, atoms[np.random.default_rng(1).permutation(len(atoms))]]

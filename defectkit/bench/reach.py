@@ -10,7 +10,6 @@ interrupted.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,19 +18,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from ase.data import atomic_numbers
 
 from defectkit import DefectkitError
-from defectkit.bench.real import FOLDER, SEEDS, n_sites, whole
+from defectkit.bench.real import FOLDER, SEEDS, n_sites, place, whole
+from defectkit.bench.studies import train_all
 from defectkit.data.dataset import Dataset
-from defectkit.data.sources import fetch
 from defectkit.data.splits import Split
 from defectkit.evaluation.metrics import interval
 from defectkit.graphs.geometry import edge_vectors, lengths
-from defectkit.structures.writing import process_pool
 from defectkit.training.config import RunConfig, load_config, with_values
 from defectkit.training.inference import load_model, predict
-from defectkit.training.prepared import Prepared, prepare
+from defectkit.training.prepared import Prepared, graphs_of, prepare
 from defectkit.training.pretrained import CONFIGS
 from defectkit.training.run import Run
 from defectkit.training.train import train
@@ -73,7 +71,7 @@ def reach_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         path: the folder of 2DMD; where `defectkit data fetch` put it by default.
     """
     jobs = [one for one in _pair_jobs(path) if one[2].held_out == "pair"]
-    train_all([job for *_, job in jobs], "pairs")
+    _train_missing([job for *_, job in jobs])
     table = []
     for host, network, job in jobs:
         rows = Run(job.folder).part("valid")
@@ -103,7 +101,7 @@ def pair_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         path: the folder of 2DMD; where `defectkit data fetch` put it by default.
     """
     jobs = list(_pair_jobs(path))
-    train_all([job for *_, job in jobs], "pairs")
+    _train_missing([job for *_, job in jobs])
     tables = []
     for host, network, job in jobs:
         table = _interactions(job).assign(
@@ -120,7 +118,7 @@ def pair_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
 
 def _pair_jobs(path: Path | None) -> Iterator[tuple[str, str, Job]]:
     """Host, name of the network and run."""
-    path = Path(path) if path else fetch("2dmd")
+    path = place(path)
     for k in SEEDS:
         for host, subset in HOSTS.items():
             sites = _few_rows("sites", path / subset)
@@ -155,7 +153,7 @@ def attention_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         path: the folder of 2DMD; where `defectkit data fetch` put it by default.
     """
     jobs = [job for _, network, job in _pair_jobs(path) if network == GLOBAL]
-    train_all(jobs, "pairs")
+    _train_missing(jobs)
     table = []
     for job in jobs:
         rows = _interactions(job)
@@ -233,10 +231,6 @@ def _vacancies(dataset: Dataset) -> _Vacancies:
 
 def _between_vacancies(dataset: Dataset, symbol: str) -> pd.DataFrame:
     """Distance and height (Å) between all two vacancies of an element in a row, by uid."""
-    from ase.data import atomic_numbers
-
-    from defectkit.training.prepared import graphs_of
-
     graphs = graphs_of(dataset, load_config(CONFIGS / "2dmd" / "sites.yaml").graph)
     found = []
     for numbers in torch.arange(len(graphs)).split(500):
@@ -255,19 +249,15 @@ def _between_vacancies(dataset: Dataset, symbol: str) -> pd.DataFrame:
 
 def _stamped(table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
     """The table with the fingerprint of the data it was made of."""
-    found = whole(Path(path) if path else fetch("2dmd")).fingerprint
+    found = whole(place(path)).fingerprint
     return table.round(5).reset_index(drop=True).assign(data_fingerprint=found)
 
 
-def train_all(jobs: Sequence[Job], name: str) -> None:
-    """Train what is missing side by side, one process a core."""
-    missing = [job for job in jobs if not Run(job.folder).finished]
-    if not missing:
-        return
-    with process_pool() as pool:
-        running = [pool.submit(_trained, job) for job in missing]
-        for done in tqdm(as_completed(running), total=len(missing), desc=name, unit="run"):
-            done.result()
+def _train_missing(jobs: Sequence[Job]) -> None:
+    """Train what is not finished."""
+    missing = [(job,) for job in jobs if not Run(job.folder).finished]
+    if missing:
+        train_all(_trained, missing, "pairs")
 
 
 def _trained(job: Job) -> None:

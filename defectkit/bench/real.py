@@ -73,7 +73,7 @@ def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         seed: of the bootstrap.
         path: the folder of all subsets; where `defectkit data fetch` put it by default.
     """
-    folder = Path(path) if path else fetch("2dmd")
+    folder = place(path)
     dataset = whole(folder)
     table = []
     for target in TARGETS:
@@ -81,6 +81,11 @@ def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         table += _judged(tested + _means(tested), dataset, seed)
     frame = pd.DataFrame(table).assign(data_fingerprint=dataset.fingerprint)
     return frame.astype({"seed": "Int64"})
+
+
+def place(path: Path | None) -> Path:
+    """The folder of 2DMD: `path`, or where `defectkit data fetch` put it."""
+    return Path(path) if path else fetch("2dmd")
 
 
 def whole(folder: Path) -> Dataset:

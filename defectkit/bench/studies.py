@@ -91,7 +91,7 @@ def study_rows(name: str, seed: int, path: Path | None = None) -> list[dict]:
     if path is not None:
         study = with_values(study, {"run.data.path": str(path)})
     jobs = jobs_of(study, FOLDER / name)
-    _train_all(trained, [(job.folder, job.config, job.seed) for job in jobs], name)
+    train_all(trained, [(job.folder, job.config, job.seed) for job in jobs], name)
     judged = judge([Run(job.folder) for job in jobs], "valid")
     return [
         {
@@ -118,11 +118,7 @@ def jobs_of(study: StudyConfig, folder: Path) -> list[Job]:
     return jobs
 
 
-def _train_all(
-    train: Callable[[Path, RunConfig, int], object],
-    jobs: Sequence[tuple[Path, RunConfig, int]],
-    name: str,
-) -> None:
+def train_all(train: Callable[..., object], jobs: Sequence[tuple], name: str) -> None:
     """Train runs side by side, one process a core; `jobs` are the arguments of `train`."""
     with process_pool() as pool:
         running = [pool.submit(train, *job) for job in jobs]
@@ -233,7 +229,7 @@ def ladder_rows(seed: int) -> list[dict]:
     """
     jobs = list(ladder_jobs())
     missing = [job for job in jobs if not Run(job[0]).finished]
-    _train_all(train_without_weights, missing, "ladder")
+    train_all(train_without_weights, missing, "ladder")
     judged = judge([Run(folder) for folder, _, _ in jobs])
     return errors_by_split(judged, reference=REFERENCE, seed=seed).round(4).to_dict("records")
 

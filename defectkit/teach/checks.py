@@ -12,7 +12,7 @@ none, so a helper takes another row, or passes a step over and prints one senten
 import html
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Number
 from typing import TYPE_CHECKING
@@ -159,6 +159,12 @@ def same_number(answer: object, expected: float, hint: str, rel: float = 1e-3) -
     if np.isclose(answer, expected, rtol=rel, atol=1e-9):
         return None
     return f"{answer:g} is too {'high' if answer > expected else 'low'}. {hint}"
+
+
+def same_numbers(answers: Sequence, expected: Sequence[float], hints: Sequence[str]) -> str | None:
+    """A judge's helper: the first fault of `same_number` among several answers."""
+    faults = map(same_number, answers, expected, hints)
+    return next(filter(None, faults), None)
 
 
 def same_text(answer: object, expected: str, hint: str) -> str | None:

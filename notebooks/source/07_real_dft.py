@@ -244,12 +244,9 @@ asked = [
 ]
 for name, target in (("sites", "eform"), ("sites-gap", "gap")):
     members = CHECKPOINTS / f"{name}.safetensors"
-    if members.exists():
-        answers = Predictor.load(members)(asked, units)
-        columns = [target, f"{target}_lo", f"{target}_hi", "verdict", "sentence"]
-        display(answers[columns].style.format(precision=2).set_caption(f"{target}, eV, as {source} would give"))
-    else:
-        print(f"{members.name} does not lie beside the shipped models")
+    answers = Predictor.load(members)(asked, units)
+    columns = [target, f"{target}_lo", f"{target}_hi", "verdict", "sentence"]
+    display(answers[columns].style.format(precision=2).set_caption(f"{target}, eV, as {source} would give"))
 
 # %% [markdown]
 # ## 4 · Beside the published table
@@ -259,27 +256,17 @@ for name, target in (("sites", "eform"), ("sites-gap", "gap")):
 # so the axis is logarithmic.
 
 # %%
-def measured(read, *name):
-    """A table of results; where it has not been measured yet, None and a sentence."""
-    try:
-        return read(*name)
-    except DefectkitError as reason:
-        print(reason)
-
-
-models = measured(benchmark, "models_2dmd")
+models = benchmark("models_2dmd")
 others = published_2dmd()
 others = others[(others.target == "eform") & (others.subset != "mean of 8")]
-if models is not None:
-    energies = models[models.target == "eform"]
-    plots.real.published(energies, others, source)
+energies = models[models.target == "eform"]
+plots.real.published(energies, others, source);
 
 # %%
-if models is not None:
-    columns = ["mean", "composition", "pairs", "lightgbm", "sites", "sites x3"]
-    by_subset = models.pivot_table(index=["target", "subset"], columns="model", values="mae", sort=False)
-    display((1000 * by_subset[[name for name in columns if name in by_subset]]).style.format("{:.1f}")
-            .set_caption("mean absolute error, meV (a site, for eform), mean of the seeds"))
+columns = ["mean", "composition", "pairs", "lightgbm", "sites", "sites x3"]
+by_subset = models.pivot_table(index=["target", "subset"], columns="model", values="mae", sort=False)
+display((1000 * by_subset[[name for name in columns if name in by_subset]]).style.format("{:.1f}")
+        .set_caption("mean absolute error, meV (a site, for eform), mean of the seeds"))
 
 # %% [markdown]
 # What may be said of such a figure? Two errors on *different* test rows are two draws: neither is paired
@@ -298,7 +285,7 @@ def clearly_below(ours, published):
 check("07-4", clearly_below)
 
 # %%
-if models is not None and clearly_below is not ...:
+if clearly_below is not ...:
     ours = energies[energies.model == "sites x3"].set_index("subset").drop("mean of 8")
     best = others.groupby("subset").mae.min()
     print("below the best published number, with the whole interval:", clearly_below(ours, best))
@@ -349,9 +336,8 @@ pd.DataFrame({f"beyond {d} Å": energy[energy.index > d].round(9).nunique() for 
 # held out from training.
 
 # %%
-curves = measured(benchmark, "pairs_2dmd")
-if curves is not None:
-    plots.real.oscillation(curves, source)
+curves = benchmark("pairs_2dmd")
+plots.real.oscillation(curves, source);
 
 # %% [markdown]
 # It is an oscillation: on one side of the layer the interaction rises and falls and rises again as the
@@ -362,12 +348,11 @@ if curves is not None:
 # How much of the variation is followed? Below 1 a network is closer than always saying the mean:
 
 # %%
-if curves is not None:
-    far = curves[curves.distance > 5]
-    groups = far.groupby(["held_out", "host", "network"], sort=False)
-    left = groups.apply(lambda t: (t.predicted - t.dft).abs().mean() / (t.dft - t.dft.mean()).abs().mean(),
-                        include_groups=False)
-    display(left.unstack("network").style.format("{:.2f}"))
+far = curves[curves.distance > 5]
+groups = far.groupby(["held_out", "host", "network"], sort=False)
+left = groups.apply(lambda t: (t.predicted - t.dft).abs().mean() / (t.dft - t.dft.mean()).abs().mean(),
+                    include_groups=False)
+display(left.unstack("network").style.format("{:.2f}"))
 
 # %% [markdown]
 # `held_out` says how hard the question was. *pair*: no row with two such vacancies alone was in training.
@@ -383,7 +368,7 @@ if curves is not None:
 # defect. *Guess first:* how much is that attention worth?
 
 # %%
-plots.real.reach(benchmark("reach_2dmd"), source)
+plots.real.reach(benchmark("reach_2dmd"), source);
 
 # %% [markdown]
 # The attention of the global network gives each of the two vacancies a weight on the other. Does the weight
@@ -434,14 +419,13 @@ if surprise is not ...:
 # the labels; which share of it is left?
 
 # %%
-if models is not None:
-    wide = energies[energies.subset != "mean of 8"].pivot_table(index="subset", columns="model", values="mae", sort=False)
-    rows_of = energies.groupby("subset", sort=False).n_train.first()
-    shares = pd.DataFrame({"error (eV)": wide["sites x3"], "spread (eV)": wide["mean"],
-                           "composition leaves": wide["composition"] / wide["mean"],
-                           "pairs leave": wide["pairs"] / wide["mean"],
-                           "sites x3 leave": wide["sites x3"] / wide["mean"], "training rows": rows_of[wide.index]})
-    display(shares.sort_values("sites x3 leave").style.format(precision=3).format("{:,.0f}", subset=["training rows"]))
+wide = energies[energies.subset != "mean of 8"].pivot_table(index="subset", columns="model", values="mae", sort=False)
+rows_of = energies.groupby("subset", sort=False).n_train.first()
+shares = pd.DataFrame({"error (eV)": wide["sites x3"], "spread (eV)": wide["mean"],
+                       "composition leaves": wide["composition"] / wide["mean"],
+                       "pairs leave": wide["pairs"] / wide["mean"],
+                       "sites x3 leave": wide["sites x3"] / wide["mean"], "training rows": rows_of[wide.index]})
+display(shares.sort_values("sites x3 leave").style.format(precision=3).format("{:,.0f}", subset=["training rows"]))
 
 # %% [markdown]
 # Read the table for boron nitride and phosphorus, where errors in eV are large, and mind that they may be

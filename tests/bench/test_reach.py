@@ -32,7 +32,7 @@ def tables(real_data, tmp_path_factory, own_cache) -> dict[str, pd.DataFrame]:
         patch.setattr(reach, "PAIR_ROWS", 60)
         patch.setattr(reach, "PAIR_VALID", 20)
         # In this process, which has the patches.
-        patch.setattr(reach, "train_all", lambda jobs, name: [reach._trained(j) for j in jobs])
+        patch.setattr(reach, "train_all", lambda work, jobs, name: [work(*job) for job in jobs])
         path = real_data / "2dmd"
         files = {
             name: bench.run(name, output=place, path=path)

@@ -1,11 +1,11 @@
 """The benchmark of 2DMD on a few of its rows, and its table in README."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_rows import some_rows
 
 from defectkit import DefectkitError, bench
 from defectkit.bench import measure, real
@@ -24,21 +24,7 @@ FEW = {"lightgbm": "{n_estimators: 20}", "sites": "{hidden: 8, pair: 4, layers: 
 @pytest.fixture(scope="module")
 def folder(real_data, tmp_path_factory, own_cache) -> Path:
     """Some rows of two subsets, in the layout of the complete data."""
-    if not (real_data / "2dmd").is_dir():
-        pytest.skip("the complete 2DMD data are not there")
-    parent = tmp_path_factory.mktemp("2dmd")
-    for subset, count in ROWS.items():
-        source, place = real_data / "2dmd" / subset, parent / subset
-        place.mkdir()
-        tables = [pd.read_csv(source / f"{n}.csv.gz", dtype=str) for n in ("data", "targets")]
-        rows = np.sort(np.random.default_rng(0).choice(len(tables[0]), count, replace=False))
-        for name, table in zip(("data", "targets"), tables):
-            table.iloc[rows].to_csv(place / f"{name}.csv.gz", index=False)
-        for file in (source / "descriptors.csv", *source.glob("*.cif")):
-            shutil.copyfile(file, place / file.name)
-    for name in ("elements.csv", "initial_structures.csv"):
-        shutil.copyfile(real_data / "2dmd" / name, parent / name)
-    return parent
+    return some_rows(real_data, tmp_path_factory.mktemp("2dmd"), ROWS)
 
 
 @pytest.fixture(scope="module")

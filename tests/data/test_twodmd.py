@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from real_rows import some_rows
 from typer.testing import CliRunner
 
 from defectkit import DefectkitError
@@ -131,22 +132,8 @@ def test_real_pilot(pilot):
 @pytest.fixture(scope="module")
 def complete(real_data, tmp_path_factory) -> Path:
     """A folder as that of the complete data, with `SAMPLED` rows of each subset."""
-    if not (real_data / "2dmd").is_dir():
-        pytest.skip("the complete 2DMD data are not there")
     parent = tmp_path_factory.mktemp("complete")
-    rng = np.random.default_rng(0)
-    for subset in SUBSETS:
-        source, folder = real_data / "2dmd" / subset, parent / subset
-        folder.mkdir()
-        tables = [pd.read_csv(source / f"{n}.csv.gz", dtype=str) for n in ("data", "targets")]
-        rows = np.sort(rng.choice(len(tables[0]), SAMPLED, replace=False))
-        for name, table in zip(("data", "targets"), tables):
-            table.iloc[rows].to_csv(folder / f"{name}.csv.gz", index=False)
-        for file in (source / "descriptors.csv", *source.glob("*.cif")):
-            shutil.copyfile(file, folder / file.name)
-    for name in ("elements.csv", "initial_structures.csv"):
-        shutil.copyfile(real_data / "2dmd" / name, parent / name)
-    return parent
+    return some_rows(real_data, parent, dict.fromkeys(SUBSETS, SAMPLED))
 
 
 @pytest.fixture(scope="module")

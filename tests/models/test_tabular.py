@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from crystals import defective, host
+from crystals import defective, equal_crystals, host
 
 from defectkit import DefectkitError
 from defectkit.data import load
@@ -108,13 +108,7 @@ def test_surroundings_of_a_dopant_on_an_ideal_site():
 
 def test_equal_crystals_have_equal_rows():
     atoms = defective()
-    turned, moved, flipped = atoms.copy(), atoms.copy(), atoms.copy()
-    turned.rotate(37.0, "z", rotate_cell=True)
-    moved.positions += [1.3, -7.1, 0.4]
-    moved.wrap()
-    flipped.positions[:, 2] = flipped.cell[2, 2] - flipped.positions[:, 2]
-    mixed = atoms[np.random.default_rng(1).permutation(len(atoms))]
-    table = table_of(atoms, turned, moved, flipped, mixed)
+    table = table_of(*equal_crystals(atoms))
     difference = table.to_numpy(float) - table.to_numpy(float)[0]
     worst = np.abs(difference).max(axis=0)
     assert worst.max() < 1e-6, table.columns[worst.argmax()]

@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 
 from defectkit.data.dataset import Dataset
-from defectkit.teach.checks import exercise, pair_of, result_of, same_array, same_number
+from defectkit.teach.checks import (
+    exercise,
+    pair_of,
+    result_of,
+    same_array,
+    same_number,
+    same_numbers,
+)
 
 
 @exercise("07-1")
@@ -18,10 +25,7 @@ def energy_of_a_site(data: Dataset, answer: object) -> str | None:
         "E(cell) - E(pristine) + mu(S) + mu(Mo) - mu(W): what leaves goes to its reservoir.",
         "Two sites are changed: the energy of the cell over two.",
     )
-    for value, expected, hint in zip(found, (5.0, 2.5), hints):
-        if fault := same_number(value, expected, hint):
-            return fault
-    return None
+    return same_numbers(found, (5.0, 2.5), hints)
 
 
 @exercise("07-2")
@@ -70,10 +74,7 @@ def flat_beyond_a_cut(data: Dataset, answer: object) -> str | None:
     if not isinstance(answer, tuple | list | np.ndarray) or len(answer) != 3:
         return "answer with three numbers in round brackets."
     hint = "Beyond the cut each vacancy is alone: the energy is that of two single ones."
-    for value in answer:
-        if fault := same_number(value, 2 * 2.6, hint):
-            return fault
-    return None
+    return same_numbers(answer, 3 * [2 * 2.6], 3 * [hint])
 
 
 @exercise("07-6")

@@ -9,7 +9,14 @@ from defectkit import explain
 from defectkit.data.dataset import Dataset
 from defectkit.evaluation.metrics import compare
 from defectkit.predict.intervals import ensemble
-from defectkit.teach.checks import exercise, pair_of, result_of, same_array, same_number
+from defectkit.teach.checks import (
+    exercise,
+    pair_of,
+    result_of,
+    same_array,
+    same_number,
+    same_numbers,
+)
 from defectkit.training.pretrained import benchmark, data_of, shipped_run
 
 SEEDS = range(3)
@@ -98,10 +105,7 @@ def one_choice(data: Dataset, answer: object) -> str | None:
         "The model picks the last site, 0.5 eV; the best has 0.4 eV.",
         "The mean of |said − true| over the four.",
     )
-    for value, expected, hint in zip(found, (0.1, 1.0), hints):
-        if fault := same_number(value, expected, hint):
-            return fault
-    return None
+    return same_numbers(found, (0.1, 1.0), hints)
 
 
 @exercise("05-8")
