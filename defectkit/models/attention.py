@@ -89,11 +89,13 @@ class PairInputs(nn.Module):
     Args:
         reach: Å, the range of the radial basis; beyond it phi is constant.
         radial: K.
-        graph: configuration of the graphs, which says what their pairs are.
+        graph: configuration of the graphs, which says what their pairs are; the defaults of
+            `GraphConfig` where it is not given.
     """
 
-    def __init__(self, reach: float, radial: int, graph: GraphConfig):
+    def __init__(self, reach: float, radial: int, graph: GraphConfig | None = None):
         super().__init__()
+        graph = graph or GraphConfig()
         self.basis = GaussianBasis(reach, n=radial)
         self.image_radius = graph.image_radius
         self.among_defects = graph.pair_nodes == "defects"

@@ -42,7 +42,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.05  # a kernel can fill its memory and end within a few tenths
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
 OnCell = Callable[[str, int, int, str], None]
 LECTURE_FOLDER = Path("build/present")

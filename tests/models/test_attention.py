@@ -85,7 +85,7 @@ def test_two_nodes_by_hand():
     assert distance[0].tolist() == pytest.approx([0.0, distance[1, 0].item()])
     query, key, value = (layer.project(h)[:, k * WIDTH : (k + 1) * WIDTH] for k in range(3))
     d = WIDTH // HEADS
-    basis = PairInputs(15.0, RADIAL, GraphConfig()).basis
+    basis = PairInputs(15.0, RADIAL).basis
     for head in range(HEADS):
         part = slice(head * d, (head + 1) * d)
         for i in range(2):
