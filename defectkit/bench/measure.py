@@ -49,11 +49,12 @@ BENCHES = {
     "reach_2dmd": ("reach", "reach_rows"),
     "pairs_2dmd": ("reach", "pair_rows"),
     "attention_2dmd": ("reach", "attention_rows"),
+    "ladder_2dmd": ("climb", "ladder_rows"),
     **dict.fromkeys(("optim", "ablation", "transfer", "learning"), ("studies", "study_rows")),
 }
 STUDIES = tuple(name for name, (_, rows) in BENCHES.items() if rows == "study_rows")
 ON_DATA = ("models",)
-REAL = ("models_2dmd", "pairs_2dmd", "reach_2dmd", "attention_2dmd")  # of 2DMD, at a path
+REAL = tuple(name for name in BENCHES if name.endswith("_2dmd"))  # at a path
 REPEATS = 3
 
 
