@@ -148,7 +148,7 @@ def _judged(job: Job, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(rows: pd.DataFrame, step: str, seed: int) -> Iterator[dict]:
     """subset, n_train, n_test, mae, mae_lo, mae_hi, coverage: of each subset and of their mean."""
-    of_subset = {name: some for name, some in rows.groupby("subset")}
+    of_subset = dict(list(rows.groupby("subset")))
     for name, some in of_subset.items():
         yield _score(some, name, _drawn([some], seed))
     if len(of_subset) > 1 and not step.startswith("few-shot"):

@@ -199,6 +199,31 @@ class Linear(nn.Module):
         return known @ self.weight[:-1] + self.weight[-1]
 
 
+class Scale(Linear):
+    """A size: the exponential of a ridge regression, within the range of the rows it was fitted to.
+
+    An exponential of what was never seen can be any number, infinity among them.
+
+    Shapes: (B, W) -> (B,), positive.
+    """
+
+    def __init__(self, width: int):
+        super().__init__(width)
+        self.register_buffer("least", torch.tensor(-torch.inf))
+        self.register_buffer("most", torch.tensor(torch.inf))
+
+    def fit(self, known: Tensor, values: Tensor) -> None:
+        """Take the weights from rows (n, W) and values (n,) of any sign; NaN is left out."""
+        super().fit(known, values.abs().clamp(min=LEAST_UNIT).log())
+        fitted = super().forward(known[~values.isnan()])
+        self.least.copy_(fitted.min())
+        self.most.copy_(fitted.max())
+
+    def forward(self, known: Tensor) -> Tensor:
+        """(B,)."""
+        return super().forward(known).clamp(self.least, self.most).exp()
+
+
 class SiteOutput(Output):
     """`Output` whose graphs have units of their own.
 
@@ -296,8 +321,8 @@ class Sites(nn.Module):
         self.ends = nn.Linear(width, 2 * pair)
         self.length = nn.Linear(self.pairs.width, 2 * pair)
         known = 2 * features.shape[1] + len(SiteKind) * (self.host.width + 1)
-        self.baseline, self.unit = Linear(known), Linear(known + 1)
-        self.scale = Linear(features.shape[1] + 1)
+        self.baseline, self.unit = Linear(known), Scale(known + 1)
+        self.scale = Scale(features.shape[1] + 1)
         self.heads = SiteHeads(hidden + 3 * pair)
 
     def fit(self, graph: CrystalGraph) -> None:
@@ -309,10 +334,9 @@ class Sites(nn.Module):
             energy = graph.y_eform / n
             self.baseline.fit(known, energy)
             left = energy - self.baseline(known)
-            size = left.abs().clamp(min=LEAST_UNIT).log()
-            self.unit.fit(crowded, size)
-            self.scale.fit(elements, size)
-            self.heads.fit(left / self.scale(elements).exp(), graph.y_spin.abs())
+            self.unit.fit(crowded, left)
+            self.scale.fit(elements, left)
+            self.heads.fit(left / self.scale(elements), graph.y_spin.abs())
 
     def _known(self, graph: CrystalGraph, host: Tensor, near: Tensor) -> tuple[Tensor, ...]:
         """What is known without learned numbers, means over the sites of a graph.
@@ -363,8 +387,7 @@ class Sites(nn.Module):
         sites = torch.cat([self.readout(self.site_norm(h)), around], dim=1)
         mean = scatter(sites, batch, dim_size=size, reduce="mean")
         known, crowded, elements, n = self._known(graph, host, pairs.near(len(h)))
-        units = self.scale(elements).exp(), self.unit(crowded).exp()
-        numbers = [self.baseline(known), *units, n]
+        numbers = [self.baseline(known), self.scale(elements), self.unit(crowded), n]
         return self.heads(torch.cat([mean, torch.stack(numbers, dim=1)], dim=1))
 
 

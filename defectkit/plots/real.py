@@ -1,4 +1,4 @@
-"""Figures of the notebook on real DFT labels: sites, published errors, long range, reach.
+"""Figures of the notebook on real DFT: sites, published errors, long range, reach, the ladder.
 
 Tables are those of `data/benchmarks`, energies in eV and drawn in meV where they are small.
 """
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.path import Path
+from matplotlib.ticker import LogLocator
 from scipy.interpolate import PchipInterpolator
 
 from defectkit.graphs.build import CrystalGraph
@@ -29,7 +30,10 @@ SIDES = {
     "same": ("-", BLACK, "DFT, on one side"),
     "other": ((0, (4, 1.2)), "white", "DFT, across the layer"),
 }
-MEAN_OF_ALL = "mean of 8"
+MEAN_OF = "mean of "
+MEAN_OF_ALL = f"{MEAN_OF}8"
+FEW_SHOT = "few-shot "
+PROMISED = 0.9  # share of the rows that an interval shall hold
 LOOKS = {
     "mean": {"marker": "v", "color": GREY},
     "composition": {"marker": "^", "color": GREY},
@@ -227,3 +231,78 @@ def reach(table: pd.DataFrame, source: str, ax: Axes | None = None) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(title="low density")
     return ax
+
+
+def rungs(table: pd.DataFrame, source: str) -> np.ndarray:
+    """Errors on each step of the ladder, and how often the 90 % intervals hold the label.
+
+    Args:
+        table: columns step, model, seed, subset, mae (eV a site) and coverage, a row of the mean of
+            all subsets among them; steps of few-shot learning are left out (`few_shot`).
+        source: what computed the labels.
+    """
+    rows = table[~table.step.str.startswith(FEW_SHOT)]
+    rows = rows.groupby(["step", "model", "subset"], sort=False)[["mae", "coverage"]].mean()
+    rows = rows.assign(mae=MEV * rows.mae, coverage=100 * rows.coverage).reset_index("subset")
+    whole = rows.subset.str.startswith(MEAN_OF)
+    steps, models = (list(rows.index.unique(level)) for level in ("step", "model"))
+    size, layout = (11, 1.1 * len(steps) + 1.4), "constrained"
+    axes = plt.subplots(1, 2, figsize=size, layout=layout, sharey=True, width_ratios=[1.6, 1])[1]
+    for number, (model, colour) in enumerate(zip(models, style.SERIES)):
+        lift = 0.5 * ((number + 0.5) / len(models) - 0.5)
+        for place, step in enumerate(steps[::-1]):
+            here = (rows.index == (step, model)).nonzero()[0]
+            for ax, column in zip(axes, ("mae", "coverage")):
+                each = rows[column].iloc[here]
+                mean = whole.iloc[here].to_numpy()
+                height = np.full(len(each), place - lift)
+                ax.plot(each[~mean], height[~mean], "o", ms=4, color=colour, alpha=0.4)
+                ax.plot(each[mean], height[mean], "|", ms=16, mew=2.5, color=colour)
+        axes[0].plot([], [], "|", ms=10, mew=2.5, color=colour, label=in_figure(model))
+    axes[0].plot([], [], "o", ms=4, color=GREY, label="one subset")
+    axes[0].set_yticks(range(len(steps)), [in_figure(step) for step in steps[::-1]])
+    axes[0].set(xscale="log", xlabel=f"mean absolute error a site, {in_figure(source)} (meV)")
+    axes[0].xaxis.set_major_formatter("{x:g}")
+    axes[1].axvline(100 * PROMISED, color=BLACK, ls=":", label=f"promised: {PROMISED:.0%}")
+    axes[1].set(xlabel="rows inside their interval (%)", xlim=(0, 102))
+    for ax in axes:
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_ylim(-0.6, len(steps) - 0.4)
+        ax.legend(**ABOVE, ncols=4)
+    return axes
+
+
+def few_shot(table: pd.DataFrame, source: str) -> np.ndarray:
+    """Errors on a host over how many rows of it were learned from, a part for each host.
+
+    Args:
+        table: that of `rungs`; the steps "few-shot N", and the row of the host in step "host",
+            which learned from none.
+        source: what computed the labels.
+    """
+    rows = table[table.step.str.startswith(FEW_SHOT)]
+    rows = rows.assign(n=rows.step.str.removeprefix(FEW_SHOT).astype(int), mae=MEV * rows.mae)
+    subsets = list(rows.subset.unique())
+    _, axes = plt.subplots(1, len(subsets), figsize=(10, 3.8), layout="constrained", squeeze=False)
+    for ax, subset in zip(axes[0], subsets):
+        for (model, part), colour in zip(
+            rows[rows.subset == subset].groupby("model", sort=False), (ORANGE, BLUE)
+        ):
+            mean = part.groupby("n").mae.mean()
+            ax.plot(part.n, part.mae, "o", ms=4, color=colour, alpha=0.4)
+            ax.plot(mean.index, mean, "o-", ms=7, lw=2.2, color=colour, label=in_figure(model))
+        none = table[(table.step == "host") & (table.subset == subset)]
+        none = none[none.model == model.split(",")[0]]
+        ax.axhline(MEV * none.mae.mean(), color=GREY, ls="--", label="other hosts alone")
+        ax.set(xscale="log", yscale="log", title=_subscript(subset.split("_")[1]))
+        ax.set_xticks(mean.index, [f"{n:,}" for n in mean.index])
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel("rows of the host that were learned from")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("")
+        ax.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(f"mean absolute error a site,\n{in_figure(source)} (meV)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return axes[0]

@@ -123,3 +123,53 @@ def test_reach_has_a_mark_a_network_and_dots_a_seed():
     assert dots.get_marker() == "o"
     assert SOURCE in ax.get_xlabel()
     assert [text.get_text() for text in ax.get_legend().texts] == ["MoS$_2$", "WSe$_2$"]
+
+
+@pytest.fixture
+def ladder():
+    columns = ["step", "model", "seed", "subset", "mae", "coverage"]
+    rows = [
+        (step, model, seed, subset, error * factor * (1 + 0.1 * seed), held)
+        for step, error, held in (("random", 0.02, 0.9), ("host", 0.5, 0.3))
+        for model, factor in (("sites", 1.0), ("lightgbm", 2.0))
+        for seed in (0, 1)
+        for subset in ("high_P", "high_BN", "mean of 2")
+    ]
+    rows += [
+        (f"few-shot {n}", f"sites, {start}", seed, "high_BN", error * 10 / n, 0.9)
+        for n in (10, 200)
+        for start, error in (("from scratch", 0.6), ("fine-tuned", 0.3))
+        for seed in (0, 1)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_rungs_has_a_bar_for_the_mean_and_dots_for_subsets(ladder):
+    errors, coverage = plots.real.rungs(ladder, SOURCE)
+    assert [tick.get_text() for tick in errors.get_yticklabels()] == ["host", "random"]
+    bars = {
+        (round(line.get_ydata()[0]), line.get_color()): line.get_xdata().tolist()
+        for line in errors.lines
+        if line.get_marker() == "|" and len(line.get_xdata())
+    }
+    assert {key[0]: value for key, value in bars.items() if key[1] == plots.style.BLUE} == {
+        0: [pytest.approx(525)],  # meV, the mean of the seeds
+        1: [pytest.approx(21)],
+    }
+    assert len(bars) == 4
+    dots = [line for line in coverage.lines if line.get_marker() == "o"]
+    assert {len(line.get_xdata()) for line in dots} == {2}
+    assert {x for line in dots for x in line.get_xdata()} == {90.0, 30.0}
+    assert legend(errors.get_legend()) == ["sites", "lightgbm", "one subset"]
+    assert SOURCE in errors.get_xlabel()
+
+
+def test_few_shot_has_a_line_a_start_beside_what_other_hosts_give(ladder):
+    (ax,) = plots.real.few_shot(ladder, SOURCE)
+    assert ax.get_title() == "BN"
+    drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(drawn) == ["sites, from scratch", "sites, fine-tuned", "other hosts alone"]
+    assert drawn["sites, from scratch"].get_xdata().tolist() == [10, 200]
+    assert drawn["sites, from scratch"].get_ydata() == pytest.approx([600, 30])
+    assert drawn["other hosts alone"].get_ydata()[0] == pytest.approx(525)
+    assert SOURCE in ax.get_ylabel()
