@@ -209,8 +209,8 @@ class Scale(Linear):
 
     def __init__(self, width: int):
         super().__init__(width)
-        self.register_buffer("least", torch.tensor(-torch.inf))
-        self.register_buffer("most", torch.tensor(torch.inf))
+        self.register_buffer("least", torch.zeros(()))
+        self.register_buffer("most", torch.zeros(()))
 
     def fit(self, known: Tensor, values: Tensor) -> None:
         """Take the weights from rows (n, W) and values (n,) of any sign; NaN is left out."""
