@@ -26,7 +26,7 @@ from defectkit.training.run import Run
 from defectkit.training.train import train
 
 NETWORK = "sites"
-MODELS = (NETWORK, "pairs", "lightgbm")
+MODELS = {NETWORK: SEEDS, "pairs": SEEDS[:1], "lightgbm": SEEDS}  # pairs: a fit without chance
 FORMULAS = ("BN", "GaSe", "InSe", "MoS2", "P", "WSe2")
 # Kind of the split by step, and what is held out, one after the other.
 STEPS: dict[str, tuple[str, list[dict]]] = {
@@ -92,7 +92,7 @@ def _steps(folder: Path) -> Iterator[Job]:
     for k in SEEDS:
         for step, (kind, splits) in STEPS.items():
             for split in splits:
-                for model in MODELS:
+                for model in (name for name, seeds in MODELS.items() if k in seeds):
                     values = {f"data.split.{name}": value for name, value in split.items()}
                     values["data.split.kind"] = kind
                     config = configured(CONFIGS / "2dmd" / f"{model}.yaml", folder, "eform")

@@ -29,7 +29,7 @@ def climbed(real_data, tmp_path_factory, own_cache):
         patch.setattr(climb, "FOLDER", place / "runs")
         patch.setattr(climb, "SEEDS", (0,))
         patch.setattr(climb, "FORMULAS", ("BN", "P"))
-        patch.setattr(climb, "MODELS", ("sites", "pairs"))
+        patch.setattr(climb, "MODELS", {"sites": (0,), "pairs": (0,)})
         patch.setattr(climb, "SHOTS", (50,))
         patch.setattr(climb, "SHOT_STEPS", 10)
         patch.setattr(climb, "FEW_SHOT", {"BN": "high_BN"})
