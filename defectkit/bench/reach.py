@@ -130,7 +130,7 @@ def _pair_jobs(path: Path | None) -> Iterator[tuple[str, str, Job]]:
                 folder = FOLDER / f"pairs-{subset}-{radius:g}A-{k}"
                 yield host, name, Job(folder, config, k, "pair")
         subset = HOSTS[STUDIED]
-        hybrid = _few_rows("pairs/hybrid", path / subset)
+        hybrid = _few_rows("hybrid", path / subset)
         for name, changes in ((GLOBAL, {}), (LOCAL, {"model.settings.global_layers": 0})):
             config = with_values(hybrid, changes)
             word = name.split()[-1]

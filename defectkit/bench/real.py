@@ -3,8 +3,8 @@
 models_2dmd   every model of `configs/2dmd/*.yaml`: one split, seeds 0 to 2.
 
 Runs are kept in `build/runs/2dmd` and made where they are missing, or resumed where they stopped.
-A configuration whose `data.path` names a subset learns from this subset alone, and is judged on
-its test rows, which are the same as in the split of all subsets.
+A configuration whose `data.path` names a subset learns the energies of this subset alone, and is
+judged on its test rows, which are the same as in the split of all subsets.
 """
 
 from collections.abc import Iterator
@@ -119,6 +119,8 @@ def _tested(folder: Path, target: str) -> Iterator[Tested]:
     """Every configuration and seed, trained where it is missing."""
     for file in _files():
         config = configured(file, folder, target)
+        if load_config(file).data.path and target != TARGETS[0]:
+            continue
         infer_ms = None
         for seed in SEEDS:
             run = train(prepare(config), FOLDER / f"{file.stem}-{target}-{seed}", seed)

@@ -387,7 +387,31 @@ for k, rows in weights.groupby("seed"):
 # A weight says where a node listens, and the network can put what it hears into the values. Weights that
 # follow an energy would be an explanation; weights that do not are no fault of the prediction.
 #
-# ## 7 · Do the intervals hold?
+# ## 7 · The ladder, on real labels
+#
+# Notebook 05 climbed it with CHGNet's labels. The rungs here: rows at random; combinations of changes that
+# were never seen together; the high densities, after low ones alone; each of the six hosts, after the other
+# five. A bar is the mean of all subsets, a dot is one of them; the right side counts how often the 90 %
+# interval held the label. *Guess first:* which rung is the worst, and do the intervals notice?
+
+# %%
+ladder = benchmark("ladder_2dmd")
+plots.real.rungs(ladder, source)
+
+# %% [markdown]
+# An interval is calibrated on rows like those of training, and a rung is made of others: it cannot know. Only
+# the guard of a predictor can say that a host was never seen, and it does.
+#
+# A host that was left out is no dead end, if somebody computes a few rows of it. *From scratch* learns from
+# these rows alone; *fine-tuned* starts from the network of the other five hosts; the dashed line is that
+# network with no row of the host at all. *Guess first:* how many rows is the head start worth, and is it
+# ever in the way?
+
+# %%
+plots.real.few_shot(ladder, source)
+
+# %% [markdown]
+# ## 8 · Do the intervals hold?
 #
 # The 90 % intervals of every model are calibrated on validation rows of all subsets together. They hold for
 # all rows together. In one host?
@@ -413,7 +437,7 @@ if surprise is not ...:
 # Hosts whose energies are harder get intervals that are too narrow, others too wide ones: a promise for all
 # rows together is not one for each kind.
 #
-# ## 8 · Where it fails
+# ## 9 · Where it fails
 #
 # An error means little without what there was to know. The error of always saying the mean is the spread of
 # the labels; which share of it is left?

@@ -49,7 +49,7 @@ def table(folder, tmp_path_factory) -> pd.DataFrame:
         table = pd.read_csv(file)
         bench.run("models_2dmd", output=place, path=folder)
         assert runs == {r.name: r.stat().st_mtime_ns for r in (place / "runs").glob("*/run.json")}
-    assert len(list((place / "runs").iterdir())) == 6 * 2 * 2
+    assert len(list((place / "runs").iterdir())) == (5 * 2 + 1) * 2  # alone has no gap
     return table
 
 
@@ -57,7 +57,7 @@ def test_a_row_a_target_subset_model_and_seed(table):
     assert list(table)[: len(COLUMNS)] == COLUMNS
     assert {"data_fingerprint", "machine", "command"} < set(table)
     whole = ["composition", "lightgbm", "mean", "pairs", "sites", "sites x2"]
-    for _, part in table.groupby("target"):
+    for target, part in table.groupby("target"):
         everywhere = part[part.model != "alone"]
         counts = everywhere.groupby("model").subset.value_counts().unstack()
         assert counts.index.tolist() == whole
@@ -65,8 +65,8 @@ def test_a_row_a_target_subset_model_and_seed(table):
         assert (counts.drop("sites x2") == 2).all(axis=None)
         assert (counts.loc["sites x2"] == 1).all()
         alone = part[part.model == "alone"]
-        assert alone.subset.unique().tolist() == ["high_MoS2"]
-        assert alone.n_train.unique() == [63]
+        assert alone.subset.unique().tolist() == ["high_MoS2"] * (target == "eform")
+        assert set(alone.n_train) <= {63}
         assert (everywhere.n_train == 63 + 28).all()
     assert table.n_test.unique().tolist() == [18, 8, 26]
     assert table.seed.isna().sum() == 2 * 3
@@ -77,8 +77,8 @@ def test_a_row_a_target_subset_model_and_seed(table):
 def test_a_subset_alone_is_judged_on_the_rows_that_all_are_judged_on(table):
     """A model that reads each host by itself has the same error alone."""
     errors = table[table.subset == "high_MoS2"].set_index(["target", "seed", "model"]).mae
-    for target in real.TARGETS:
-        assert errors[target, 0, "alone"] == pytest.approx(errors[target, 0, "pairs"], abs=2e-5)
+    alone, whole = errors["eform", 0, "alone"], errors["eform", 0, "pairs"]
+    assert alone == pytest.approx(whole, abs=2e-5)
 
 
 def test_the_mean_of_subsets_weighs_them_alike(table):
