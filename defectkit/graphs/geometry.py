@@ -36,8 +36,9 @@ def edge_vectors(
         if batch is None:
             image = shift @ cell[0]
         else:
-            image = torch.einsum("ea,eab->eb", shift, cell[batch[receiver]])
-    return pos[sender] - pos[receiver] + image
+            cells = cell.index_select(0, batch.index_select(0, receiver))
+            image = torch.bmm(shift[:, None], cells)[:, 0]
+    return pos.index_select(0, sender) - pos.index_select(0, receiver) + image
 
 
 def lengths(vectors: Tensor) -> Tensor:

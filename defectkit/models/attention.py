@@ -134,7 +134,7 @@ class PairInputs(nn.Module):
             mask=mask,
             kinds=kinds,
             slot=slot,
-            entry=slot[receiver] * n + slot[sender] % n,
+            entry=slot[receiver] * n + (slot % n)[sender],
         )
 
 
