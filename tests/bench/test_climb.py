@@ -33,7 +33,7 @@ def climbed(real_data, tmp_path_factory, own_cache):
         patch.setattr(climb, "SHOTS", (50,))
         patch.setattr(climb, "SHOT_STEPS", 10)
         patch.setattr(climb, "FEW_SHOT", {"BN": "high_BN"})
-        hosts = ("leave-one-formula-out", [{"held_out": name} for name in ("BN", "P")])
+        hosts = ("leave-one-formula-out", [{"held_out": name} for name in ("BN", "P")], (0,))
         patch.setitem(climb.STEPS, "host", hosts)
         # In this process, which has the patches.
         patch.setattr(climb, "train_all", lambda work, jobs, name: [work(*job) for job in jobs])
