@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from ase.data import atomic_numbers
+from torch import nn
 
 from defectkit import DefectkitError
 from defectkit.bench.real import FOLDER, SEEDS, n_sites, place, whole
@@ -104,7 +105,7 @@ def pair_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     _train_missing([job for *_, job in jobs])
     tables = []
     for host, network, job in jobs:
-        table = _interactions(job).assign(
+        table = _interactions(job, *_opened(job)).assign(
             host=host,
             held_out="pair" if job.held_out == "pair" else "shell",
             network=network,
@@ -156,10 +157,8 @@ def attention_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     _train_missing(jobs)
     table = []
     for job in jobs:
-        rows = _interactions(job)
-        prepared = _prepared(job)
-        model, _ = load_model(job.folder)
-        for uid, row in rows.iterrows():
+        prepared, model = _opened(job)
+        for uid, row in _interactions(job, prepared, model).iterrows():
             graph = prepared.graphs.batch(prepared.graphs.select([uid]))
             with torch.no_grad():
                 alpha = model.attention(graph)[-1][0]  # (H, 2, 2)
@@ -169,14 +168,17 @@ def attention_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     return _stamped(pd.DataFrame(table), path)
 
 
-def _interactions(job: Job) -> pd.DataFrame:
+def _opened(job: Job) -> tuple[Prepared, nn.Module]:
+    """The data of a finished run and its network."""
+    return _prepared(job), load_model(job.folder)[0]
+
+
+def _interactions(job: Job, prepared: Prepared, model: nn.Module) -> pd.DataFrame:
     """Columns distance (Å), side, dft, predicted (eV) of pairs that a run did not see, by uid."""
-    prepared = _prepared(job)
     vacancies = _vacancies(prepared.dataset)
     chosen = vacancies.pairs
     if job.held_out != "pair":
         chosen = chosen[vacancies.fold(chosen) == job.held_out]
-    model, _ = load_model(job.folder)
     graphs = prepared.graphs
     predicted = predict(model, graphs, graphs.select(vacancies.pairs.index)).eform
     label = prepared.dataset.frame.eform[predicted.index]
