@@ -57,9 +57,9 @@ def ladder_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     """Train what is missing and judge all: a row a step, model, training seed and subset.
 
     `mae` of formation energies, eV a site. Intervals are drawn by what was held out: by
-    combination, by host (in the row "mean of 8" alone, since a subset has one), else by row.
-    `coverage` is the share of labels in their 90 % intervals, calibrated on the validation rows of
-    each run. Steps "few-shot 10" to "few-shot 200" learn from so many rows of one subset; models
+    combination, by host (in the row "mean of 8" alone, since a subset has one), else by row. Step
+    "density" tests hosts that it learned from at the other density. `coverage` is the share of
+    labels in their 90 % intervals, calibrated on the validation rows of each run. Steps "few-shot 10" to "few-shot 200" learn from so many rows of one subset; models
     are then "sites, from scratch" and "sites, fine-tuned", which starts from the network of step
     "host" that has not seen the host.
 
@@ -132,10 +132,13 @@ def _trained(job: Job) -> None:
 def _judged(job: Job, frame: pd.DataFrame) -> pd.DataFrame:
     """Test rows of a run: labels, predictions, error (eV a site), inside, subset, unit, n_train."""
     run = Run(job.folder)
-    rows = run.part("test")
+    rows, valid = run.part("test"), run.part("valid")
+    if job.step == "density":  # and not of hosts that were never seen either
+        learned = set(frame.formula[valid.index])
+        rows = rows[frame.formula[rows.index].isin(learned).to_numpy()]
     data = frame.loc[rows.index]
     error = (rows.eform_pred - rows.eform).abs()
-    half = Conformal.fit(run.part("valid")).half_width(rows, CONFIDENCE)
+    half = Conformal.fit(valid).half_width(rows, CONFIDENCE)
     unit = data.formula + data.removed + data.dopant if job.step == "combination" else rows.index
     return rows.assign(
         error=error / data.sites,

@@ -14,7 +14,7 @@ from defectkit.training.prepared import prepare
 def climbed(real_data, tmp_path_factory, own_cache):
     """The table after one epoch of small networks, and the jobs it is made of."""
     place = tmp_path_factory.mktemp("climb")
-    rows = {"high_BN": 90, "high_P": 60, "low_MoS2": 60, "low_WSe2": 60}
+    rows = {"high_BN": 90, "high_MoS2": 60, "high_P": 60, "low_MoS2": 60, "low_WSe2": 60}
     path = some_rows(real_data, tmp_path_factory.mktemp("2dmd"), rows)
     full = climb.configured
 
@@ -63,8 +63,8 @@ def test_nothing_held_out_is_learned_from(climbed):
 def test_the_table_has_a_row_a_step_model_and_subset(climbed):
     table, _ = climbed
     counts = table.groupby(["step", "model"], sort=False).subset.apply(list)
-    assert len(counts["random", "sites"]) == 5
-    assert counts["density", "pairs"][-1] == "mean of 2"
+    assert len(counts["random", "sites"]) == 6
+    assert counts["density", "pairs"] == ["high_MoS2"]
     assert counts["host", "sites"] == ["high_BN", "high_P", "mean of 2"]
     assert counts["few-shot 50", "sites, fine-tuned"] == ["high_BN"]
     drawn = table[table.step != "combination"]  # one combination alone has no interval
