@@ -59,9 +59,10 @@ def ladder_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     `mae` of formation energies, eV a site. Intervals are drawn by what was held out: by
     combination, by host (in the row "mean of 8" alone, since a subset has one), else by row. Step
     "density" tests hosts that it learned from at the other density. `coverage` is the share of
-    labels in their 90 % intervals, calibrated on the validation rows of each run. Steps "few-shot 10" to "few-shot 200" learn from so many rows of one subset; models
-    are then "sites, from scratch" and "sites, fine-tuned", which starts from the network of step
-    "host" that has not seen the host.
+    labels in their 90 % intervals, calibrated on the validation rows of each run. Steps "few-shot
+    10" to "few-shot 200" learn from so many rows of one subset; models are then "sites, from
+    scratch" and "sites, fine-tuned", which starts from the network of step "host" that has not
+    seen the host.
 
     Args:
         seed: of the bootstrap.
