@@ -290,6 +290,78 @@ def join(
 
 
 @app.command()
+def predict(
+    structures: Annotated[
+        list[Path],
+        typer.Argument(help="CIF, POSCAR, xyz or extxyz files, ASE databases, or folders."),
+    ],
+    host: Annotated[
+        str | None,
+        typer.Option(help="The pristine host: a file, or a name such as MoS2 or hBN."),
+    ] = None,
+    relaxed: Annotated[
+        bool | None,
+        typer.Option("--relaxed/--unrelaxed", help="Which they are; told from the atoms else."),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.9,
+    predictor: Annotated[
+        Path | None, typer.Option(help="A file of `defectkit join`; those of the kit by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Table to write, .csv or .json.")
+    ] = None,
+) -> None:
+    """Predict formation energy and magnetic moment of structures of your own."""
+    from defectkit.predict.answer import answer, check_table_name, sentences, write_table
+    from defectkit.predict.predictor import Predictor
+
+    if output is not None:
+        check_table_name(output)
+    given = list(structures)
+    if predictor is None:
+        table = answer(given, host, relaxed, confidence)
+    else:
+        table = Predictor.load(predictor).predict(given, host, relaxed, confidence)
+    for line in sentences(table):
+        print(in_terminal(line))
+    if output is not None:
+        write_table(table, output)
+        print(f"{len(table):,} rows written to {output}")
+
+
+@app.command()
+def make(
+    host: Annotated[str, typer.Argument(help="The pristine host: a file, or a name such as hBN.")],
+    vacancy: Annotated[list[str] | None, typer.Option(help="An element that is taken out.")] = None,
+    substitute: Annotated[
+        list[str] | None, typer.Option(help="An element and what replaces it, as Mo=W.")
+    ] = None,
+    add: Annotated[str, typer.Option(help="An element that is added.")] = "",
+    site: Annotated[
+        str, typer.Option(help="ontop, bridge, hollow, inside, or a name such as ads0.")
+    ] = "",
+    size: Annotated[
+        float, typer.Option(min=1, help="Least distance (Å) of a defect from its image.")
+    ] = 9.0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A structure file, or a folder for all.")
+    ] = None,
+) -> None:
+    """Make structures with a defect, unrelaxed: all distinct sites, or one."""
+    from defectkit.predict.own import host_cell
+    from defectkit.structures.defects import defects_of, write_defects
+
+    pairs = [tuple(pair.split("=", 1)) for pair in substitute or () if "=" in pair]
+    if len(pairs) < len(substitute or ()):
+        raise DefectkitError("Name a substitution as Mo=W: what is there, and what replaces it.")
+    made = defects_of(host_cell(host), vacancy or (), dict(pairs), add, site, size)
+    for name, defect in made.items():
+        print(f"{name}: {defect.atoms.symbols.formula:metal}, {len(defect.atoms)} atoms")
+    for path in write_defects(made, output) if output is not None else ():
+        print(path)
+
+
+@app.command()
 def tune(
     config: ConfigFile,
     changes: Changes = None,

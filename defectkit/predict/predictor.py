@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from defectkit import DefectkitError
 from defectkit.data.cleaning import loose_atoms
 from defectkit.graphs.build import (
+    POSITIONS,
     CrystalGraph,
     GraphConfig,
     build_graph,
@@ -43,10 +45,11 @@ from defectkit.predict.domain import (
     predict_with_vectors,
 )
 from defectkit.predict.intervals import Conformal, ensemble, mean_and_sigma
+from defectkit.predict.own import Own, read_own, training_hosts
 from defectkit.predict.physics import flags
 from defectkit.structures.files import list_atoms
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import Recognition
+from defectkit.structures.recognise import Recognition, keep_recognition
 from defectkit.structures.record import DefectRecord, reduced_formula
 from defectkit.structures.writing import atomic, make_folder
 from defectkit.training.config import save_config, with_values
@@ -236,6 +239,7 @@ class Predictor:
         records: Sequence[DefectRecord],
         hosts: Mapping[str, Atoms],
         confidence: float = 0.9,
+        doubts: Mapping[str, str] | None = None,
     ) -> pd.DataFrame:
         """Predict, and judge every prediction.
 
@@ -243,6 +247,7 @@ class Predictor:
             records: structures, in relaxed or unrelaxed positions as the members learned.
             hosts: the pristine host of each by name (`Dataset.hosts`).
             confidence: of the intervals.
+            doubts: what else speaks against a record, in words, by uid.
 
         Returns:
             Columns `COLUMNS`, a row a record, indexed by uid: `eform` (eV) and `spin` (μB), means
@@ -278,7 +283,7 @@ class Predictor:
         pairs = [record.natoms**2 for record in records]
         with tqdm(total=len(records), desc="predictions", delay=2, leave=False) as bar:
             for some in batches(records, pairs, CHUNK, CHUNK_PAIRS):
-                tables.append(self._judged(some, hosts, confidence))
+                tables.append(self._judged(some, hosts, confidence, doubts or {}))
                 bar.update(len(some))
         table = pd.concat(tables[1:] or tables).loc[uids, list(COLUMNS)]
         return table.set_axis(self.columns, axis=1)
@@ -288,8 +293,80 @@ class Predictor:
         """`COLUMNS`, those of the energy called as the target that was learned."""
         return [name.replace("eform", self.card.target) for name in COLUMNS]
 
+    def predict(
+        self,
+        structures: Any,
+        host: str | Path | Atoms | None = None,
+        relaxed: bool | None = None,
+        confidence: float = 0.9,
+    ) -> pd.DataFrame:
+        """Predict structures of one's own, from files or objects; see `own.read_own`.
+
+        Args:
+            structures: files, folders, databases, ASE Atoms or pymatgen Structures, or one of them.
+            host: a file, a pristine cell, or a name such as hBN; found where it is not given.
+            relaxed: whether they are relaxed; told from the atoms where it is not given.
+            confidence: of the intervals.
+
+        Returns:
+            What `__call__` gives, a row a structure, and before it `host`, `defect` in words,
+            `input` (relaxed or unrelaxed), `assumed`, what nobody said, and `label_source`.
+            A structure in other positions than the networks learned from is never "inside".
+
+        Raises DefectkitError for a host that cannot be read or is not known.
+        """
+        known = training_hosts(self.card.data)
+        return self.predict_own(read_own(structures, known, host, relaxed), confidence)
+
+    def predict_own(self, own: Sequence[Own], confidence: float = 0.9) -> pd.DataFrame:
+        """The table of `predict` of structures that are read already."""
+        read = [one for one in own if not one.fault]
+        doubts = {one.record.uid: self._misfit(one) for one in read}
+        cells = {one.record.uid: one.host for one in read}
+        # Two structures may have different hosts of one name.
+        records = [dataclasses.replace(one.record, host=one.record.uid) for one in read]
+        for one, record in zip(read, records):
+            keep_recognition(record, one.host, one.found)
+        table = self(records, cells, confidence, doubts)
+        told = pd.DataFrame(
+            {
+                "host": [one.record.host for one in own],
+                "defect": [one.defect for one in own],
+                "input": ["" if one.fault else POSITIONS[not one.relaxed] for one in own],
+                "assumed": ["; ".join(one.assumed) for one in own],
+                "label_source": self.card.label_source,
+            },
+            index=pd.Index([one.record.uid for one in own], name="uid"),
+        ).join(table)
+        numbers = [
+            name for name in self.columns if name.replace(self.card.target, "eform") in NUMBERS
+        ]
+        told = told.astype(dict.fromkeys(numbers, float))
+        for one in own:
+            if one.fault:
+                words = {"verdict": UNREAD, "reading": one.fault, "sentence": one.fault}
+                told.loc[one.record.uid, [*words, "impossible"]] = [*words.values(), ""]
+        return told
+
+    def _misfit(self, one: Own) -> str:
+        """Why a structure is none that the networks can know, in words; empty where it may be."""
+        doubts = []
+        learned = self.card.graph.positions
+        # The positions of 2DMD are those before relaxation, and there are no others.
+        if self.card.data != "2dmd" and learned != POSITIONS[not one.relaxed]:
+            doubts.append(
+                f"it is {POSITIONS[not one.relaxed]}, and {learned} ones were learned from"
+            )
+        if self.learned is None and one.record.host not in training_hosts(self.card.data):
+            doubts.append("its host is none of those learned from")
+        return "; ".join(doubts)
+
     def _judged(
-        self, records: list[DefectRecord], hosts: Mapping[str, Atoms], confidence: float
+        self,
+        records: list[DefectRecord],
+        hosts: Mapping[str, Atoms],
+        confidence: float,
+        doubts: Mapping[str, str],
     ) -> pd.DataFrame:
         """The table of a few records, those without numbers last."""
         read, faults = [], {}
@@ -314,7 +391,10 @@ class Predictor:
         composition = pd.DataFrame([one.composition for one in read], table.index)
         signs = _distances(self._nearness, vectors, composition)
         signs["spread"] = table.eform_sigma
-        signs["reading"] = [self._doubt(one) for one in read]
+        signs["reading"] = [
+            "; ".join(filter(None, [doubts.get(uid, ""), self._doubt(one)]))
+            for uid, one in zip(table.index, read)
+        ]
         atoms = {record.uid: record.atoms for record in records}
         card = self.card
         if card.spin_range is None:

@@ -6,9 +6,10 @@ the same idea for bulk crystals, but its vertices in the vacuum of a slab have t
 anyway and it would bring scikit-image into every installation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import spglib
@@ -20,9 +21,14 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from scipy.spatial import Voronoi, cKDTree
 
 from defectkit import DefectkitError
+from defectkit.structures.files import is_structure, write_structure
+from defectkit.structures.hosts import MIN_IMAGE_DISTANCE, supercell_size
+from defectkit.structures.names import one_line
+from defectkit.structures.writing import make_folder
 
 KINDS = ("adsorbate", "interstitial", "substitution", "vacancy", "complex")
 NEIGHBOUR_CUTOFF = 4.2  # Å, the longest distance that still counts as a near-neighbour pair
+EQUALLY_FAR = 1.03  # times the distance of the nearest atom
 CLEARANCE = 0.9  # Å, the least distance between an interstitial site and an atom
 ADSORPTION = ("ontop", "bridge", "hollow")  # in the order of their numbers
 SHELL = 12  # nearest atoms that tell places apart
@@ -146,6 +152,113 @@ def find_site(unit: Atoms, kind: str, removed: str) -> DefectSite:
         f"{unit.get_chemical_formula()} has no {kind} that takes out {removed or 'nothing'}; "
         f"choose from {', '.join(choices) or 'another kind'}."
     )
+
+
+def defects_of(
+    unit: Atoms,
+    vacancies: Sequence[str] = (),
+    substitute: Mapping[str, str] | None = None,
+    add: str = "",
+    place: str = "",
+    least: float = MIN_IMAGE_DISTANCE,
+) -> dict[str, Defect]:
+    """Unrelaxed cells with a defect on every symmetry-distinct site where it can be.
+
+    One vacancy, two side by side, a substitution, a vacancy beside one, or an added atom.
+
+    Args:
+        unit: the host's unit cell.
+        vacancies: symbols of what is taken out, two at most.
+        substitute: symbol of what takes its place, by that of the atom that is there.
+        add: symbol of an added atom.
+        place: of the added atom: "ontop", "bridge" or "hollow" for adsorbates, "inside", or the
+            name of a site; of another defect the name of a site alone. All where it is not given.
+        least: Å between a defect and its periodic image.
+
+    Returns:
+        The defects by name of the site.
+
+    Raises DefectkitError for another combination, elements that are not there or unknown, and
+    where there is no such site.
+    """
+    old, new = next(iter((substitute or {}).items()), ("", ""))
+    _check_wish(unit, vacancies, substitute or {}, add)
+    if add:
+        wanted = {"adsorbate": [""], "interstitial": [""]}
+    elif old:
+        wanted = (
+            {"complex": [f"{old},{gap}" for gap in vacancies]}
+            if vacancies
+            else {"substitution": [old]}
+        )
+    else:
+        wanted = {"vacancy": [",".join(vacancies), ",".join(vacancies[::-1])]}
+    repeat = supercell_size(unit, least)
+    found = {
+        site.name: make_defect(unit, repeat, site, add or new)
+        for site in find_sites(unit)
+        if _removed(unit, site) in wanted.get(site.kind, ())
+        and place in ("", site.name, place_of(unit, site))
+    }
+    if not found:
+        raise DefectkitError(
+            f"{unit.symbols.formula.reduce()[0]:metal} has no such site{place and ' ' + place}; "
+            f"its sites are {', '.join(site.name for site in find_sites(unit))}."
+        )
+    return found
+
+
+def write_defects(defects: Mapping[str, Defect], path: Path) -> list[Path]:
+    """Write one defect to a file, or all to a folder, a POSCAR each; the files."""
+    if is_structure(path):
+        if len(defects) > 1:
+            raise DefectkitError(
+                f"There are {len(defects)} sites, {', '.join(defects)}; choose one, or name a "
+                "folder."
+            )
+        return [write_structure(one.atoms, path) for one in defects.values()]
+    make_folder(path)
+    return [
+        write_structure(one.atoms, path / f"{one.atoms.symbols.formula:metal}_{name}.vasp")
+        for name, one in defects.items()
+    ]
+
+
+def place_of(unit: Atoms, site: DefectSite) -> str:
+    """Where an added atom is: ontop, bridge, hollow or inside; empty for other defects.
+
+    The first three by the number of nearest atoms of an adsorbate; an interstitial is inside.
+    """
+    if site.kind == "interstitial":
+        return "inside"
+    if site.kind != "adsorbate":
+        return ""
+    layer = unit.repeat((3, 3, 1))
+    point = np.array(site.point) + unit.cell.array[:2].sum(axis=0)
+    point[2] = adsorption_height(layer, point[:2], "H", site.side)
+    apart = np.linalg.norm(layer.positions - point, axis=1)
+    return {1: "ontop", 2: "bridge"}.get(int((apart < EQUALLY_FAR * apart.min()).sum()), "hollow")
+
+
+def _check_wish(
+    unit: Atoms, vacancies: Sequence[str], substitute: Mapping[str, str], add: str
+) -> None:
+    """DefectkitError for what `defects_of` does not make."""
+    single = bool(add) + bool(vacancies or substitute)
+    if single != 1 or len(substitute) > 1 or len(vacancies) > 2 - len(substitute):
+        raise DefectkitError(
+            "Ask for one defect: a vacancy or two, a substitution with a vacancy or without, or an "
+            "added atom."
+        )
+    for symbol in (*vacancies, *substitute):
+        if symbol not in unit.symbols:
+            raise DefectkitError(
+                f"There is no {symbol} in {unit.symbols.formula.reduce()[0]:metal}; its elements "
+                f"are {', '.join(sorted(set(unit.symbols)))}."
+            )
+    for symbol in filter(None, (add, *substitute.values())):
+        if symbol not in atomic_numbers or symbol == "X":
+            raise DefectkitError(f"There is no element {one_line(symbol)}; give a symbol as Cr.")
 
 
 def _removed(unit: Atoms, site: DefectSite) -> str:
@@ -287,7 +400,11 @@ def _middle(unit: Atoms) -> float:
 def _interstitial_sites(unit: Atoms) -> Iterator[DefectSite]:
     shifts = np.array([(i, j, 0) for i in range(-3, 4) for j in range(-3, 4)])
     crystal = (unit.positions[None] + (shifts @ unit.cell.array)[:, None]).reshape(-1, 3)
-    vertices = Voronoi(crystal).vertices
+    if np.ptp(unit.positions[:, 2]) < SAME_PLACE:  # a flat sheet has its places in its plane
+        vertices = Voronoi(crystal[:, :2]).vertices
+        vertices = np.column_stack([vertices, np.full(len(vertices), unit.positions[0, 2])])
+    else:
+        vertices = Voronoi(crystal).vertices
     scaled = unit.cell.scaled_positions(vertices)
     z = unit.positions[:, 2]
     room = cKDTree(crystal).query(vertices)[0]

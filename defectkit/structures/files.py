@@ -103,23 +103,49 @@ def write_structure(atoms: Atoms, path: str | Path) -> Path:
 def as_layer(atoms: Atoms) -> Atoms:
     """A copy with the layer in one piece, in the xy plane, periodic in that plane only.
 
-    A cell whose first two vectors leave the xy plane is rotated as a whole. A layer that is cut
+    The vectors change places where the vacuum lies along the first or second one, and a cell whose
+    first two vectors leave the xy plane is rotated as a whole. A layer that is cut
     by the periodic boundary along z is joined. The third vector becomes (0, 0, height); the
     coordinates stay as they are where nothing of this is needed. Where it is zero, as ASE's
     builders leave it, the height is the layer's thickness and `hosts.VACUUM`. DefectkitError
-    where there is no vacuum along the third vector.
+    where there is no vacuum along any vector.
     """
-    atoms = with_height(atoms)
+    atoms = _with_vacuum_last(with_height(atoms))
     if np.abs(atoms.cell.array[:2, 2]).max() > 1e-6:
         atoms.set_cell(atoms.cell.standard_form()[0], scale_atoms=True)
     height = atoms.cell.volume / np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1]))
     if atoms.pbc[2]:
-        atoms.positions += _joining_shifts(atoms, height)[:, None] * atoms.cell[2]
+        atoms.positions += _joining_shifts(atoms)[:, None] * atoms.cell[2]
     cell = atoms.cell.array.copy()
     cell[2] = 0.0, 0.0, height
     atoms.set_cell(cell)
     atoms.pbc = True, True, False
     return atoms
+
+
+def _with_vacuum_last(atoms: Atoms) -> Atoms:
+    """The vectors in turn, so that the third one is that of the widest gap, where it has none."""
+    if not atoms.pbc[2] or not len(atoms):
+        return atoms
+    gaps = [_widest_gap(atoms, axis)[0] for axis in range(3)]
+    axis = int(np.argmax(gaps))
+    if gaps[2] >= MIN_VACUUM or gaps[axis] < MIN_VACUUM:
+        return atoms
+    order = [(axis + 1) % 3, (axis + 2) % 3, axis]
+    atoms = atoms.copy()
+    atoms.set_cell(atoms.cell.array[order])
+    return atoms
+
+
+def _widest_gap(atoms: Atoms, axis: int) -> tuple[float, float]:
+    """Å of the widest empty gap along a cell vector, upright, and where it ends (scaled)."""
+    cell = atoms.cell.array
+    others = np.cross(*np.delete(cell, axis, axis=0))
+    height = atoms.cell.volume / np.linalg.norm(others)
+    wrapped = np.sort(atoms.cell.scaled_positions(atoms.positions)[:, axis] % 1.0)
+    gaps = np.diff(wrapped, append=wrapped[0] + 1.0)
+    widest = int(gaps.argmax())
+    return float(gaps[widest] * height), float(wrapped[(widest + 1) % len(wrapped)])
 
 
 def with_height(atoms: Atoms) -> Atoms:
@@ -139,19 +165,15 @@ def with_height(atoms: Atoms) -> Atoms:
     return atoms
 
 
-def _joining_shifts(atoms: Atoms, height: float) -> np.ndarray:
+def _joining_shifts(atoms: Atoms) -> np.ndarray:
     """Integer shifts (N,) along the third vector that move the vacuum out of the layer."""
     raw = atoms.cell.scaled_positions(atoms.positions)[:, 2]
-    wrapped = np.sort(raw % 1.0)
-    gaps = np.diff(wrapped, append=wrapped[0] + 1.0)
-    widest = int(gaps.argmax())
-    if gaps[widest] * height < MIN_VACUUM:
+    gap, bottom = _widest_gap(atoms, 2)
+    if gap < MIN_VACUUM:
         raise DefectkitError(
-            f"no layer: the widest empty gap along the third cell vector is "
-            f"{gaps[widest] * height:.1f} Å, and {MIN_VACUUM:.0f} Å are needed; put the vacuum "
-            "of the slab along the third vector."
+            f"no layer: the widest empty gap along the third cell vector is {gap:.1f} Å, and "
+            f"{MIN_VACUUM:.0f} Å are needed; put the vacuum of the slab along the third vector."
         )
-    bottom = wrapped[(widest + 1) % len(wrapped)]
     # 1e-9 below the bottom, so that rounding cannot send the lowest atom to the top.
     joined = bottom + (raw - bottom + 1e-9) % 1.0 - 1e-9
     shifts = np.rint(joined - raw)

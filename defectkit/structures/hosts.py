@@ -10,19 +10,44 @@ PBE values of the Computational 2D Materials Database (Haastrup et al., 2D Mater
 `twin_structures` are pairs of structures that bond lengths cannot tell apart.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from ase import Atoms
 from ase.build import graphene, mx2
-from ase.geometry import minkowski_reduce
+from ase.geometry import find_mic, minkowski_reduce
 from ase.spacegroup import crystal
+from matscipy.neighbours import neighbour_list
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from defectkit import DefectkitError
+from defectkit.structures.names import one_line
 
 VACUUM = 16.0  # Å of empty space between a layer and its image along z
 MIN_IMAGE_DISTANCE = 9.0  # Å between a defect and its periodic image
 MIN_ATOMS = 24
+MOST_REPEATS = 24  # of a unit cell, along each vector
+PHASE = re.compile(r"^[12][ht](?=-|[a-z])|-[12][ht]$")
+EVERYDAY = {  # names that are no formula
+    "hbn": "bn",
+    "h-bn": "bn",
+    "boron nitride": "bn",
+    "graphene": "c",
+    "phosphorene": "p",
+    "black phosphorus": "p",
+    "silicene": "si",
+    "arsenene": "as",
+    "germanane": "geh",
+}
+MOST_PARTS = 12  # of a supercell along each vector
+MOST_SHARE = 0.7  # of the parts of a supercell, and of its atoms, decide what the host is
+LEAST_VOTES = 4  # parts of a supercell that can outvote a defect
+MOST_PROBES = 200  # atoms that tell whether a supercell can be divided
+SAME_SITE = 0.5  # Å: atoms of two parts nearer than this stand on one site
 PLATINUM_BONDS = {"Cl": 2.33, "N": 2.05}  # Å
 
 
@@ -63,17 +88,25 @@ def shortest_translation(cell: np.ndarray) -> float:
     return float(np.linalg.norm(reduced[:2], axis=1).min())
 
 
-def supercell_size(unit: Atoms) -> tuple[int, int, int]:
-    """Smallest n x m x 1 cell with `MIN_ATOMS` atoms and images `MIN_IMAGE_DISTANCE` apart."""
+def supercell_size(unit: Atoms, least: float = MIN_IMAGE_DISTANCE) -> tuple[int, int, int]:
+    """Smallest n x m x 1 cell with `MIN_ATOMS` atoms and images at least `least` (Å) apart.
+
+    Raises DefectkitError where it would be longer than `MOST_REPEATS` cells.
+    """
     a, b = unit.cell.lengths()[:2]
     sizes = []
-    for n, m in product(range(1, 9), repeat=2):
+    for n, m in product(range(1, MOST_REPEATS + 1), repeat=2):
         if abs(a - b) < 1e-3 and n != m:  # keep a hexagonal supercell hexagonal
             continue
         repeated = unit.cell.array * np.array([[n], [m], [1]])
-        apart = shortest_translation(repeated) > MIN_IMAGE_DISTANCE - 1e-6  # rounding errors
+        apart = shortest_translation(repeated) > least - 1e-6  # rounding errors
         if apart and n * m * len(unit) >= MIN_ATOMS:
             sizes.append((n * m, (n, m, 1)))
+    if not sizes:
+        raise DefectkitError(
+            f"No cell of up to {MOST_REPEATS} x {MOST_REPEATS} has images {least:g} Å apart; ask "
+            "for less."
+        )
     return min(sizes)[1]
 
 
@@ -233,6 +266,101 @@ _2DMD = (
 def hosts_2dmd() -> dict[str, Atoms]:
     """Unit cells of the six hosts of 2DMD by name, from which its defects are made."""
     return {host.name: host.unit_cell() for host in _2DMD}
+
+
+def named_host(name: str, known: Mapping[str, Atoms]) -> str:
+    """The key of a host that a person names: MoS2, mos2, 2H-MoS2, hBN, phosphorene, ...
+
+    Args:
+        name: in any everyday form, with or without the phase (1H and 2H are one in a monolayer).
+        known: hosts by name.
+
+    Raises DefectkitError where none is meant, or the phase is another than that of the host.
+    """
+    text = name.lower().replace("monolayer", "").replace("_", "-").strip(" -")
+    phase = PHASE.search(text)
+    plain = PHASE.sub("", text).strip(" -")
+    wanted = {text, plain, EVERYDAY.get(text), EVERYDAY.get(plain)}
+    key = next((key for key, host in known.items() if wanted & _spellings(key, host)), None)
+    if key is None:
+        raise DefectkitError(
+            f"There is no host '{one_line(name)}' here; give its pristine cell as a file, or one "
+            f"of {', '.join(known)}."
+        )
+    family = HOSTS[key].family if key in HOSTS else ""
+    if phase and "(" in family:
+        meant = phase.group().strip("-").replace("1h", "2h").upper()
+        if meant not in family:
+            raise DefectkitError(
+                f"{key} here is {family}, and {one_line(name)} is not; give the host as a file."
+            )
+    return key
+
+
+def _spellings(key: str, host: Atoms) -> set[str]:
+    """A host's name and formula, in small letters and in the usual orders."""
+    reduced = host.symbols.formula.reduce()[0]
+    return {key.lower(), *(reduced.format(order).lower() for order in ("metal", "hill", "reduce"))}
+
+
+def majority_host(atoms: Atoms) -> Atoms | None:
+    """The unit cell of the lattice that most atoms of a supercell follow; None where none is.
+
+    The cell is divided along its two vectors into as many equal parts as its atoms bear: laid over
+    each other, at every site of the host most parts have one atom, of one element. Atoms that were
+    moved by a defect are outvoted.
+
+    Args:
+        atoms: (N,) a layer in the xy plane with a defect; parts are at most `MOST_PARTS` a vector.
+    """
+    parts = [_parts(atoms, axis) for axis in (0, 1)]
+    sizes = [(n, m) for n, m in product(*parts) if n * m >= LEAST_VOTES]
+    for n, m in sorted(sizes, key=lambda size: -size[0] * size[1]):
+        if (unit := _voted(atoms, n, m)) is not None:
+            return unit
+    return None
+
+
+def _parts(atoms: Atoms, axis: int) -> list[int]:
+    """Into how many parts a vector can be divided: most atoms then have a like one a part on."""
+    scaled = atoms.cell.scaled_positions(atoms.positions)
+    probes = slice(None, None, 1 + len(atoms) // MOST_PROBES)
+    alike = atoms.numbers[probes, None] == atoms.numbers
+    found = [1]
+    for n in range(2, MOST_PARTS + 1):
+        moved = scaled[probes, None] - scaled
+        moved[..., axis] += 1 / n
+        moved[..., :2] -= np.round(moved[..., :2])
+        near = (np.linalg.norm(moved @ atoms.cell.array, axis=-1) < SAME_SITE) & alike
+        if near.any(axis=1).mean() >= MOST_SHARE:
+            found.append(n)
+    return found
+
+
+def _voted(atoms: Atoms, n: int, m: int) -> Atoms | None:
+    """The unit cell that fills a cell n x m times, as most of its parts have it."""
+    cell = atoms.cell.array / [[n], [m], [1]]
+    folded = Atoms(atoms.numbers, positions=atoms.positions, cell=cell, pbc=(True, True, False))
+    first, second = neighbour_list("ij", folded, SAME_SITE)
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(atoms),) * 2)
+    numbers, places, votes = [], [], 0
+    labels = connected_components(graph, directed=False)[1]
+    for label in range(labels.max() + 1):
+        members = np.flatnonzero(labels == label)
+        kinds, counts = np.unique(atoms.numbers[members], return_counts=True)
+        members = members[atoms.numbers[members] == kinds[counts.argmax()]]
+        away = atoms.positions[members] - atoms.positions[members[0]]
+        away = find_mic(away, cell, pbc=(True, True, False))[0]
+        middle = np.median(away, axis=0)
+        near = (np.linalg.norm(away - middle, axis=1) < SAME_SITE).sum()
+        if near < MOST_SHARE * n * m:  # a chain of places, not one
+            continue
+        numbers.append(kinds[counts.argmax()])
+        places.append(atoms.positions[members[0]] + middle)
+        votes += near
+    if not numbers or votes < MOST_SHARE * len(atoms):
+        return None
+    return Atoms(numbers, positions=places, cell=cell, pbc=(True, True, False))
 
 
 def twin_structures() -> dict[str, Atoms]:
