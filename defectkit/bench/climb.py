@@ -83,10 +83,11 @@ def ladder_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
     judged = {key: pd.concat([_judged(job, frame) for job in some]) for key, some in runs.items()}
     table = []
     for step in dict.fromkeys(job.step for job in jobs):
-        shared = common_rows({key: rows for key, rows in judged.items() if key[0] == step})
-        for (_, model, k), rows in shared.items():
-            for found in _scores(rows, step, seed):
-                table.append({"step": step, "model": model, "seed": k, **found})
+        for k in SEEDS:  # few-shot splits are drawn with the seed
+            same = {model: rows for (at, model, s), rows in judged.items() if (at, s) == (step, k)}
+            for model, rows in common_rows(same).items() if same else ():
+                for found in _scores(rows, step, seed):
+                    table.append({"step": step, "model": model, "seed": k, **found})
     return pd.DataFrame(table).round(5).assign(data_fingerprint=dataset.fingerprint)
 
 
@@ -152,8 +153,11 @@ def _judged(job: Job, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scores(rows: pd.DataFrame, step: str, seed: int) -> Iterator[dict]:
-    """subset, n_train, n_test, mae, mae_lo, mae_hi, coverage: of each subset and of their mean."""
-    of_subset = dict(list(rows.groupby("subset")))
+    """subset, n_train, n_test, mae, mae_lo, mae_hi, coverage: of each subset and of their mean.
+
+    A subset of which one combination alone was held out tells nothing of others, and is left out.
+    """
+    of_subset = {name: some for name, some in rows.groupby("subset") if some.unit.nunique() > 1}
     for name, some in of_subset.items():
         yield _score(some, name, _drawn([some], seed))
     if len(of_subset) > 1 and not step.startswith("few-shot"):
@@ -162,7 +166,7 @@ def _scores(rows: pd.DataFrame, step: str, seed: int) -> Iterator[dict]:
             bounds = group_interval(each.error.to_numpy(), each.formula.to_numpy(), seed)
         else:
             bounds = _drawn(list(of_subset.values()), seed)
-        yield _score(rows, f"mean of {len(of_subset)}", bounds)
+        yield _score(pd.concat(of_subset.values()), f"mean of {len(of_subset)}", bounds)
 
 
 def _score(rows: pd.DataFrame, name: str, bounds: tuple[float, float]) -> dict:

@@ -411,6 +411,9 @@ plots.real.rungs(ladder, source)
 plots.real.few_shot(ladder, source)
 
 # %% [markdown]
+# A network carries over what the new host shares with the old ones: GaSe has a near relation among them,
+# InSe. BN has none, and there the head start is in the way, as a wrong belief is harder to mend than none.
+#
 # ## 8 · Do the intervals hold?
 #
 # The 90 % intervals of every model are calibrated on validation rows of all subsets together. They hold for
