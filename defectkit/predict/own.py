@@ -5,9 +5,9 @@ among those of the training data, or taken from the lattice that most of its ato
 its defect is recognised, and with it whether the structure is relaxed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ SAME_CRYSTAL = 0.05  # Å: the atoms of two cells of one crystal are this near e
 GIVEN, OF_ITS_OWN = "(as given)", "(from its own lattice)"  # hosts that are none of a data set
 MOST_ATOMS = 2000  # of a structure: attention grows with the square
 DATABASES = (".db",)
+PYMATGEN = "to_ase_atoms"  # the method of its structures, which need not be imported to ask
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +87,11 @@ def read_own(
     """
     named = _given_host(host, known)
     found, names = [], set()
-    for name, thing in _each(given):
+    for name, read in _each(given):
         uid = next(text for text in _numbered(name) if text not in names)
         names.add(uid)
         try:
-            atoms = thing if isinstance(thing, Atoms) else read_structure(thing)
-            found.append(_own(uid, _layer(atoms, uid), known, named, relaxed))
+            found.append(_own(uid, _layer(read(), uid), known, named, relaxed))
         except DefectkitError as error:
             empty = DefectRecord(uid, Atoms(cell=np.eye(3), pbc=True), "", "")
             found.append(Own(empty, fault=one_line(error, 500)))
@@ -125,45 +125,51 @@ def _numbered(name: str) -> Iterator[str]:
         yield f"{name} ({number})"
 
 
-def _each(given: Any) -> Iterator[tuple[str, Any]]:
-    """Name, and file or atoms, of every structure."""
-    if isinstance(given, Atoms | str | Path) or hasattr(given, "to_ase_atoms"):
+def _each(given: Any) -> Iterator[tuple[str, Callable[[], Atoms]]]:
+    """The name of every structure, and what reads it."""
+    if isinstance(given, Atoms | str | Path) or hasattr(given, PYMATGEN):
         given = [given]
     for number, thing in enumerate(given, 1):
         if isinstance(thing, str | Path):
             yield from _of_path(Path(thing))
-        elif isinstance(thing, Atoms):
-            yield f"structure {number}", thing
-        elif hasattr(thing, "to_ase_atoms"):  # pymatgen's, which need not be installed to ask
-            yield f"structure {number}", _converted(thing)
         else:
-            raise DefectkitError(
-                f"structure {number} is a {type(thing).__name__}; give files, ASE Atoms or "
-                "pymatgen Structures."
-            )
+            yield f"structure {number}", partial(_of_object, thing)
 
 
-def _converted(structure: Any) -> Atoms:
-    """ASE's atoms of an ordered pymatgen structure."""
-    if not structure.is_ordered:
+def _of_object(thing: Any) -> Atoms:
+    """ASE's atoms of an object; DefectkitError where it is none with atoms in whole sites."""
+    if isinstance(thing, Atoms):
+        return thing
+    if not hasattr(thing, PYMATGEN):
+        raise DefectkitError(
+            f"A {type(thing).__name__} was given; give files, ASE Atoms or pymatgen Structures."
+        )
+    if not thing.is_ordered:
         raise DefectkitError("A site of the structure is partly occupied; choose one occupant.")
-    atoms = structure.to_ase_atoms()
+    atoms = getattr(thing, PYMATGEN)()
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 
-def _of_path(path: Path) -> Iterator[tuple[str, Any]]:
+def _of_path(path: Path) -> Iterator[tuple[str, Callable[[], Atoms]]]:
     if path.is_dir():
         inside = sorted(file for file in path.rglob("*") if _readable(file))
-        if not inside:
-            raise DefectkitError(f"{path} holds no structure: no CIF, POSCAR, xyz or database.")
         for file in inside:
             yield from _of_path(file)
+        if not inside:
+            yield path.name, partial(_refuse, f"{path} holds no CIF, POSCAR, xyz or database.")
     elif path.suffix.lower() in DATABASES:
-        rows, _ = read_database(path)
-        for row in rows:
-            yield f"{path.name}, row {row.id}", row.toatoms()
+        try:
+            rows, _ = read_database(path)
+        except DefectkitError as error:
+            yield path.name, partial(_refuse, str(error))
+        else:
+            yield from ((f"{path.name}, row {row.id}", row.toatoms) for row in rows)
     else:
-        yield path.name, path
+        yield path.name, partial(read_structure, path)
+
+
+def _refuse(reason: str) -> Atoms:
+    raise DefectkitError(reason)
 
 
 def _readable(file: Path) -> bool:

@@ -1,7 +1,6 @@
 """Structures of one's own: what is read, which host is found, and what the shipped networks say."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -173,6 +172,19 @@ def test_what_cannot_be_read_is_one_sentence_and_the_others_are_predicted(
     assert good.defect == "S vacancy"
 
 
+def test_nothing_that_is_given_ends_the_batch(missing_sulfur, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.db").write_text("no database")
+    half = AseAtomsAdaptor.get_structure(missing_sulfur)
+    half.replace(0, {"Mo": 0.5, "W": 0.5})
+    wrong = [tmp_path / "empty", tmp_path / "no.db", tmp_path / "none.cif", 7, half]
+    *faults, good = read_own([*wrong, missing_sulfur], KNOWN)
+    words = ["holds no CIF", "no.db", "no such file", "A int was given", "partly occupied"]
+    for one, word in zip(faults, words, strict=True):
+        assert word in one.fault
+    assert good.defect == "S vacancy"
+
+
 def test_a_given_host_is_known_by_its_crystal(missing_sulfur, tmp_path):
     write(tmp_path / "mine.cif", KNOWN["MoS2"].repeat((2, 2, 1)))
     assert read(missing_sulfur, host=tmp_path / "mine.cif").record.host == "MoS2"
@@ -238,16 +250,15 @@ def test_a_predictor_of_ones_own_can_be_named(missing_sulfur, tmp_path):
     assert "CHGNet" not in done.output
 
 
-@pytest.mark.parametrize("file", ["imp2d_hosts"])
-def test_a_defect_in_every_real_host_is_read(real_data, file, tmp_path):
+def test_a_defect_in_every_real_host_is_read(real_data):
     """Hosts of DFT, most of them none of the demo's, each with one atom missing."""
-    folder = real_data / file
+    folder = real_data / "imp2d_hosts"
     if not folder.is_dir():
         pytest.skip("the real hosts are not there")
-    hosts = sorted(folder.glob("*.cif")) or sorted(folder.iterdir())
+    hosts = sorted(folder.glob("*.vasp"))
+    assert len(hosts) == 20
     for path in hosts:
         host = host_cell(path)
         size = max(3, int(np.ceil(9 / host.cell.lengths()[:2].min())))
         (one,) = read_own(vacancy(host, host.symbols[0], size), training_hosts("demo"))
         assert one.defect == f"{host.symbols[0]} vacancy", (path.name, one.fault, one.defect)
-    shutil.rmtree(tmp_path)
