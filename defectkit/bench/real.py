@@ -67,8 +67,8 @@ def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
 
     A row "mean of 8" is over the subsets (fewer where the data have fewer), for models that were
     tested on all of them. Errors of formation energies are by site. Networks of several seeds have
-    rows of the mean of their predictions, "sites x3". `coverage` is the share of labels in their 90 %
-    intervals, calibrated on the validation rows of all subsets.
+    rows of the mean of their predictions, "sites x3". `coverage` is the share of labels in their
+    90 % intervals, calibrated on the validation rows of all subsets.
 
     Args:
         seed: of the bootstrap.
