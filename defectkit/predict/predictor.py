@@ -421,6 +421,11 @@ class Predictor:
         """Of the first member."""
         return self._models[0][1]
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The members, in evaluation mode."""
+        return [model for model, _ in self._models]
+
     @cached_property
     def guard(self) -> Guard:
         """With the thresholds of the validation rows."""
