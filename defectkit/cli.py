@@ -15,6 +15,9 @@ from defectkit.structures.writing import atomic
 if TYPE_CHECKING:
     import pandas as pd
 
+    from defectkit.predict.own import Own
+    from defectkit.predict.predictor import Predictor
+
 app = typer.Typer(
     help="Learn and use machine learning for point defects in two-dimensional materials.",
     no_args_is_help=True,
@@ -307,26 +310,55 @@ def predict(
     predictor: Annotated[
         Path | None, typer.Option(help="A file of `defectkit join`; those of the kit by default.")
     ] = None,
+    maps: Annotated[
+        Path | None, typer.Option("--map", help="Folder for maps of attention and occlusion.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Table to write, .csv or .json.")
     ] = None,
 ) -> None:
     """Predict formation energy and magnetic moment of structures of your own."""
-    from defectkit.predict.answer import answer, check_table_name, sentences, write_table
+    from defectkit.predict.answer import (
+        all_atom_predictor,
+        ask,
+        check_table_name,
+        read,
+        sentences,
+        write_table,
+    )
+    from defectkit.predict.own import read_own, training_hosts
     from defectkit.predict.predictor import Predictor
 
     if output is not None:
         check_table_name(output)
-    given = list(structures)
     if predictor is None:
-        table = answer(given, host, relaxed, confidence)
+        own = read(structures, host, relaxed)
+        table = ask(own, confidence)
     else:
-        table = Predictor.load(predictor).predict(given, host, relaxed, confidence)
+        chosen = Predictor.load(predictor)
+        own = read_own(structures, training_hosts(chosen.card.data), host, relaxed)
+        table = chosen.predict_own(own, confidence)
     for line in sentences(table):
         print(in_terminal(line))
     if output is not None:
         write_table(table, output)
         print(f"{len(table):,} rows written to {output}")
+    for one in own if maps is not None else ():
+        if not one.fault:
+            _write_map(one, chosen if predictor else all_atom_predictor(one), maps)
+
+
+def _write_map(one: "Own", predictor: "Predictor", folder: Path) -> None:
+    """PNG and SVG of what the first network looked at."""
+    import matplotlib
+
+    from defectkit.plots.explain import prediction_map
+    from defectkit.plots.style import save
+
+    matplotlib.use("Agg")  # nobody looks at windows here
+    axes = prediction_map(predictor.networks[0], predictor.graph_of(one), one.record.uid)
+    for path in save(axes[0].figure, folder / re.sub(r"[^\w.-]+", "_", one.record.uid)):
+        print(path)
 
 
 @app.command()

@@ -10,13 +10,17 @@ from itertools import product
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
+from torch import nn
 
+from defectkit import explain
 from defectkit.explain import summary
 from defectkit.graphs.build import CrystalGraph
 from defectkit.plots import style
 from defectkit.plots.style import ABOVE, BESIDE, BLUE, DEFECT, GREY, ORANGE, SERIES
+from defectkit.structures.names import in_figure
 
 VACANCY_RADIUS = 0.9  # Å, of the ring that stands for a vacancy
 RELATIVE = "attention relative to uniform"
@@ -327,6 +331,24 @@ def by_element(table: pd.DataFrame) -> Axes:
     ax.set_ylim(bottom=0)
     ax.legend(**BESIDE)
     return ax
+
+
+def prediction_map(model: nn.Module, graph: CrystalGraph, title: str) -> np.ndarray:
+    """What one prediction looked at: attention of the defect, and what leaving an atom out changes.
+
+    Args:
+        model: a network of all atoms with attention, in evaluation mode.
+        graph: a single graph.
+        title: of the figure.
+    """
+    defect = graph.is_defect.nonzero()[:, 0].numpy()
+    heard = explain.seen_by(explain.combine(explain.attention_maps(model, graph)), defect)
+    scores = {RELATIVE: heard * len(graph.z)}
+    with torch.no_grad():
+        scores["change without the atom (eV)"] = explain.occlusion(model, graph)
+    axes = score_maps(graph, scores)
+    axes[0].figure.suptitle(in_figure(title))
+    return axes
 
 
 def score_maps(graph: CrystalGraph, scores: Mapping[str, np.ndarray]) -> np.ndarray:

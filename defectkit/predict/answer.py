@@ -1,10 +1,11 @@
 """What the shipped networks say of a person's structures: which of them are asked, in one table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from ase import Atoms
 
@@ -15,6 +16,7 @@ from defectkit.structures.record import SiteKind, reduced_formula
 from defectkit.structures.writing import atomic
 from defectkit.training.pretrained import CHECKPOINTS
 
+NO_MOMENTS = ("MoS2", "WSe2")  # hosts of 2DMD whose calculations were not spin-polarised
 RELAXED, UNRELAXED, SITES = "hybrid", "hybrid-unrelaxed", "sites"
 
 
@@ -47,8 +49,23 @@ def answer(
 
     Raises DefectkitError for a host that cannot be read or is not known.
     """
-    known = training_hosts("2dmd") | training_hosts("demo")
-    own = read_own(structures, known, host, relaxed)
+    return ask(read(structures, host, relaxed), confidence)
+
+
+def read(
+    structures: Any, host: str | Path | Atoms | None = None, relaxed: bool | None = None
+) -> list[Own]:
+    """Structures of one's own as the shipped networks need them; see `own.read_own`."""
+    return read_own(structures, training_hosts("2dmd") | training_hosts("demo"), host, relaxed)
+
+
+def all_atom_predictor(one: Own) -> Predictor:
+    """The shipped networks of all atoms that a structure goes to."""
+    return shipped_predictor(RELAXED if one.relaxed else UNRELAXED)
+
+
+def ask(own: Sequence[Own], confidence: float = 0.9) -> pd.DataFrame:
+    """The table of `answer` of structures that are read already."""
     asked = {
         name: [one for one in own if _knows(name, one)] for name in (RELAXED, UNRELAXED, SITES)
     }
@@ -61,6 +78,8 @@ def answer(
         if some
     ]
     table = pd.concat(tables)
+    silent = [one.record.uid for one in own if one.host and reduced_formula(one.host) in NO_MOMENTS]
+    table.loc[(table.model == SITES) & table.index.isin(silent), ["spin", "spin_sigma"]] = np.nan
     order = {one.record.uid: number for number, one in enumerate(own)}
     return table.sort_index(key=lambda uids: uids.map(order), kind="stable")
 

@@ -348,6 +348,10 @@ class Predictor:
                 told.loc[one.record.uid, [*words, "impossible"]] = [*words.values(), ""]
         return told
 
+    def graph_of(self, one: Own) -> CrystalGraph:
+        """A structure as the networks see it."""
+        return build_graph(one.record, self.card.graph, recognition=one.found)
+
     def _misfit(self, one: Own) -> str:
         """Why a structure is none that the networks can know, in words; empty where it may be."""
         doubts = []

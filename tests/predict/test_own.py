@@ -240,6 +240,26 @@ def test_the_command_predicts_writes_a_table_and_survives_a_bad_file(missing_sul
     assert isinstance(wrong.exception, DefectkitError)
 
 
+def test_maps_are_drawn_of_what_can_be_read(missing_sulfur, tmp_path):
+    write(tmp_path / "good one.cif", missing_sulfur)
+    (tmp_path / "bad.cif").write_text("nothing")
+    files = [str(tmp_path / name) for name in ("bad.cif", "good one.cif")]
+    done = CliRunner().invoke(app, ["predict", *files, "--map", str(tmp_path / "maps")])
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert names == ["good_one.cif.png", "good_one.cif.svg"]
+    words = (tmp_path / "maps" / names[1]).read_text()
+    assert "attention relative to uniform" in words
+    assert "change without the atom (eV)" in words
+
+
+def test_no_moment_is_told_where_no_label_had_one(missing_sulfur):
+    table = answer(missing_sulfur, relaxed=False).set_index("model")
+    assert np.isnan(table.spin["sites"])
+    assert table.spin.notna()["hybrid-unrelaxed"]
+    assert "DFT-PBE (2DMD): formation energy" in "".join(sentences(answer(missing_sulfur)))
+
+
 def test_a_predictor_of_ones_own_can_be_named(missing_sulfur, tmp_path):
     from defectkit.training.pretrained import CHECKPOINTS
 
