@@ -25,6 +25,7 @@ from defectkit.structures.recognise import Recognition, keep_recognition, recogn
 from defectkit.structures.record import DefectRecord, SiteKind
 
 FOLLOW = 0.75  # of a host's sites hold their own atom, where it is the host of a structure
+MOST_CHANGES = 0.25  # of the atoms of a structure
 STILL = 0.02  # Å: in a structure that nobody relaxed no host atom is farther from its site
 SAME_CRYSTAL = 0.05  # Å: the atoms of two cells of one crystal are this near each other
 GIVEN, OF_ITS_OWN = "(as given)", "(from its own lattice)"  # hosts that are none of a data set
@@ -225,6 +226,11 @@ def _own(
         assumed.append(f"host: {name}")
     if not _changes(found):
         raise DefectkitError(f"{uid} is the pristine host {name}: there is no defect in it.")
+    if _changes(found) > MOST_CHANGES * len(atoms):
+        raise DefectkitError(
+            f"{uid}: {_changes(found)} of its {len(atoms)} atoms and sites are not as in {name}, "
+            "and that is no point defect; is it another host, or more than one layer?"
+        )
     if relaxed is None:
         farthest = _farthest(atoms, found)
         relaxed = farthest > STILL
@@ -254,7 +260,8 @@ def _host_of(atoms: Atoms, known: Mapping[str, Atoms], uid: str) -> tuple[str, A
         if set(host.symbols) <= set(atoms.symbols) and (found := _fit(atoms, host)):
             fits.append((_changes(found), found.rms, name, host, found))
     best = min(fits, key=lambda fit: fit[:3])[2:] if fits else None
-    if best is None or best[2].doubt:  # of another phase, perhaps
+    many = MOST_CHANGES * len(atoms)
+    if best is None or best[2].doubt or _changes(best[2]) > many:  # of another phase, perhaps
         host = majority_host(atoms)
         found = _fit(atoms, host) if host is not None else None
         if found is not None and (best is None or not found.doubt):

@@ -172,6 +172,28 @@ def test_what_cannot_be_read_is_one_sentence_and_the_others_are_predicted(
     assert good.defect == "S vacancy"
 
 
+def test_two_layers_are_a_host_of_their_own(missing_sulfur):
+    upper = KNOWN["MoS2"].repeat((4, 4, 1))
+    upper.positions[:, 2] += 6.2
+    both = missing_sulfur + upper
+    both.cell[2, 2] += 8
+    one = read(both)
+    assert (one.defect, one.record.host) == ("S vacancy", "MoS2 (from its own lattice)")
+    assert len(one.host) == 6
+    assert "no point defect" in read(both, host="MoS2").fault
+
+
+def test_little_vacuum_and_a_turned_over_layer_change_nothing(missing_sulfur):
+    thin = missing_sulfur.copy()
+    thin.cell[2, 2] = 3.13 + 12.0
+    thin.pbc = True
+    assert read(thin).defect == "S vacancy"
+    over = missing_sulfur.copy()
+    over.positions[:, 2] *= -1
+    over.pbc = True
+    assert read(over).defect == "S vacancy"
+
+
 def test_nothing_that_is_given_ends_the_batch(missing_sulfur, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "no.db").write_text("no database")
