@@ -40,6 +40,7 @@ BENCHES = {
     "models_2dmd": ("real", "model_rows"),
     "tuning": ("models", "tuning_rows"),
     "throughput": ("speed", "throughput_rows"),
+    "predict": ("speed", "predict_rows"),
     "scaling": ("speed", "scaling_rows"),
     "positions": ("models", "position_rows"),
     "readouts": ("studies", "readout_rows"),

@@ -3,11 +3,13 @@
 graphs      builders of crystal graphs, ours and others, by the number of atoms.
 throughput  how fast networks learn and predict, at equal hidden width.
 scaling     what a prediction costs by the number of atoms, part by part.
+predict     how fast structures of a person's own are read and predicted, part by part.
 precision   errors and costs of the shipped hybrid with floats of 32 bits, 16 and 8.
 """
 
 import io
 import sys
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -34,6 +36,10 @@ ADATOM_HEIGHT = 1.6  # Å above the upper sulfur layer, where a gold atom touche
 BUILDER_SIZES = (28, 50, 75, 200, 500)  # atoms
 CUTOFF = 5.0  # Å
 BUILDER_REPEATS, BUILDER_SECONDS = 5, 1.0  # a builder runs at least so often and so long
+
+OWN_SIZES = (28, 50, 100)  # atoms
+OWN_STRUCTURES = 256
+HOST = "MoS2"
 
 Builder = Callable[[], object]
 
@@ -225,6 +231,48 @@ NETWORKS: dict[str, tuple[str, dict]] = {
         },
     ),
 }
+
+
+def predict_rows(seed: int) -> list[dict]:
+    """A row a part and size: structures a second from ASE's atoms to the judged table.
+
+    MoS2 with gold adatoms, relaxed, no two alike, `OWN_STRUCTURES` of each size, three networks,
+    and all cores. `peak_mb` is that of the process up to there, libraries included.
+
+    Args:
+        seed: of the displacements.
+    """
+    return [
+        {"part": part, "n_atoms": n_atoms, "per_s": round(per_s, 1), "peak_mb": round(peak)}
+        for size in OWN_SIZES
+        for part, n_atoms, per_s, peak in in_own_process(measure_predictions, size, seed)
+    ]
+
+
+def measure_predictions(size: int, seed: int) -> list[tuple[str, int, float, float]]:
+    """(part, atoms, structures a second, peak MB) of the parts of `Predictor.predict`."""
+    from defectkit.predict.answer import shipped_predictor
+    from defectkit.predict.own import read_own, training_hosts
+
+    predictor, known = shipped_predictor("hybrid"), training_hosts("demo")
+    predictor.predict([mos2_with_adatoms(size, seed)])  # it loads the networks
+    n, measured = OWN_STRUCTURES, []
+
+    def fresh() -> list[Atoms]:
+        return [mos2_with_adatoms(size, seed + k) for k in range(n)]
+
+    def measure(part: str, work: Callable[[list], object], given: list) -> object:
+        begin = time.perf_counter()
+        done = work(given)
+        per_s = n / (time.perf_counter() - begin)
+        measured.append((part, size, per_s, peak_mb()))
+        return done
+
+    measure("read, host found", lambda some: read_own(some, known), fresh())
+    own = measure("read, host given", lambda some: read_own(some, known, HOST), fresh())
+    measure("predicted and judged", predictor.predict_own, own)
+    measure("all, host given", lambda some: predictor.predict(some, HOST), fresh())
+    return measured
 
 
 def throughput_rows(seed: int) -> list[dict]:

@@ -189,3 +189,17 @@ def test_shipped_ladder_has_every_model_on_the_same_rows():
     table = benchmark("ladder")
     assert set(table.model) == set(studies.LADDER_MODELS)
     assert (table.groupby("split")[["rows"]].nunique() == 1).all(axis=None)
+
+
+def test_predictions_are_timed_part_by_part(monkeypatch):
+    from defectkit.bench import speed
+
+    monkeypatch.setattr(speed, "OWN_STRUCTURES", 3)
+    measured = speed.measure_predictions(28, 0)
+    assert [part for part, *_ in measured] == [
+        "read, host found",
+        "read, host given",
+        "predicted and judged",
+        "all, host given",
+    ]
+    assert all(n == 28 and per_s > 0 and peak > 100 for _, n, per_s, peak in measured)
