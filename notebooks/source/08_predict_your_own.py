@@ -1,0 +1,273 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (defectkit)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Your own structure: from a file to an answer that you may use
+#
+# **Goals.** Follow one defect all the way: make it, say what its energy is counted against, predict it, read
+# interval and verdict, look at what the network looked at, pull at an atom and see where that stops making
+# sense. Then put your own files through the same steps.
+#
+# **Prerequisites.** Notebooks 00 to 05.
+#
+# **Time.** 60 minutes.
+
+# %% tags=["parameters"]
+dataset = "demo"  # where labels to compare with come from
+quick = True  # False: the relaxation in section 6 takes more steps
+seed = 0
+files = "my_structures"  # a folder of yours, for section 8
+
+# %%
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from ase.build import graphene
+from ase.optimize import BFGS
+from IPython.display import display
+
+from defectkit import plots, teach
+from defectkit.data import load
+from defectkit.predict.answer import all_atom_predictor, answer, read, sentences, shipped_predictor
+from defectkit.predict.calculator import DefectCalculator
+from defectkit.predict.own import host_cell
+from defectkit.structures.defects import defects_of, find_sites, place_of
+from defectkit.teach import check
+from defectkit.widgets import StructureView
+
+torch.set_num_threads(1)  # single structures gain nothing from a second thread
+data = load(dataset)
+teach.use(data)
+print(f"{len(data):,} rows to compare with, labels {data.label_source}")
+
+# %% [markdown]
+# ## 1 · Make it
+#
+# A sheet of MoS$_2$ lacks one sulfur atom. `host_cell` knows hosts by their everyday names or from a file,
+# `defects_of` puts a defect on every site that symmetry tells apart, in a cell whose images are 9 Å apart or
+# more. In a terminal `defectkit make MoS2 --vacancy S` does the same.
+
+# %%
+host = host_cell("2H-MoS2")
+(vacancy,) = defects_of(host, ["S"]).values()
+print(f"{vacancy.atoms.symbols}: {vacancy.removed[0]} is missing, "
+      f"images {np.linalg.norm(vacancy.atoms.cell[0]):.1f} Å apart")
+
+# %% [markdown]
+# ## 2 · What is its energy counted against?
+#
+# $$E_f = E(\mathrm{defect}) - E(\mathrm{pristine}) - \sum_i \Delta n_i\, \mu_i$$
+#
+# Atoms that leave go to a reservoir, atoms that are added come from one. The labels take the pure elements.
+# In a gas poor in sulfur, $\mu_S$ lies $\Delta\mu_S < 0$ below that, and a sulfur vacancy costs less. How poor
+# may it be? Until MoS$_2$ itself falls apart: $\Delta\mu_{Mo} + 2\,\Delta\mu_S = \Delta H_f(\mathrm{MoS_2})$,
+# each at most zero. *Guess first:* does the choice matter as much as the error of a network?
+#
+# **Exercise 08-1.** Write `shifted(eform, removed, added, dmu)`: the formation energy where the chemical
+# potentials lie `dmu` (a dictionary by symbol, eV; zero where a symbol is not in it) away from the
+# elements. `removed` and `added` are lists of symbols.
+
+# %% tags=["solution"]
+def shifted(eform, removed, added, dmu):
+    return eform + sum(dmu.get(x, 0.0) for x in removed) - sum(dmu.get(x, 0.0) for x in added)
+
+# %%
+check("08-1", shifted)
+
+# %% [markdown]
+# ## 3 · The answer
+#
+# One call reads the structure, finds its host and its defect, and asks every network of the kit that knows
+# such structures.
+
+# %%
+table = answer(vacancy.atoms)
+print("\n".join(sentences(table)))
+
+# %% [markdown]
+# Read all of it. What was **assumed** stands first: nobody said what the host is, nor whether the atoms were
+# relaxed; they stand exactly on their sites, so nobody moved them. Then two rows with two sources of labels:
+# one of networks that learned CHGNet's energies, one of networks that learned DFT's. They answer different
+# questions, and their difference is no error of either: CHGNet itself differs from DFT here.
+#
+# An **interval** is a promise about rows like those of validation. The **verdict** says whether this one is
+# such a row. Now the chemical potentials. The demo database knows what CHGNet says of its pristine host and
+# of the elements, and so how poor sulfur may be:
+
+# %%
+demo = load("demo")
+rows = demo.frame[(demo.frame.host == "MoS2") & (demo.frame.strain == 0)]
+mu = {x: rows.removed_chemical_potential[rows.removed == x].iloc[0] for x in ("Mo", "S")}
+cells = np.prod([int(digit) for digit in str(rows.supercell.iloc[0])])
+heat = rows.hostenergy.iloc[0] / cells - mu["Mo"] - 2 * mu["S"]
+print(f"MoS2 from its elements: {heat:.2f} eV ({demo.label_source}); poorest sulfur: {heat / 2:.2f} eV")
+
+# %%
+row = table[table.model == "hybrid-unrelaxed"].iloc[0]
+if shifted is not ...:
+    poor = np.linspace(heat / 2, 0.0, 50)  # eV
+    energies = [shifted(row.eform, ["S"], [], {"S": dmu}) for dmu in poor]
+    ax = plt.subplots(figsize=(6, 3.4), layout="constrained")[1]
+    ax.plot(poor, energies, color=plots.style.BLUE, label="S vacancy")
+    ax.fill_between(poor, energies + row.eform_lo - row.eform, energies + row.eform_hi - row.eform,
+                    color=plots.style.BLUE, alpha=0.2, label="90 % interval")
+    ax.set(xlabel="Δμ(S), poor to rich (eV)", ylabel=f"formation energy, {row.label_source} (eV)")
+    ax.legend()
+
+# %% [markdown]
+# ## 4 · Chromium, on every site
+#
+# Where does a chromium atom go? All distinct sites, each with its prediction, the lowest first:
+
+# %%
+made = defects_of(host, add="Cr")
+where = {site.name: place_of(host, site) for site in find_sites(host)}
+sites = answer([defect.atoms for defect in made.values()])
+sites = sites.assign(site=list(made), place=[where[name] for name in made]).set_index("site")
+columns = ["place", "defect", "eform", "eform_lo", "eform_hi", "spin", "verdict"]
+display(sites[columns].sort_values("eform").style.format(precision=2))
+
+# %% [markdown]
+# Only differences between the sites decide where the atom goes, and errors of one host and one dopant are
+# alike: they cancel in part. Are the predictions far enough apart to be sure?
+#
+# Every prediction comes with a spread: how far the three networks are apart.
+#
+# **Exercise 08-2.** Write `settled(eform, sigma)`: whether the lowest of the energies `eform` lies below the
+# second lowest by more than twice the root of the sum of the squares of these two's `sigma`.
+
+# %% tags=["solution"]
+def settled(eform, sigma):
+    first, second = np.argsort(eform)[:2]
+    return eform[second] - eform[first] > 2 * np.hypot(sigma[first], sigma[second])
+
+# %%
+check("08-2", settled)
+
+# %%
+if settled is not ...:
+    print("settled" if settled(sites.eform.to_numpy(), sites.eform_sigma.to_numpy()) else "not settled")
+labels = data.frame[(data.frame.formula == "MoS2") & (data.frame.dopant == "Cr") & (data.frame.removed == "")]
+display(labels[["site", "defecttype", "eform", "spin"]].sort_values("eform").style.format(precision=2))
+
+# %% [markdown]
+# Look again at the intervals of the first table before you believe it: they overlap. A spread says how far
+# three networks *disagree*, and networks that learned from the same rows can be wrong together; an interval
+# was measured on errors. The truth lies between the two, since errors of like structures cancel in part.
+#
+# The second table has the rows of the data set, if it has any, after relaxation: atoms leave the sites that
+# they were put on, and several starts may end in one place. Some of these rows were learned from.
+#
+# ## 5 · What did the network look at?
+
+# %%
+best = made[sites.eform.idxmin()]
+(own,) = read(best.atoms)
+predictor = all_atom_predictor(own)
+graph = predictor.graph_of(own)
+plots.explain.prediction_map(predictor.networks[0], graph, f"{own.defect} in {own.record.host}");
+
+# %%
+StructureView(graph)
+
+# %% [markdown]
+# Notebook 06 says how far to believe such a map: it tells what went into the number, and nothing about why
+# nature does what it does.
+#
+# ## 6 · Pull at an atom
+#
+# The energy of a network is a smooth function of the positions, so it has forces: the calculator hands them
+# to ASE, and any of its optimisers can use them. *Guess first:* will the chromium find its place?
+
+# %%
+atoms = best.atoms.copy()
+atoms.calc = DefectCalculator(shipped_predictor("hybrid"), host)
+lift = np.linspace(-0.6, 1.2, 10)  # Å
+energies, start = [], atoms.positions[-1].copy()
+for height in lift:
+    atoms.positions[-1] = start + [0, 0, height]
+    atoms.get_potential_energy()
+    energies.append(atoms.calc.results["energies"])
+atoms.positions[-1] = start
+energies = np.array(energies)
+
+# %%
+ax = plt.subplots(figsize=(6, 3.4), layout="constrained")[1]
+ax.plot(lift, energies, color=plots.style.GREY, lw=1)
+ax.plot(lift, energies.mean(axis=1), "o-", color=plots.style.BLUE, label="mean of three networks")
+ax.plot([], [], color=plots.style.GREY, lw=1, label="each of them")
+ax.set(xlabel="height of chromium above its start (Å)", ylabel=f"energy, {data.label_source} (eV)")
+ax.legend();
+
+# %% [markdown]
+# **Exercise 08-3.** The force on an atom is minus the slope of the energy. Write `force(x, energy)`: the force
+# at every inner point of evenly spaced positions `x`, by central differences.
+
+# %% tags=["solution"]
+def force(x, energy):
+    return -(energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
+
+# %%
+check("08-3", force)
+
+# %%
+before = atoms.get_potential_energy()
+BFGS(atoms, logfile=None).run(fmax=0.05, steps=15 if quick else 60)
+moved = np.linalg.norm(atoms.positions - best.atoms.positions, axis=1)
+print(f"{before:.2f} eV before, {atoms.get_potential_energy():.2f} eV after; "
+      f"the chromium went {moved[-1]:.2f} Å, the host's atoms {moved[:-1].max():.2f} Å at most")
+
+# %% [markdown]
+# The networks learned energies *at minima*. Nobody showed them a structure on its way there, so nothing made
+# the energy rise between minima as it should: where the three lines part, each makes it up for itself. A
+# model of formation energies is no force field. Use the relaxation as a sketch, and let DFT or a potential
+# that learned forces do it.
+#
+# ## 7 · A host that nobody showed it
+#
+# Graphene is none of the hosts of the training data. No name is given, so the host is taken from the lattice
+# that most atoms follow. *Guess first:* what does the verdict say?
+
+# %%
+sheet = graphene(a=2.46, vacuum=8).repeat((6, 6, 1))
+del sheet[20]
+print("\n".join(sentences(answer(sheet))))
+
+# %% [markdown]
+# A number comes out all the same; it always does. The verdict is what keeps it out of your paper.
+#
+# ## 8 · Now yours
+#
+# Put CIF, POSCAR or xyz files into the folder that the parameter `files` names and run the cell. One file
+# that cannot be read does not stop the others. In a terminal: `defectkit predict FILE ... --map maps`.
+
+# %%
+if Path(files).is_dir():
+    mine = answer(files)
+    print("\n".join(sentences(mine)))
+else:
+    print(f"There is no folder {files} here yet.")
+
+# %% [markdown]
+# ## Summary
+#
+# * Say what you know: host, relaxed or not. What you do not say is assumed, and the answer says what.
+# * A formation energy needs reservoirs. Their choice can weigh more than the error of a network.
+# * Labels of two sources are two questions.
+# * Interval and verdict belong together: the first is a promise about rows like those of validation, the
+#   second says whether yours is one.
+# * Forces of a model that learned minima are a sketch.
+#
+# **Further reading.** C. Freysoldt et al., *First-principles calculations for point defects in solids*, Rev.
+# Mod. Phys. **86**, 253 (2014), for formation energies and chemical potentials.
