@@ -247,6 +247,18 @@ print("\n".join(sentences(answer(sheet))))
 # %% [markdown]
 # A number comes out all the same; it always does. The verdict is what keeps it out of your paper.
 #
+# **Exercise 08-4.** Write `usable(table, width)`: the ids (its index, a list in the table's order) of the rows
+# whose verdict is "inside" and whose interval, `eform_hi - eform_lo`, is at most `width` eV wide.
+
+# %% tags=["solution"]
+def usable(table, width):
+    narrow = table.eform_hi - table.eform_lo <= width
+    return list(table.index[(table.verdict == "inside") & narrow])
+
+# %%
+check("08-4", usable)
+
+# %% [markdown]
 # ## 8 · Now yours
 #
 # Put CIF, POSCAR or xyz files into the folder that the parameter `files` names and run the cell. One file

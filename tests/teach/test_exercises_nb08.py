@@ -27,6 +27,11 @@ def force(x, energy):
     return -(energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
 
 
+def usable(table, width):
+    narrow = table.eform_hi - table.eform_lo <= width
+    return list(table.index[(table.verdict == "inside") & narrow])
+
+
 @pytest.mark.parametrize(
     ("number", "right", "wrong", "hint"),
     [
@@ -39,6 +44,9 @@ def force(x, energy):
         ("08-2", settled, lambda e, s: 1.0, "True or False"),
         ("08-3", force, lambda x, e: -force(x, e), "energy[2:]"),
         ("08-3", force, lambda x, e: -np.gradient(e, x), "shape"),
+        ("08-4", usable, lambda t, w: list(t.index[t.eform_hi - t.eform_lo <= w]), "promises"),
+        ("08-4", usable, lambda t, w: usable(t, 0.9 * w), "At most"),
+        ("08-4", usable, lambda t, w: len(t), "list"),
     ],
 )
 def test_right_answers_pass_and_others_get_a_hint(number, right, wrong, hint):

@@ -1,6 +1,7 @@
 """Judges of the exercises on a structure of one's own: notebook 08."""
 
 import numpy as np
+import pandas as pd
 
 from defectkit.data.dataset import Dataset
 from defectkit.teach.checks import exercise, result_of, same_array, same_number
@@ -50,3 +51,18 @@ def force_along_a_line(data: Dataset, answer: object) -> str | None:
     energy = (x - 0.5) ** 3
     expected = -(energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
     return same_array(found, expected, "-(energy[2:] - energy[:-2]) over twice the step.")
+
+
+@exercise("08-4")
+def rows_to_use(data: Dataset, answer: object) -> str | None:
+    """The predictions that one may use: inside, and narrow enough."""
+    columns = ["verdict", "eform_lo", "eform_hi"]
+    rows = [("inside", 1.0, 1.5), ("unlike", 0.0, 0.1), ("inside", 0.0, 2.0), ("inside", 2.0, 3.0)]
+    table = pd.DataFrame(rows, list("dabc"), columns)
+    shapes = "table has columns verdict, eform_lo and eform_hi; the result is a list of its index."
+    found = result_of(answer, "(table, width)", shapes, table, 1.0)
+    if not isinstance(found, list):
+        return "Answer with a list of ids."
+    if "a" in found:
+        return 'A narrow interval of a row that is not "inside" promises nothing.'
+    return None if found == ["d", "c"] else "At most: <= width; in the order of the table."
