@@ -285,10 +285,8 @@ def test_the_baseline_tells_sites_apart_and_leaves_out_what_has_no_label():
 def test_normalisation_is_that_of_what_the_baseline_leaves(model):
     batch = labelled(9.0, 2.0, float("nan"))
     model.fit(batch)
-    # Two labels, and it knows both.
-    assert (
-        model.unit(known_of(model, batch).crowded)[:2] < 0.02
-    ).all()  # eV: two labels, and it knows both
+    units = model.unit(known_of(model, batch).crowded)[:2]
+    assert (units < 0.02).all()  # eV: two labels, and it knows both
     before = model.baseline.weight.clone()
     batch.y_eform = 2 * batch.y_eform
     model.fit(batch)
