@@ -158,7 +158,8 @@ check("08-2", settled)
 # %%
 if settled is not ...:
     print("settled" if settled(sites.eform.to_numpy(), sites.eform_sigma.to_numpy()) else "not settled")
-labels = data.frame[(data.frame.formula == "MoS2") & (data.frame.dopant == "Cr") & (data.frame.removed == "")]
+frame = data.frame
+labels = frame[(frame.formula == "MoS2") & (frame.dopant == "Cr") & (frame.removed == "")]
 display(labels[["site", "defecttype", "eform", "spin"]].sort_values("eform").style.format(precision=2))
 
 # %% [markdown]
