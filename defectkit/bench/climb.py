@@ -20,6 +20,7 @@ from defectkit.bench.real import CONFIDENCE, FOLDER, SEEDS, configured, n_sites,
 from defectkit.bench.studies import train_all
 from defectkit.evaluation.metrics import common_rows, group_interval, resampled
 from defectkit.predict.intervals import Conformal
+from defectkit.structures.hosts import hosts_2dmd
 from defectkit.training.config import RunConfig, with_values
 from defectkit.training.prepared import prepare
 from defectkit.training.pretrained import CONFIGS
@@ -28,7 +29,7 @@ from defectkit.training.train import train
 
 NETWORK = "sites"
 MODELS = {NETWORK: SEEDS, "pairs": SEEDS[:1], "lightgbm": SEEDS}  # pairs: a fit without chance
-FORMULAS = ("BN", "GaSe", "InSe", "MoS2", "P", "WSe2")
+FORMULAS = tuple(sorted(hosts_2dmd()))
 # By step the kind of the split, what is held out, one after the other, and the seeds: hosts differ
 # by far more than seeds do.
 STEPS: dict[str, tuple[str, list[dict], tuple[int, ...]]] = {

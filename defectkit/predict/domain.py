@@ -338,14 +338,14 @@ def farthest(found: Recognition, atoms: Atoms) -> float:
     return float(away.max(initial=0.0))
 
 
-def same_crystal(atoms: Atoms, other: Atoms) -> bool:
+def same_crystal(atoms: Atoms, other: Atoms, most_strain: float = SAME_STRAIN) -> bool:
     """Whether two pristine layers are one crystal, in whatever setting they are written.
 
-    Their lattices may differ by `SAME_STRAIN`, their atoms by `SAME_RMS`.
+    Their lattices may differ by `most_strain`, their atoms by `SAME_RMS`.
     """
     try:
         found = recognise(atoms, other)
     except DefectkitError:
         return False
     strain = np.abs(found.setting.strain).max()
-    return not found.defecttype and found.rms < SAME_RMS and strain < SAME_STRAIN
+    return not found.defecttype and found.rms < SAME_RMS and strain < most_strain

@@ -18,16 +18,22 @@ from ase.data import chemical_symbols
 
 from defectkit import DefectkitError
 from defectkit.data.readers import load, read_database
-from defectkit.structures.files import as_layer, check_layer, is_structure, read_structure
+from defectkit.predict.domain import same_crystal
+from defectkit.structures.files import (
+    as_layer,
+    check_layer,
+    is_poscar,
+    is_structure,
+    read_structure,
+)
 from defectkit.structures.hosts import hosts_2dmd, majority_host, named_host
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import Recognition, keep_recognition, recognise
-from defectkit.structures.record import DefectRecord, SiteKind
+from defectkit.structures.recognise import Recognition, recognise
+from defectkit.structures.record import DefectRecord, SiteKind, reduced_formula
 
 FOLLOW = 0.75  # of a host's sites hold their own atom, where it is the host of a structure
 MOST_CHANGES = 0.25  # of the atoms of a structure
 STILL = 0.02  # Å: in a structure that nobody relaxed no host atom is farther from its site
-SAME_CRYSTAL = 0.05  # Å: the atoms of two cells of one crystal are this near each other
 GIVEN, OF_ITS_OWN = "(as given)", "(from its own lattice)"  # hosts that are none of a data set
 MOST_ATOMS = 2000  # of a structure: attention grows with the square
 DATABASES = (".db",)
@@ -174,8 +180,8 @@ def _refuse(reason: str) -> Atoms:
 
 
 def _readable(file: Path) -> bool:
-    poscar = file.name.upper().startswith(("POSCAR", "CONTCAR"))
-    return file.is_file() and (is_structure(file) or poscar or file.suffix.lower() in DATABASES)
+    database = file.suffix.lower() in DATABASES
+    return file.is_file() and (is_structure(file) or is_poscar(file) or database)
 
 
 def _layer(atoms: Atoms, name: str) -> Atoms:
@@ -204,11 +210,9 @@ def _given_host(
         return name, known[name]
     cell = _layer(host, "The host") if isinstance(host, Atoms) else read_structure(host)
     for name, other in known.items():
-        if set(cell.symbols) == set(other.symbols):
-            found = _fit(cell.repeat((3, 3, 1)), other)
-            if found and not _changes(found) and found.rms < SAME_CRYSTAL:
-                return name, cell
-    return f"{_formula(cell)} {GIVEN}", cell
+        if same_crystal(cell, other, np.inf):  # lattice constants differ between functionals
+            return name, cell
+    return f"{reduced_formula(cell)} {GIVEN}", cell
 
 
 def _own(
@@ -249,7 +253,6 @@ def _own(
         unrelaxed=atoms.positions.copy(),
         defect_positions=found.defect_positions,
     )
-    keep_recognition(record, host, found)
     return Own(record, host, found, relaxed, tuple(assumed))
 
 
@@ -265,7 +268,7 @@ def _host_of(atoms: Atoms, known: Mapping[str, Atoms], uid: str) -> tuple[str, A
         host = majority_host(atoms)
         found = _fit(atoms, host) if host is not None else None
         if found is not None and (best is None or not found.doubt):
-            best = f"{_formula(host)} {OF_ITS_OWN}", host, found
+            best = f"{reduced_formula(host)} {OF_ITS_OWN}", host, found
     if best is None:
         raise DefectkitError(
             f"{uid} follows no lattice that is known, and none of its own; give its pristine host."
@@ -286,10 +289,6 @@ def _fit(atoms: Atoms, host: Atoms) -> Recognition | None:
 def _changes(found: Recognition) -> int:
     """How many sites are not as in the host."""
     return len(found.defect_indices) + len(found.vacancy_z)
-
-
-def _formula(host: Atoms) -> str:
-    return host.symbols.formula.reduce()[0].format("metal")
 
 
 def _farthest(atoms: Atoms, found: Recognition) -> float:

@@ -185,6 +185,11 @@ def is_structure(path: Path) -> bool:
     return Path(plain_name(path)).suffix.lower() in SUFFIXES
 
 
+def is_poscar(path: Path) -> bool:
+    """Whether a file is called as VASP calls its structures."""
+    return plain_name(path).upper().startswith(("POSCAR", "CONTCAR"))
+
+
 def plain_name(path: Path) -> str:
     """The file's name without .gz."""
     return path.stem if path.suffix.lower() == ".gz" else path.name
@@ -192,10 +197,9 @@ def plain_name(path: Path) -> str:
 
 def _format(path: Path) -> str:
     """ASE's name of the format that a file name stands for."""
-    name = plain_name(path)
     if is_structure(path):
-        return SUFFIXES[Path(name).suffix.lower()]
-    if name.upper().startswith(("POSCAR", "CONTCAR")):
+        return SUFFIXES[Path(plain_name(path)).suffix.lower()]
+    if is_poscar(path):
         return "vasp"
     raise DefectkitError(
         f"{path}: the name does not say the format; use .cif, .vasp, POSCAR, .xyz or .extxyz."

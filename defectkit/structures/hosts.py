@@ -7,6 +7,8 @@ PBE values of the Computational 2D Materials Database (Haastrup et al., 2D Mater
 
 `hosts_2dmd` are the six hosts of 2DMD as its labels were computed, in their own lattice constants.
 
+`named_host` and `majority_host` find the host that a person or a structure means.
+
 `twin_structures` are pairs of structures that bond lengths cannot tell apart.
 """
 

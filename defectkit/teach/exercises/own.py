@@ -47,8 +47,8 @@ def force_along_a_line(data: Dataset, answer: object) -> str | None:
     """Minus the slope of an energy, by central differences."""
     x = np.linspace(0.0, 2.0, 9)
     shapes = "x and energy are arrays (n,); the result (n - 2,)."
-    found = result_of(answer, "(x, energy)", shapes, x, (x - 0.5) ** 3)
     energy = (x - 0.5) ** 3
+    found = result_of(answer, "(x, energy)", shapes, x, energy)
     expected = -(energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
     return same_array(found, expected, "-(energy[2:] - energy[:-2]) over twice the step.")
 
