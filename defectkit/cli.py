@@ -543,11 +543,16 @@ def build(
         str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
     ] = None,
     output: Annotated[Path, typer.Option(help="The database.")] = Path("data/demo2d.db"),
+    starts_of: Annotated[
+        Path | None,
+        typer.Option(help="Take hosts from this database; start where no recipe does."),
+    ] = None,
 ) -> None:
     """Compute the demo database with CHGNet, or go on where an earlier run stopped."""
     from tqdm import tqdm
 
     from defectkit.data.demo import build as build_demo
+    from defectkit.data.starts import start_candidates
 
     bars: dict[str, tqdm] = {}
 
@@ -558,7 +563,8 @@ def build(
         if done >= total:
             bars[what].close()
 
-    build_demo(output, rows, seed, workers, scheduler, show)
+    order = start_candidates if starts_of else None
+    build_demo(output, rows, seed, workers, scheduler, show, order, starts_of)
     bar = bars["rows"]
     done, seconds = bar.n - bar.initial, bar.format_dict["elapsed"]
     rate = f", {done / seconds:.2f} rows/s" if done else ""

@@ -43,6 +43,7 @@ BENCHES = {
     "predict": ("speed", "predict_rows"),
     "scaling": ("speed", "scaling_rows"),
     "positions": ("models", "position_rows"),
+    "starts": ("starts", "start_rows"),
     "readouts": ("studies", "readout_rows"),
     "precision": ("speed", "precision_rows"),
     "attention": ("studies", "attention_rows"),

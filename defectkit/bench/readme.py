@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from defectkit import DefectkitError, explain
 from defectkit.bench.measure import BENCHES, shipped
-from defectkit.data.demo import MAX_STRAIN, MOMENT_FLOOR, check_demo_database
+from defectkit.data.demo import MAX_STRAIN, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
 from defectkit.data.sources import CHECKOUT_DATA, SOURCES
@@ -31,6 +31,7 @@ from defectkit.plots.real import oscillation
 from defectkit.plots.results import parity
 from defectkit.plots.style import BLUE, GREY, LIGHT_GREY, ORANGE
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
+from defectkit.structures.record import MOMENT_FLOOR
 from defectkit.structures.writing import atomic, make_folder, write_text
 from defectkit.training.pretrained import ROOT, benchmark, published_2dmd
 from defectkit.training.run import Run

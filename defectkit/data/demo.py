@@ -37,6 +37,7 @@ from defectkit.data import potential
 from defectkit.structures.defects import Defect, DefectSite, make_defect, named_sites
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.names import one_line
+from defectkit.structures.record import MOMENT_FLOOR
 from defectkit.structures.writing import locked, process_pool
 
 DOPANTS = (
@@ -55,7 +56,6 @@ STRAINED_SHARE = 10  # per cent of the rows
 STRAINS = tuple(k / 1000 for k in range(-20, 21) if k)
 MAX_STRAIN = STRAINS[-1]
 STRAINED_VACANCIES = 6  # strained copies of each vacancy: it has no dopant to vary
-MOMENT_FLOOR = 0.1  # μB: site moments below it are noise of the unsigned prediction
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
 PAGE_SIZE = 8192  # bytes; with SQLite's default most rows would leave half a page empty
 AHEAD = 64  # tasks handed out before their results are collected
@@ -95,12 +95,16 @@ def read_hosts(metadata: dict) -> dict[str, HostReference]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row to compute: a host, a site in it, a dopant ("X" for none), a biaxial strain."""
+    """One row to compute: a host, a site in it, a dopant ("X" for none), a biaxial strain.
+
+    `shift` (3,) Å is how far from its site a dopant begins.
+    """
 
     host: str
     site: DefectSite
     dopant: str
     strain: float
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def name(self) -> str:
@@ -135,7 +139,7 @@ def candidates(
     turns = []
     for rank, (kind, share) in enumerate(SHARES.items()):
         names = {c.name: c for c in pool if c.site.kind == kind}
-        drawn = sorted(names, key=lambda name: _draw(seed, name))
+        drawn = sorted(names, key=lambda name: draw(seed, name))
         # The k-th row of a kind is due when the list has about (k + 1/2) / share rows.
         turns += [((2 * k + 1) * unit // share, rank, names[name]) for k, name in enumerate(drawn)]
     chosen, strained = [], 0
@@ -153,19 +157,19 @@ def _variants(unit: Atoms, host: str, site: DefectSite, seed: int) -> list[tuple
     A site without a dopant comes without strain and with some.
     """
     if not site.has_dopant:
-        drawn = sorted(STRAINS, key=lambda strain: _draw(seed, host, site.name, strain))
+        drawn = sorted(STRAINS, key=lambda strain: draw(seed, host, site.name, strain))
         return [(NO_DOPANT, strain) for strain in (0.0, *drawn[:STRAINED_VACANCIES])]
     own = unit[site.substituted[0]].symbol if site.substituted is not None else NO_DOPANT
     variants = []
     for dopant in DOPANTS:
-        which, percent = divmod(_draw(seed, host, site.name, dopant), 100)
+        which, percent = divmod(draw(seed, host, site.name, dopant), 100)
         strain = STRAINS[which % len(STRAINS)] if percent < STRAINED_SHARE else 0.0
         if dopant != own:
             variants.append((dopant, strain))
     return variants
 
 
-def _draw(*what: object) -> int:
+def draw(*what: object) -> int:
     """A whole number of 64 bits, from the hash of `what`: the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, what)).encode()).digest()
     return int.from_bytes(digest[:8], "big")
@@ -192,6 +196,9 @@ def compute_row(
         strained = potential.relax(unit, _calculator())
         unit, energy = strained.atoms, strained.en2
     defect = make_defect(unit, host.repeat, candidate.site, candidate.dopant)
+    if any(candidate.shift):
+        apart = np.linalg.norm(defect.atoms.positions - defect.positions[0], axis=1)
+        defect.atoms.positions[apart.argmin()] += candidate.shift
     result = potential.relax(defect.atoms, _calculator())
     en2 = round(result.en2, DIGITS)
     hostenergy = round(energy * int(np.prod(host.repeat)), DIGITS)
@@ -291,13 +298,17 @@ def build(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    order: Callable[[dict[str, HostReference], int], Iterator[Candidate]] | None = None,
+    like: Path | None = None,
 ) -> None:
     """Compute rows into the ASE database at `path`, new or begun, until it holds `rows`.
 
     Rows that are there stay; the first candidates of the seeded order that are not there, by
     name, follow. `workers` processes run side by side, one per core by default; with a Dask
     `scheduler` address the work goes there instead. `progress(what, done, total)` is called as
-    it goes on.
+    it goes on. Other rows than `candidates` come from an `order` of hosts and seed, such as
+    `starts.start_candidates`; a new file takes hosts and chemical potentials from the database
+    `like`, where one is given.
 
     Raises DefectkitError where the file is no demo database, was begun with another seed, cannot
     be written, or is being built by another process.
@@ -306,7 +317,7 @@ def build(
     with _opened(path) as database, _executor(workers, scheduler) as executor:
         metadata = database.metadata
         if not metadata:
-            metadata = _references(executor, seed, progress)
+            metadata = _of_another(like, seed) if like else _references(executor, seed, progress)
             database.metadata = metadata
         if metadata["seed"] != seed:
             raise DefectkitError(
@@ -317,7 +328,8 @@ def build(
         known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
         mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
-        todo = (c for c in candidates(hosts, seed, places) if c.name not in known)
+        every = order(hosts, seed) if order else candidates(hosts, seed, places)
+        todo = (c for c in every if c.name not in known)
         done = len(database)
         progress("rows", done, max(rows, done))
         run = {"rows": 0, "seconds": 0.0, "workers": workers, "cpus": os.cpu_count()}
@@ -457,6 +469,18 @@ def _ahead(executor: Executor, function: Callable, tasks: Iterator[tuple]) -> It
     while waiting:
         yield waiting.popleft().result()
         waiting.extend(executor.submit(function, *task) for task in islice(tasks, 1))
+
+
+def _of_another(path: Path, seed: int) -> dict:
+    """The metadata of a new database with the references of the one at `path`."""
+    if not path.is_file():
+        raise DefectkitError(f"{path} is not there; name a demo database.")
+    check_demo_database(path)
+    return connect(path, type="db", use_lock_file=False).metadata | {
+        "seed": seed,
+        "failed": {},
+        "runs": [],
+    }
 
 
 def _references(executor: Executor, seed: int, progress: Callable[[str, int, int], None]) -> dict:

@@ -22,7 +22,7 @@ from defectkit import DefectkitError
 from defectkit.graphs import periodic
 from defectkit.structures.files import check_atoms, list_atoms
 from defectkit.structures.recognise import Recognition, recognise, recognised
-from defectkit.structures.record import DefectRecord, SiteKind
+from defectkit.structures.record import MOMENT_FLOOR, DefectRecord, SiteKind
 
 MAX_ALL_PAIRS = 2000  # nodes: four million pairs, 150 MB
 POSITIONS = ("relaxed", "unrelaxed")
@@ -107,10 +107,14 @@ class CrystalGraph(Data):
         ambiguous: (B,) whether the defect could be read in another way.
         y_eform: (B,) formation energy in eV, NaN where unknown.
         y_spin: (B,) magnetic moment in μB, NaN where unknown.
+        y_site_spin: (N,) size of the node's own moment in μB, zero below `MOMENT_FLOOR` and for a
+            vacancy, NaN where unknown. Their sum is `y_spin`, or they are unknown.
+        y_displacement: (N, 3) Å, from the node's unrelaxed to its relaxed position, zero for a
+            vacancy; there in unrelaxed positions only.
         uid: the record's id, a list of them in a batch; empty without a record.
 
     Without angles or pairs in the `GraphConfig` their keys are absent. Graphs of the defect's
-    sites have two more:
+    sites have neither of the last two, and two more:
         host_bonds: (N, K, 3) Å, from `ideal_pos` to the nearest sites of the pristine host, those
             up to `SHELL` times as far as the nearest; then zeros.
         host_bonds_z: (N, K) atomic numbers of these sites, then zeros.
@@ -195,11 +199,27 @@ def build_graph(
         "y_eform": np.array([record.eform if record else np.nan]),
         "y_spin": np.array([record.spin if record else np.nan]),
     }
+    if config.nodes == "atoms":
+        arrays["y_site_spin"] = _moments(record, n)
+    if config.nodes == "atoms" and config.positions == "unrelaxed":
+        moved = record.displacements()
+        arrays["y_displacement"] = np.concatenate([moved, np.zeros((n - len(moved), 3))])
     tensors = {key: torch.tensor(value) for key, value in arrays.items()}  # copies
     return CrystalGraph(
         uid=record.uid if record else "",
         **{key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()},
     )
+
+
+def _moments(record: DefectRecord | None, n: int) -> np.ndarray:
+    """(n,) μB, `CrystalGraph.y_site_spin`: of moments of both signs the sizes do not add up."""
+    moments = None if record is None else record.site_magmoms
+    if moments is None:
+        return np.full(n, np.nan)
+    size = np.abs(moments) * (np.abs(moments) >= MOMENT_FLOOR)
+    if not abs(size.sum() - abs(record.spin)) < MOMENT_FLOOR:
+        return np.full(n, np.nan)
+    return np.concatenate([size, np.zeros(n - len(size))])
 
 
 def read_defect(

@@ -25,7 +25,7 @@ from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.structures.record import DefectRecord
 from defectkit.structures.writing import checksum, keep
 
-FORMAT = 3  # raise it when the same records and configuration give other graphs
+FORMAT = 4  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -217,6 +217,8 @@ def _content_hash(
         _add_atoms(digest, record.atoms)
         if record.unrelaxed is not None:
             digest.update(record.unrelaxed.astype("<f8").tobytes())
+        if record.site_magmoms is not None:
+            digest.update(record.site_magmoms.astype("<f8").tobytes())
         digest.update(np.array([record.eform, record.spin], "<f8").tobytes())
     return digest.hexdigest()[:20]
 

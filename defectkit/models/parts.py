@@ -21,6 +21,8 @@ class Output(NamedTuple):
 
     eform: Tensor  # (B,) formation energy, or the target that a run names in its place, eV
     spin: Tensor  # (B,) magnetic moment, μB, not below zero
+    site_spin: Tensor | None = None  # (N,) moments of the nodes, μB, whose sum `spin` is
+    displacement: Tensor | None = None  # (N, 3) Å, from where a node is to where it relaxes
 
     @property
     def unit(self) -> Tensor | float:
@@ -214,6 +216,38 @@ class Heads(nn.Module):
             self.eform_mean + self.eform_scale * eform,
             self.spin_scale * nn.functional.softplus(spin),
         )
+
+
+class SiteHeads(Heads):
+    """Formation energy from one vector a graph, and a magnetic moment from every node.
+
+    m_i = scale * sigmoid(a_i) * softplus(b_i), where a_i and b_i come from the node and the whole
+    graph; spin = sum_i m_i. A vacancy has no moment. The first factor says whether there is a
+    moment, the second how large it is: most atoms have none at all.
+
+    Args:
+        width: D of a node.
+        total: of the vector of a graph.
+        hidden: of the one hidden layer of the energy.
+
+    Shapes: x (B, total), h (N, D), graph -> `Output`.
+    """
+
+    def __init__(self, width: int, total: int, hidden: int):
+        super().__init__(total, hidden)
+        self.node = nn.Linear(width, width)
+        self.whole = nn.Linear(total, width, bias=False)
+        self.moment = nn.Sequential(nn.SiLU(), nn.Linear(width, 2))
+
+    def forward(self, x: Tensor, h: Tensor, graph: CrystalGraph) -> Output:
+        """Energies in eV, moments in μB."""
+        eform = self.eform_mean + self.eform_scale * self.map(x)[:, 0]
+        batch = node_batch(graph)
+        there, size = self.moment(self.node(h) + self.whole(x)[batch]).unbind(dim=1)
+        moment = self.spin_scale * torch.sigmoid(there) * nn.functional.softplus(size)
+        moment = torch.where(graph.is_vacancy, 0.0, moment)
+        spin = moment.new_zeros(len(graph.cell)).index_add(0, batch, moment)
+        return Output(eform, spin, moment)
 
 
 class GaussianBasis(nn.Module):

@@ -1,12 +1,15 @@
 """Whether a row is of the kind that a model learned from: the out-of-domain guard.
 
-Two signs, each blind where the other sees. The spread of an ensemble is large where its members
-had nothing to learn from; but members of one kind can agree and be wrong together. Distance to
-the training set is large for a new host or dopant; but a familiar structure can be difficult all
-the same. The guard asks both, with thresholds that are quantiles on validation rows.
+Signs of two kinds, each blind where the other sees. The spread of an ensemble is large where its
+members had nothing to learn from; but members of one kind can agree and be wrong together.
+Distance to the training set, in what the network sees, in composition and in how the defect's atoms
+stand to their neighbours, is large for a new host, dopant or place; but a familiar structure can be
+difficult all the same. The guard asks both, with thresholds that are quantiles on validation rows.
 
-A graph of the defect's sites shows neither how the rest of the layer relaxed nor which crystal it
-is, but for the nearest bonds. What such a network learned from is kept by name (`Learned`).
+Which crystals a network learned from is kept beside these (`Learned`): another phase of a known
+formula is near in composition, and may look familiar. A graph of the defect's sites shows neither
+how the rest of the layer relaxed nor which crystal it is, but for the nearest bonds; for such a
+network it is also kept what stood in the defects.
 """
 
 from collections.abc import Sequence
@@ -39,6 +42,8 @@ from defectkit.training.inference import predict
 NEIGHBOURS = 5
 QUANTILE = 0.95  # of the validation rows lie inside each threshold
 SAME_STRAIN = 0.01  # of a cell: lattice constants of one functional differ less between codes
+SAME_PHASE_STRAIN = 0.05  # the same where a network has seen strain, and sees it
+FEW = 8  # formulas are named, more are counted
 SAME_RMS = 0.05  # Å: the atoms of two cells of one crystal are this near each other
 NO_DISTANCE = 0.05  # in units of `Nearness`: a row and its copy in half precision are nearer
 ROUNDING = 1e-6  # of a distance between equal rows
@@ -246,27 +251,34 @@ class Cell:
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Learned:
-    """What a network of the defect's sites was shown, which its distances cannot judge.
+    """What a network was shown, which its distances cannot judge.
 
     Attributes:
         hosts: pristine cells by name.
-        changes: what stood in their defects, by the same names, in the words of `changes_of`.
-        moved: Å, farthest that an atom stood from its site.
+        changes: what stood in their defects, by the same names, in the words of `changes_of`; None
+            for a network that sees all atoms.
+        moved: Å, farthest that an atom stood from its site; None likewise.
     """
 
     hosts: dict[str, Cell]
-    changes: dict[str, list[str]]
-    moved: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    changes: dict[str, list[str]] | None = None
+    moved: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     def __post_init__(self) -> None:
-        if set(self.hosts) != set(self.changes) or not self.hosts:
+        told = self.hosts if self.changes is None else self.changes
+        if set(self.hosts) != set(told) or not self.hosts:
             raise DefectkitError("what was learned is not told of the hosts that are there.")
+        if (self.changes is None) != (self.moved is None):
+            raise DefectkitError("what was learned is told by halves.")
         for cell in self.hosts.values():
             cell.atoms()
 
     @classmethod
     def of(cls, dataset: Dataset, uids: Sequence[str], config: GraphConfig) -> "Learned":
         """Of the training rows `uids`, read as their graphs of `config` were."""
+        if config.nodes == "atoms":
+            names = sorted({dataset[uid].host for uid in uids})
+            return cls({name: Cell.of(dataset.hosts[name]) for name in names})
         changes: dict[str, set[str]] = {}
         moved = 0.0
         for uid in uids:
@@ -290,7 +302,11 @@ class Learned:
         doubts = []
         if not names:
             formulas = sorted({reduced_formula(cell.atoms()) for cell in self.hosts.values()})
-            doubts.append(f"its host is none of the crystals learned from, {', '.join(formulas)}")
+            few = len(formulas) <= FEW
+            which = f", {', '.join(formulas)}" if few else f" ({len(self.hosts)} of them)"
+            doubts.append(f"its host is none of the crystals learned from{which}")
+        if self.changes is None:
+            return "".join(doubts)
         known = {change for name in names for change in self.changes[name]}
         if new := sorted(changes_of(found, atoms) - known) if names else []:
             doubts.append(f"in this host there was no {', no '.join(new)} to learn from")
@@ -312,7 +328,10 @@ class Learned:
         """Under which names the crystal `host` was learned."""
         key = (host.numbers.tobytes(), host.positions.tobytes(), host.cell.array.tobytes())
         if key not in self._known:
-            same = [name for name, cell in self.hosts.items() if same_crystal(host, cell.atoms())]
+            most = SAME_STRAIN if self.changes else SAME_PHASE_STRAIN
+            same = [
+                name for name, cell in self.hosts.items() if same_crystal(host, cell.atoms(), most)
+            ]
             self._known[key] = same
         return self._known[key]
 

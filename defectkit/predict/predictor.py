@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.cleaning import loose_atoms
+from defectkit.data.dataset import Dataset
 from defectkit.graphs.build import (
     POSITIONS,
     CrystalGraph,
@@ -47,6 +48,7 @@ from defectkit.predict.domain import (
 from defectkit.predict.intervals import Conformal, ensemble, mean_and_sigma
 from defectkit.predict.own import Own, read_own, training_hosts
 from defectkit.predict.physics import flags
+from defectkit.predict.surroundings import surroundings
 from defectkit.structures.files import list_atoms
 from defectkit.structures.names import one_line
 from defectkit.structures.recognise import Recognition, keep_recognition
@@ -62,7 +64,7 @@ from defectkit.training.inference import (
     load_model,
     predict,
 )
-from defectkit.training.prepared import graphs_of, learned_from
+from defectkit.training.prepared import graphs_of, learned_from, random_starts
 from defectkit.training.run import SETTINGS, SUMMARY, Run
 
 HANDED_ON = (WEIGHTS, CARD, SUMMARY)  # of a member, beside its configuration; others hold labels
@@ -80,11 +82,13 @@ NUMBERS = (
     "eform_hi",
     "latent",
     "composition",
+    "surroundings",
     "fit",
 )
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
-VALID = ["eform", "eform_pred", "eform_sigma", "latent", "composition"]
+VALID = ["eform", "eform_pred", "eform_sigma"]  # then the distances, by name
+DISTANCES = ("latent", "composition", "surroundings")  # the last where all atoms are nodes
 
 
 @dataclass(frozen=True)
@@ -93,19 +97,22 @@ class Predictor:
 
     Attributes:
         members: folders of the runs.
-        latent: (n, D) latent vectors of the training rows in the first member, half precision.
-        composition: (n, C) their `domain.composition_vectors`, half precision.
-        valid: columns `VALID` of the validation rows: label, mean prediction and spread (eV), and
-            the distances to the training rows.
-        learned: which hosts and changes of sites the training rows have; None for networks that
-            read graphs of all atoms.
+        training: of the training rows, (n, D) each in half precision, by name of `DISTANCES`: their
+            latent vectors in the first member, `domain.composition_vectors`, and, where all atoms
+            are nodes, `surroundings`.
+        valid: of the validation rows label, mean prediction and spread (`VALID`, eV), and the
+            distances to the training rows.
+        learned: which hosts, and of networks that see the defect's sites alone which changes, the
+            training rows have.
+
+    Networks that learned from random starts as well are judged on such starts of the validation
+    rows beside those that the source has, and know such starts of the training rows.
     """
 
     members: tuple[Path, ...]
-    latent: np.ndarray
-    composition: np.ndarray
+    training: dict[str, np.ndarray]
     valid: pd.DataFrame
-    learned: Learned | None = None
+    learned: Learned
 
     @classmethod
     def fit(cls, runs: Sequence[Run], rows: int | None = None) -> "Predictor":
@@ -126,22 +133,35 @@ class Predictor:
         valid = ensemble([run.part("valid") for run in runs]).dropna(subset=["eform"])
         dataset, training = learned_from(first)
         config = first.config.graph
-        graphs = graphs_of(dataset, config)
-        learned = Learned.of(dataset, training, config) if config.nodes == "defects" else None
+        learned = Learned.of(dataset, training, config)
         if rows is not None:
             training = _spread(training, composition_vectors(dataset.frame.loc[training]), rows)
-        model, _ = load_model(first.folder)
-        _, latent = predict_with_vectors(model, graphs, graphs.select(training))
-        composition = composition_vectors(dataset.frame.loc[latent.index])
-        nearness = _nearness(latent.to_numpy(np.float16), composition.to_numpy(np.float16))
-        _, vectors = predict_with_vectors(model, graphs, graphs.select(valid.index))
-        known = composition_vectors(dataset.frame.loc[vectors.index])
-        valid = valid.join(_distances(nearness, vectors, known))
+        models = [load_model(run.folder)[0] for run in runs]
+        shown = graphs_of(dataset, config)
+        known = [_vectors(models[0], shown, training, dataset)]
+        new = _vectors(models[0], shown, valid.index, dataset)
+        tables = [valid.loc[new["latent"].index, VALID]]
+        news = [new]
+        if first.config.starts:
+            starts = graphs_of(random_starts(dataset, tuple(training), 0), config)
+            known.append(_vectors(models[0], starts, training, dataset))
+            starts = graphs_of(random_starts(dataset, tuple(valid.index), 0), config)
+            news.append(_vectors(models[0], starts, valid.index, dataset))
+            members = [predict(model, starts) for model in models]
+            mean, sigma = mean_and_sigma(members, "eform")
+            tables.append(
+                valid[["eform"]].join(pd.DataFrame({VALID[1]: mean, VALID[2]: sigma}), how="right")
+            )
+        arrays = {
+            name: np.concatenate([one[name].to_numpy(np.float16) for one in known])
+            for name in known[0]
+        }
+        nearness = _nearness(arrays)
+        judged = [table.join(_distances(nearness, vectors)) for table, vectors in zip(tables, news)]
         return cls(
             tuple(run.folder for run in runs),
-            latent.to_numpy(np.float16),
-            composition.to_numpy(np.float16),
-            valid[VALID].astype(np.float32),
+            arrays,
+            pd.concat(judged).astype(np.float32),
             learned,
         )
 
@@ -196,14 +216,12 @@ class Predictor:
                     f"{path} holds a predictor of {', '.join(there)}; say --replace to overwrite "
                     "it, or move it away."
                 )
+        text = RootModel[Learned](self.learned).model_dump_json()
         arrays = {
-            "latent": self.latent,
-            "composition": self.composition,
+            **self.training,
             "valid": self.valid.to_numpy(np.float32),
+            LEARNED: np.frombuffer(text.encode(), np.uint8),
         }
-        if self.learned is not None:
-            text = RootModel[Learned](self.learned).model_dump_json()
-            arrays[LEARNED] = np.frombuffer(text.encode(), np.uint8)
         # The format knows rows that follow each other only, and tables keep columns.
         arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
         hashes = {folder.name: _weights_hash(folder) for folder in self.members}
@@ -231,8 +249,8 @@ class Predictor:
                     f"{path} was made of other weights than {folder / WEIGHTS} holds now; make it "
                     "again with `defectkit join`."
                 )
-        valid = pd.DataFrame(arrays["valid"], columns=VALID)
-        return cls(members, arrays["latent"], arrays["composition"], valid, learned)
+        valid = pd.DataFrame(arrays.pop("valid"), columns=[*VALID, *arrays])
+        return cls(members, arrays, valid, learned)
 
     def __call__(
         self,
@@ -252,8 +270,9 @@ class Predictor:
         Returns:
             Columns `COLUMNS`, a row a record, indexed by uid: `eform` (eV) and `spin` (μB), means
             of the members, and their spreads `eform_sigma` and `spin_sigma`; the conformal interval
-            `eform_lo` to `eform_hi`; the distances `latent` and `composition` to the training rows
-            (`domain.Nearness`); `fit`, how far (Å) the atoms stand from the sites of the host, and
+            `eform_lo` to `eform_hi`; the distances `latent`, `composition` and `surroundings` to
+            the training rows (`domain.Nearness`; the last NaN where only sites are nodes); `fit`,
+            how far (Å) the atoms stand from the sites of the host, and
             `reading`, what makes the structure doubtful, else empty; the guard's `verdict`
             (`domain.VERDICTS`) on all of these with its `sentence`; `impossible`, what is wrong
             with a value that cannot be (`physics.flags`), else empty. Where the networks learned
@@ -285,7 +304,7 @@ class Predictor:
             for some in batches(records, pairs, CHUNK, CHUNK_PAIRS):
                 tables.append(self._judged(some, hosts, confidence, doubts or {}))
                 bar.update(len(some))
-        table = pd.concat(tables[1:] or tables).loc[uids, list(COLUMNS)]
+        table = pd.concat(tables[1:] or tables).loc[uids].reindex(columns=list(COLUMNS))
         return table.set_axis(self.columns, axis=1)
 
     @property
@@ -361,8 +380,6 @@ class Predictor:
             doubts.append(
                 f"it is {POSITIONS[not one.relaxed]}, and {learned} ones were learned from"
             )
-        if self.learned is None and one.record.host not in training_hosts(self.card.data):
-            doubts.append("its host is none of those learned from")
         return "; ".join(doubts)
 
     def _judged(
@@ -392,8 +409,12 @@ class Predictor:
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        composition = pd.DataFrame([one.composition for one in read], table.index)
-        signs = _distances(self._nearness, vectors, composition)
+        seen = {
+            "latent": vectors,
+            "composition": pd.DataFrame([one.composition for one in read], table.index),
+            "surroundings": surroundings(graphs),
+        }
+        signs = _distances(self._nearness, {name: seen[name] for name in self.training})
         signs["spread"] = table.eform_sigma
         signs["reading"] = [
             "; ".join(filter(None, [doubts.get(uid, ""), self._doubt(one)]))
@@ -409,7 +430,7 @@ class Predictor:
             eform_lo=(table.eform - half).clip(lower=lowest),
             eform_hi=(table.eform + half).clip(lower=lowest),
             fit=[one.found.rms for one in read],
-            **signs[["latent", "composition", "reading"]],
+            **signs.drop(columns="spread"),
             **self.guard.verdict(signs),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )
@@ -417,7 +438,7 @@ class Predictor:
 
     def _doubt(self, one: "_Structure") -> str:
         """What speaks against the prediction of a structure, in words; empty where nothing does."""
-        new = self.learned.doubt(one.found, one.atoms, one.host) if self.learned else ""
+        new = self.learned.doubt(one.found, one.atoms, one.host)
         return "; ".join(filter(None, [one.doubt, new]))
 
     @property
@@ -434,7 +455,7 @@ class Predictor:
     def guard(self) -> Guard:
         """With the thresholds of the validation rows."""
         signs = self.valid.rename(columns={"eform_sigma": "spread"})
-        return Guard.fit(signs[["spread", "latent", "composition"]])
+        return Guard.fit(signs[["spread", *self.training]])
 
     @cached_property
     def _models(self) -> list[tuple[nn.Module, ModelCard]]:
@@ -457,7 +478,7 @@ class Predictor:
 
     @cached_property
     def _nearness(self) -> dict[str, Nearness]:
-        return _nearness(self.latent, self.composition)
+        return _nearness(self.training)
 
 
 @dataclass(frozen=True, eq=False)
@@ -572,17 +593,15 @@ def _weights_hash(folder: Path) -> str:
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, str], Learned | None, dict[str, np.ndarray]]:
+def _read(path: Path) -> tuple[dict[str, str], Learned, dict[str, np.ndarray]]:
     """What a file of `Predictor.save` holds: hashes of weights by member, learned, and arrays."""
     try:
         with safe_open(path, "numpy") as file:
             hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
-            learned = None
-            if LEARNED in file.keys():  # noqa: SIM118 - it is no dictionary
-                text = file.get_tensor(LEARNED).tobytes()
-                learned = TypeAdapter(Learned).validate_json(text)
-            arrays = {key: file.get_tensor(key) for key in ("latent", "composition", "valid")}
-        _check_arrays(hashes, **arrays)
+            learned = TypeAdapter(Learned).validate_json(file.get_tensor(LEARNED).tobytes())
+            there = [key for key in DISTANCES if key in file.keys()]  # noqa: SIM118 - no dictionary
+            arrays = {key: file.get_tensor(key) for key in (*there, "valid")}
+        _check_arrays(hashes, arrays)
     except (OSError, SafetensorError, KeyError, ValueError, DefectkitError) as error:
         reason = one_line(error)
         raise DefectkitError(
@@ -591,31 +610,42 @@ def _read(path: Path) -> tuple[dict[str, str], Learned | None, dict[str, np.ndar
     return hashes, learned, arrays
 
 
-def _check_arrays(
-    hashes: dict[str, str], latent: np.ndarray, composition: np.ndarray, valid: np.ndarray
-) -> None:
+def _check_arrays(hashes: dict[str, str], arrays: dict[str, np.ndarray]) -> None:
     """ValueError where the parts of a file do not fit each other."""
     if len(set(hashes.values())) < 2 or len(set(hashes.values())) < len(hashes):
         raise ValueError("its members are not two different runs at least")
     if any(Path(name).name != name or name in ("", "..") or "\\" in name for name in hashes):
         raise ValueError("its members are no plain names of folders")
-    if latent.ndim != 2 or composition.ndim != 2 or len(latent) != len(composition):
+    valid = arrays["valid"]
+    training = [values for name, values in arrays.items() if name != "valid"]
+    sizes = {len(values) if values.ndim == 2 else -1 for values in training}
+    if len(training) < 2 or len(sizes) > 1 or -1 in sizes:
         raise ValueError("its tables of training rows do not fit each other")
-    if valid.ndim != 2 or valid.shape[1] != len(VALID) or not len(valid):
+    if valid.ndim != 2 or valid.shape[1] != len(VALID) + len(training) or not len(valid):
         raise ValueError("its table of validation rows has other columns")
-    if not all(np.isfinite(array).all() for array in (latent, composition, valid)):
+    if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("it holds values that are no numbers")
 
 
-def _nearness(latent: np.ndarray, composition: np.ndarray) -> dict[str, Nearness]:
+def _vectors(
+    model: nn.Module, graphs: GraphDataset, uids: Sequence[str], dataset: Dataset
+) -> dict[str, pd.DataFrame]:
+    """By name of `DISTANCES`, the vectors of those of the rows that have a graph."""
+    _, latent = predict_with_vectors(model, graphs, graphs.select(uids))
+    vectors = {
+        "latent": latent,
+        "composition": composition_vectors(dataset.frame.loc[latent.index]),
+    }
+    if "host_bonds" not in graphs.tensors:
+        vectors["surroundings"] = surroundings(graphs).loc[latent.index]
+    return vectors
+
+
+def _nearness(training: Mapping[str, np.ndarray]) -> dict[str, Nearness]:
     """To the training rows, by the name of the distance."""
-    vectors = {"latent": latent, "composition": composition}
-    return {name: Nearness(pd.DataFrame(one.astype(float))) for name, one in vectors.items()}
+    return {name: Nearness(pd.DataFrame(one.astype(float))) for name, one in training.items()}
 
 
-def _distances(
-    nearness: dict[str, Nearness], latent: pd.DataFrame, composition: pd.DataFrame
-) -> pd.DataFrame:
-    """Of rows with these latent vectors and `composition_vectors`, by uid."""
-    rows = {"latent": latent, "composition": composition}
-    return pd.DataFrame({name: measure(rows[name]) for name, measure in nearness.items()})
+def _distances(nearness: dict[str, Nearness], vectors: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Of rows with these vectors, by uid."""
+    return pd.DataFrame({name: measure(vectors[name]) for name, measure in nearness.items()})

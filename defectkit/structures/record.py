@@ -16,6 +16,8 @@ from ase.geometry import find_mic
 
 from defectkit import DefectkitError
 
+MOMENT_FLOOR = 0.1  # μB: smaller site moments are noise, or tails of a neighbour's
+
 
 class SiteKind(IntEnum):
     """What a node of a defect structure is; the order of the one-hot feature."""

@@ -117,11 +117,13 @@ class ScheduleConfig:
 @dataclass(frozen=True, config=STRICT)
 class LossConfig:
     """Weights of equation (12): `spin` is lambda1; `range` that of the penalty on energies
-    outside the range of the training labels.
+    outside the range of the training labels; `displacement` (1/Å) that of a node's distance from
+    where it relaxes to, where the model has a head for it.
     """  # noqa: D205
 
     spin: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     range: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    displacement: float = Field(default=0.1, ge=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -136,6 +138,8 @@ class RunConfig:
             unrelaxed positions do not show.
         also_unrelaxed: whether every training row is seen in both positions, relaxed and
             unrelaxed.
+        starts: how many further unrelaxed positions of every training row are drawn and seen as
+            well (`structures.transforms.RandomStart`).
         start: a folder with a trained network whose weights are the starting point; `model`,
             `graph` (but for its positions) and `features` must be those it was trained with.
         epochs, batch_size: how long, and how many structures a step.
@@ -154,6 +158,7 @@ class RunConfig:
     features: tuple[str, ...] = ("elemental", "magpie")
     augment: tuple[AugmentName, ...] = ()
     also_unrelaxed: bool = False
+    starts: int = Field(default=0, ge=0, le=100)
     start: str | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -170,7 +175,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_reach(self.graph)
         if self.model.name in TABULAR:
-            for setting in ("start", "augment", "also_unrelaxed"):
+            for setting in ("start", "augment", "also_unrelaxed", "starts"):
                 if getattr(self, setting):
                     raise DefectkitError(
                         f"{setting} is for networks; {self.model.name} does not heed it: leave it."
@@ -185,6 +190,11 @@ class RunConfig:
             raise DefectkitError(
                 "also_unrelaxed adds unrelaxed positions and graph.positions is 'unrelaxed' "
                 "already; set one of them back."
+            )
+        if self.augment and self.starts:
+            raise DefectkitError(
+                "augment makes structures anew and would lose their random starts; set starts to 0 "
+                "or leave augment out."
             )
         blind = [name for name in self.augment if name in MOVES_ATOMS]
         if blind and (unrelaxed or self.also_unrelaxed):

@@ -102,7 +102,15 @@ class Learner(pl.LightningModule):
     def training_step(self, graph: CrystalGraph, number: int) -> Tensor:
         """The loss of one batch; its terms are logged."""
         output = self.model(graph)
-        terms = loss_terms(output, graph.y_eform, graph.y_spin, self.config.loss, self.limits)
+        terms = loss_terms(
+            output,
+            graph.y_eform,
+            graph.y_spin,
+            self.config.loss,
+            self.limits,
+            graph.get("y_site_spin"),
+            graph.get("y_displacement"),
+        )
         loss = sum(terms.values())
         # Kept here and logged once an epoch: Lightning's own means cost a tenth of a step.
         values = torch.stack([loss, *terms.values()]).detach()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from lightgbm.basic import LightGBMError
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch_geometric.data import Batch
+from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data import load
@@ -94,12 +96,17 @@ class Prepared:
         return self.dataset.frame.loc[list(uids), columns].set_axis(LABELS, axis=1)
 
     def training_graphs(self) -> GraphDataset:
-        """The graphs to train on, in both positions where the configuration says so."""
+        """The graphs to train on: also in other positions where the configuration says so."""
+        uids = self.uids("train")
         chosen = [self.graphs[k] for k in self.parts["train"]]
-        if self.config.also_unrelaxed:
-            unrelaxed = replace(self.config.graph, positions="unrelaxed")
-            other = self._labelled(graphs_of(self.dataset, unrelaxed))
-            chosen += [other[k] for k in other.select(self.uids("train"))]
+        unrelaxed = replace(self.config.graph, positions="unrelaxed")
+        others = [graphs_of(self.dataset, unrelaxed)] if self.config.also_unrelaxed else []
+        others += [
+            graphs_of(random_starts(self.dataset, tuple(uids), number), unrelaxed)
+            for number in range(self.config.starts)
+        ]
+        for other in map(self._labelled, others):
+            chosen += [other[k] for k in other.select(uids)]
         return GraphDataset.from_graphs(chosen)
 
     def _labelled(self, graphs: GraphDataset) -> GraphDataset:
@@ -141,7 +148,7 @@ def _cleaned(name: str, path: str | None, rules: str) -> tuple[Dataset, pd.Serie
     return dataset, structure_groups(dataset, data_folder() / "groups")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
     """The graphs of all rows, kept in the user's cache folder, and for the next run in memory.
 
@@ -154,6 +161,20 @@ def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
         config,
         cache=data_folder() / "graphs",
         skip=True,
+    )
+
+
+@lru_cache(maxsize=4)
+def random_starts(dataset: Dataset, uids: tuple[str, ...], number: int) -> Dataset:
+    """These rows, each with the `number`-th of its random starts (`transforms.RandomStart`)."""
+    draw = transforms.OrUnchanged(transforms.RandomStart(dataset.hosts))
+    known = [uid for uid in uids if dataset[uid].unrelaxed is not None]
+    rows = tqdm(known, desc=f"starts {number + 1}", unit="row", delay=2, leave=False)
+    return replace(
+        dataset,
+        records=[
+            draw(dataset[uid], np.random.default_rng([number, crc32(uid.encode())])) for uid in rows
+        ],
     )
 
 
@@ -372,6 +393,7 @@ def check_data(config: RunConfig, dataset: Dataset, other_labels: bool) -> None:
     needs = {
         "graph.positions 'unrelaxed'": config.graph.positions == "unrelaxed",
         "also_unrelaxed": config.also_unrelaxed,
+        "starts": config.starts > 0,
         "augment 'partly-relaxed'": "partly-relaxed" in config.augment,
     }
     for setting in (name for name, needed in needs.items() if needed):

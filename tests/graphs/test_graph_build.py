@@ -48,6 +48,30 @@ def test_nodes_say_what_they_are():
     assert not graph.ambiguous.item()
 
 
+def test_moments_of_the_sites_are_labels_where_they_add_up():
+    n = len(defective())
+    moments = np.zeros(n)
+    moments[:3] = 1.0, -0.05, 0.5
+    unsigned = build_graph(record(spin=1.5, site_magmoms=moments), host=host())
+    assert unsigned.y_site_spin.tolist() == [1.0, 0.0, 0.5] + [0.0] * (n - 3) + [0.0]
+    moments[2] = -0.5
+    mixed = build_graph(record(spin=0.5, site_magmoms=moments), host=host())
+    silent = build_graph(record(spin=1.5), host=host())
+    assert mixed.y_site_spin.isnan().all()
+    assert silent.y_site_spin.isnan().all()
+    assert len(silent.y_site_spin) == silent.num_nodes
+
+
+def test_displacements_are_labels_of_unrelaxed_graphs_alone():
+    start = defective().positions + [0.1, 0.0, 0.0]
+    moved = record(unrelaxed=start)
+    unrelaxed = build_graph(moved, GraphConfig(positions="unrelaxed"), host())
+    expected = torch.tensor([[-0.1, 0.0, 0.0]]).expand(len(start), 3)
+    torch.testing.assert_close(unrelaxed.y_displacement[: len(start)], expected, atol=1e-5, rtol=0)
+    assert (unrelaxed.y_displacement[len(start) :] == 0).all()
+    assert "y_displacement" not in keys(build_graph(moved, host=host()))
+
+
 def test_a_vacancy_has_edges_pairs_and_self_images_like_an_atom():
     graph = build_graph(defective(), host=host())
     vacancy = graph.num_nodes - 1

@@ -50,7 +50,7 @@ def like(other: Hybrid, config: GraphConfig = CONFIG, **settings) -> Hybrid:
 def predict(model: Hybrid, graph) -> torch.Tensor:
     """(2, B)."""
     with torch.no_grad():
-        return torch.stack(model(graph))
+        return torch.stack(model(graph)[:2])
 
 
 def names(model: Hybrid) -> str:
@@ -291,6 +291,32 @@ def test_training_on_forces_has_gradients():
         assert part == "lattice" or any(g is not None and g.any() for g in gradients), part
 
 
+def test_the_moments_of_the_atoms_add_up_and_a_vacancy_has_none():
+    graph = mixed_batch()
+    output = model_of()(graph)
+    assert (output.site_spin >= 0).all()
+    assert (output.site_spin[graph.is_vacancy] == 0).all()
+    assert (output.site_spin[~graph.is_vacancy] > 0).all()
+    total = torch.stack([output.site_spin[graph.batch == k].sum() for k in range(len(graph.cell))])
+    torch.testing.assert_close(output.spin, total)
+
+
+def test_displacements_turn_with_the_crystal_and_a_vacancy_stays():
+    model = model_of(displacement=True)
+    plain, graph = mixed_graphs()[0], Batch.from_data_list(mixed_graphs())
+    with torch.no_grad():
+        moved = model(graph).displacement
+        assert (moved[graph.is_vacancy] == 0).all()
+        assert moved.norm(dim=1).max() > 1e-6
+        turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+        turned = plain.clone()
+        for key in ("pos", "ideal_pos", "cell"):
+            turned[key] = plain[key] @ turn.to(plain[key])
+        expected = model(plain).displacement @ turn.to(plain.pos)
+        torch.testing.assert_close(model(turned).displacement, expected)
+    assert model_of()(graph).displacement is None
+
+
 def test_lattice_inputs_see_strain_and_not_the_choice_of_the_cell():
     torch.manual_seed(0)
     lattice = LatticeInputs(8, 20)
@@ -332,7 +358,8 @@ def test_sum_over_images_predicts_the_same_for_a_repeated_cell(repeat):
     for config, images in ((CONFIG, "minimum"), (IMAGES, "sum")):
         model = model_of(config, images=images, **settings)
         one, many = (predict(model, graph_of(a, config)) for a in (unit, unit.repeat(repeat)))
-        change[images] = (one - many).abs().max()
+        change[images] = (one[0] - many[0]).abs().max()
+    torch.testing.assert_close(many[1], np.prod(repeat) * one[1])  # moments add up
     assert change["sum"] < 1e-12
     assert change["minimum"] > 1e-7
 

@@ -229,7 +229,7 @@ def test_networks_are_asked_about_what_they_know(missing_sulfur):
     assert table.defect["structure 3"] == "Cr adsorbate"
     assert set(table.label_source) == {"CHGNet-0.3.0", "DFT-PBE (2DMD)"}
     assert table.verdict["structure 4"] in ("unlike", "both")
-    assert "none of those learned from" in table.sentence["structure 4"]
+    assert "none of the crystals learned from" in table.sentence["structure 4"]
     assert table.verdict["structure 5"] == "unread"
     assert table.eform[table.verdict != "unread"].notna().all()
     words = "\n".join(sentences(table))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase import Atoms
+from pydantic import RootModel
 from run_cases import CGCNN
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -16,8 +17,8 @@ from defectkit import DefectkitError
 from defectkit.cli import app
 from defectkit.data import load
 from defectkit.predict import predictor
-from defectkit.predict.domain import VERDICTS
-from defectkit.predict.predictor import COLUMNS, NUMBERS, UNREAD, VALID, Predictor
+from defectkit.predict.domain import VERDICTS, Learned
+from defectkit.predict.predictor import COLUMNS, DISTANCES, NUMBERS, UNREAD, VALID, Predictor
 from defectkit.structures.record import to_frame
 from defectkit.training import prepared
 from defectkit.training.config import save_config, with_values
@@ -37,6 +38,16 @@ def runs(rows, split, tmp_path_factory):
             train(Prepared(CGCNN, rows, split), folder / f"cgcnn-{k}", seed=k, progress=False)
             for k in range(3)
         ]
+
+
+def arrays_of(fitted: Predictor) -> dict:
+    """What its file holds."""
+    learned = RootModel[Learned](fitted.learned).model_dump_json().encode()
+    return {
+        **fitted.training,
+        "valid": fitted.valid.to_numpy(np.float32),
+        "learned": np.frombuffer(learned, np.uint8),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +155,11 @@ def test_only_rows_that_were_trained_on_are_near(rows, split, runs, tmp_path):
         for k in (0, 1)
     ]
     joined = Predictor.fit(few)
-    assert len(joined.latent) == len(joined.composition) == 12
+    assert {len(values) for values in joined.training.values()} == {12}
     used = prepared.learned_from(few[0])[1]
     assert len(set(used) & set(split.train)) == 12
     expected = predictor.composition_vectors(rows.frame.loc[used]).to_numpy(np.float16)
-    assert np.array_equal(joined.composition, expected)
+    assert np.array_equal(joined.training["composition"], expected)
 
 
 def test_a_predictor_of_other_members_is_not_overwritten_unasked(fitted, runs, tmp_path):
@@ -212,8 +223,7 @@ def test_a_predictor_file_is_tied_to_the_weights_of_its_members(fitted, runs, tm
 def test_members_elsewhere_or_alike_are_refused(fitted, runs, tmp_path, members, words):
     shutil.copytree(runs[0].folder.parent, tmp_path / "runs")
     path = tmp_path / "runs" / "joined.safetensors"
-    arrays = {"latent": fitted.latent, "composition": fitted.composition}
-    arrays |= {"valid": fitted.valid.to_numpy(np.float32)}
+    arrays = arrays_of(fitted)
     save_file(
         {key: np.ascontiguousarray(values) for key, values in arrays.items()},
         path,
@@ -237,8 +247,7 @@ def test_members_elsewhere_or_alike_are_refused(fitted, runs, tmp_path, members,
     ids=str,
 )
 def test_tables_that_do_not_fit_are_refused(fitted, tmp_path, change):
-    arrays = {"latent": fitted.latent, "composition": fitted.composition}
-    arrays |= {"valid": fitted.valid.to_numpy(np.float32)}
+    arrays = arrays_of(fitted)
     arrays = {key: np.ascontiguousarray(values) for key, values in (arrays | change).items()}
     path = tmp_path / "joined.safetensors"
     save_file(arrays, path, {"members": json.dumps({"a": "1", "b": "2"})})
@@ -262,7 +271,7 @@ def test_the_shipped_predictors_belong_to_the_shipped_runs():
         parts = [Run(folder).part("valid") for folder in shipped.members]
         mean = np.mean([part.eform_pred for part in parts], axis=0)
         assert shipped.valid.eform_pred.tolist() == pytest.approx(mean, abs=1e-4)
-        assert list(shipped.valid) == VALID
+        assert list(shipped.valid) == [*VALID, *DISTANCES]
 
 
 def test_join_writes_the_file_beside_the_runs(runs):

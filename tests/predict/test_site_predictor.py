@@ -282,18 +282,18 @@ def test_join_hands_on(runs, tmp_path):
     assert result.exit_code == 0, result.output
     found = Predictor.load(tmp_path / "out" / "gaps.safetensors")
     assert [folder.name for folder in found.members] == ["gaps-0", "gaps-1"]
-    assert len(found.latent) == len(found.composition) == 30
+    assert {len(values) for values in found.training.values()} == {30}
 
 
 def test_rows_of_rare_compositions_are_kept_first(runs, energies):
     few = Predictor.fit(runs["eform"], rows=7 * NEIGHBOURS)
-    count = pd.Series([row.tobytes() for row in few.composition]).value_counts()
-    every = pd.Series([row.tobytes() for row in energies.composition]).value_counts()
-    assert len(few.latent) == 7 * NEIGHBOURS < len(energies.latent)
+    count = pd.Series([row.tobytes() for row in few.training["composition"]]).value_counts()
+    every = pd.Series([row.tobytes() for row in energies.training["composition"]]).value_counts()
+    assert len(few.training["latent"]) == 7 * NEIGHBOURS < len(energies.training["latent"])
     assert set(count.index) == set(every.index)
     assert (count.loc[every.index] >= every.clip(upper=NEIGHBOURS)).all()
     again = Predictor.fit(runs["eform"], rows=7 * NEIGHBOURS)
-    assert np.array_equal(again.latent, few.latent)
+    assert np.array_equal(again.training["latent"], few.training["latent"])
     with pytest.raises(DefectkitError, match="keep fewer"):
         Predictor.fit(runs["eform"], rows=1000)
 
