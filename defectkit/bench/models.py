@@ -27,9 +27,7 @@ from defectkit.training.train import train
 
 SEEDS = (0, 1, 2)
 SAMPLE = 64  # structures that are timed
-# Each hybrid and its seeds; the last learned from every row in both positions, half as often
-# from each.
-HYBRIDS = {"hybrid": SEEDS, "hybrid-unrelaxed": SEEDS, "hybrid-both": SEEDS[:1]}
+HYBRIDS = ("hybrid", "hybrid-unrelaxed")
 SEARCHES = CONFIGS / "tune"
 SEARCH_FOLDER = ROOT / "build" / "tune"
 
@@ -186,8 +184,8 @@ def position_rows(seed: int) -> list[dict]:
 
     tables = {
         (name, training_seed, place): rows
-        for name, seeds in HYBRIDS.items()
-        for training_seed in seeds
+        for name in HYBRIDS
+        for training_seed in SEEDS
         for place, rows in _predicted(name, training_seed)
     }
     return [

@@ -309,7 +309,9 @@ class HybridSettings:
         phi: whether attention knows the distance.
         psi: whether attention knows the kinds of sites.
         images: "minimum", or "sum" over all images within the graph's `image_radius`.
-        edge_values: whether the edge modulates the values of attention.
+        edge_values: whether the edge modulates the values of attention: a mean of equal values is
+            the same however its weights are, so weights alone cannot tell how far apart two like
+            defects are.
         marks: whether nodes know their kind and what stood there (`NodeInputs`).
         lattice: whether edges to an atom's own images say what the cell is.
         descriptors: whether local strain and asymmetry are inputs of a node.
@@ -331,7 +333,7 @@ class HybridSettings:
     phi: bool = True
     psi: bool = True
     images: str = "minimum"
-    edge_values: bool = False
+    edge_values: bool = True
     marks: bool = True
     lattice: bool = True
     descriptors: bool = True

@@ -64,7 +64,7 @@ from defectkit.training.inference import (
     load_model,
     predict,
 )
-from defectkit.training.prepared import graphs_of, learned_from, random_starts
+from defectkit.training.prepared import graphs_of, learned_from, start_graphs
 from defectkit.training.run import SETTINGS, SUMMARY, Run
 
 HANDED_ON = (WEIGHTS, CARD, SUMMARY)  # of a member, beside its configuration; others hold labels
@@ -143,9 +143,9 @@ class Predictor:
         tables = [valid.loc[new["latent"].index, VALID]]
         news = [new]
         if first.config.starts:
-            starts = graphs_of(random_starts(dataset, tuple(training), 0), config)
+            starts = start_graphs(dataset, tuple(training), 0, config)
             known.append(_vectors(models[0], starts, training, dataset))
-            starts = graphs_of(random_starts(dataset, tuple(valid.index), 0), config)
+            starts = start_graphs(dataset, tuple(valid.index), 0, config)
             news.append(_vectors(models[0], starts, valid.index, dataset))
             members = [predict(model, starts) for model in models]
             mean, sigma = mean_and_sigma(members, "eform")

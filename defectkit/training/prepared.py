@@ -6,6 +6,7 @@ What is certain to go wrong is refused before a graph is built, in one sentence.
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from defectkit.data.dataset import Dataset
 from defectkit.data.sources import data_folder
 from defectkit.data.splits import Split, make_split, structure_groups
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
+from defectkit.graphs.dataset import FORMAT as GRAPH_FORMAT
 from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
 from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
@@ -37,6 +39,7 @@ from defectkit.models.tabular.sparse import COUNTS
 from defectkit.structures import transforms
 from defectkit.structures.names import one_line
 from defectkit.structures.record import DefectRecord
+from defectkit.structures.writing import keep
 from defectkit.training.config import MAX_SEED, ModelConfig, RunConfig
 from defectkit.training.inference import ModelCard, check_labels, load_model
 from defectkit.training.run import LABELS, PARTS, Run
@@ -102,7 +105,7 @@ class Prepared:
         unrelaxed = replace(self.config.graph, positions="unrelaxed")
         others = [graphs_of(self.dataset, unrelaxed)] if self.config.also_unrelaxed else []
         others += [
-            graphs_of(random_starts(self.dataset, tuple(uids), number), unrelaxed)
+            start_graphs(self.dataset, tuple(uids), number, unrelaxed)
             for number in range(self.config.starts)
         ]
         for other in map(self._labelled, others):
@@ -165,17 +168,31 @@ def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
 
 
 @lru_cache(maxsize=4)
-def random_starts(dataset: Dataset, uids: tuple[str, ...], number: int) -> Dataset:
-    """These rows, each with the `number`-th of its random starts (`transforms.RandomStart`)."""
-    draw = transforms.OrUnchanged(transforms.RandomStart(dataset.hosts))
-    known = [uid for uid in uids if dataset[uid].unrelaxed is not None]
-    rows = tqdm(known, desc=f"starts {number + 1}", unit="row", delay=2, leave=False)
-    return replace(
-        dataset,
-        records=[
-            draw(dataset[uid], np.random.default_rng([number, crc32(uid.encode())])) for uid in rows
-        ],
-    )
+def start_graphs(
+    dataset: Dataset, uids: tuple[str, ...], number: int, config: GraphConfig
+) -> GraphDataset:
+    """Graphs of rows that begin elsewhere, kept like those of `graphs_of`.
+
+    Args:
+        dataset: where the rows are.
+        uids: those wanted; one without a start of its own, or without room for another, is left
+            out.
+        number: which of a row's random starts (`transforms.RandomStart`).
+        config: of the graphs, in unrelaxed positions.
+    """
+    made_of = [GRAPH_FORMAT, dataset.fingerprint, asdict(config), number, uids]
+    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
+    path = data_folder() / "graphs" / f"starts-{name}.safetensors"
+    with suppress(DefectkitError):  # there is none yet, or it is damaged
+        return GraphDataset.load(path)
+    draw = transforms.RandomStart(dataset.hosts)
+    records = []
+    for uid in tqdm(uids, desc=f"starts {number + 1}", unit="row", delay=2, leave=False):
+        with suppress(DefectkitError):
+            records.append(draw(dataset[uid], np.random.default_rng([number, crc32(uid.encode())])))
+    graphs = load_graphs(records, dataset.hosts, config, skip=True)
+    keep(path, graphs.save)
+    return graphs
 
 
 def training_rows(config: RunConfig, split: Split, refused: Collection[str]) -> list[str]:

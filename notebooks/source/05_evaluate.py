@@ -42,6 +42,7 @@ from defectkit.data.splits import structure_groups
 from defectkit.evaluation import breakdown, coverage, leakage, metrics
 from defectkit.evaluation.coverage import guard_table
 from defectkit.evaluation.metrics import compare, confusion, scores
+from defectkit.graphs.build import build_graph
 from defectkit.predict import intervals, physics
 from defectkit.predict.domain import Nearness, composition_vectors
 from defectkit.predict.predictor import Predictor
@@ -357,6 +358,20 @@ if answer is not ...:
 # %% [markdown]
 # So a mean absolute error is about both: a few rows weigh far more than theirs, and yet most of it comes from
 # ordinary rows. (A root mean square error would be mostly about the few: there errors count squared.)
+
+# %% [markdown]
+# **Moments, atom by atom.** The hybrid gives every atom a moment, and the cell's is their sum. Here is the
+# magnetic test row with the median error: does the moment sit where it should? *Guess first.*
+
+# %%
+magnetic = rows[rows.spin > metrics.MAGNETIC]
+shown = (magnetic.spin_pred - magnetic.spin).abs().sort_values().index[len(magnetic) // 2]
+model, card = load_model(runs["hybrid"][0].folder)
+graph = build_graph(known[shown], card.graph, known.hosts[known[shown].host])
+with torch.no_grad():
+    moment = model(graph).site_spin.numpy()
+plots.explain.score_maps(graph, {f"{source} (μB)": graph.y_site_spin.numpy(), "hybrid (μB)": moment})
+print(f"{shown}: the atoms of {source} sum up to {graph.y_site_spin.sum():.2f} μB, those of the hybrid to {moment.sum():.2f}")
 
 # %% [markdown]
 # ## 6 · Is a formation energy extensive?

@@ -168,7 +168,8 @@ def test_both_inputs_are_tested_on_the_same_rows(monkeypatch):
         yield "unrelaxed", rows.set_axis(["a", "b"])[:1]
 
     monkeypatch.setattr(models, "_predicted", predicted)
-    monkeypatch.setattr(models, "HYBRIDS", {"hybrid": (0,)})
+    monkeypatch.setattr(models, "HYBRIDS", ("hybrid",))
+    monkeypatch.setattr(models, "SEEDS", (0,))
     table = pd.DataFrame(models.position_rows(0))
     assert table.n_test.tolist() == [1, 1]
     assert table.eform_mae.tolist() == [1.0, 1.0]

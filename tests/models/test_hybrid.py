@@ -63,6 +63,7 @@ def names(model: Hybrid) -> str:
         ({"angles": None}, ".angular."),
         ({"phi": False}, ".phi."),
         ({"psi": False}, ".psi"),
+        ({"edge_values": False}, "attention.gate."),
         ({"lattice": False}, "lattice."),
         ({"descriptors": False}, "sites."),
         ({"global_layers": 0}, "global_blocks."),
@@ -82,7 +83,6 @@ def test_what_is_switched_off_is_gone_and_missed(settings, part):
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
-        ({"edge_values": True}, "attention.gate."),
         ({"readout": "mean"}, "heads."),
         ({"readout": "defect"}, "heads."),
         ({"marks": False}, "embed."),
@@ -126,7 +126,7 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize(
     ("config", "settings"),
-    [(IMAGES, {"images": "sum"}), (CONFIG, {"edge_values": True}), (CONFIG, {"readout": "mean"})],
+    [(IMAGES, {"images": "sum"}), (CONFIG, {"edge_values": False}), (CONFIG, {"readout": "mean"})],
     ids=str,
 )
 def test_batch_equals_singles_for_other_settings(config, settings):
@@ -184,7 +184,7 @@ def test_attention_between_the_nodes_of_the_defect_is_that_of_a_graph_of_these()
 
 
 def test_batch_equals_singles_among_defects_and_without_one():
-    model = model_of(AMONG_DEFECTS, edge_values=True)
+    model = model_of(AMONG_DEFECTS)
     graphs = [*mixed_graphs(AMONG_DEFECTS), graph_of(host() * (3, 3, 1), AMONG_DEFECTS)]
     singles = torch.cat([predict(model, graph) for graph in graphs], dim=1)
     torch.testing.assert_close(predict(model, Batch.from_data_list(graphs)), singles)
@@ -221,7 +221,7 @@ def test_forces_and_energy_pass_smoothly_through_the_cutoffs(radius):
     ("config", "settings"),
     [
         (CONFIG, {"angles": "triplets"}),
-        (CONFIG, {"edge_values": True}),
+        (CONFIG, {"edge_values": False}),
         (CONFIG, {"phi": False, "psi": False}),
         (IMAGES, {"images": "sum"}),
     ],
