@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 from defectkit import DefectkitError, explain
 from defectkit.bench.measure import BENCHES, shipped
+from defectkit.bench.starts import STARTS
 from defectkit.data.demo import MAX_STRAIN, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
@@ -33,7 +34,7 @@ from defectkit.plots.style import BLUE, GREY, LIGHT_GREY, ORANGE
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
 from defectkit.structures.record import MOMENT_FLOOR
 from defectkit.structures.writing import atomic, make_folder, write_text
-from defectkit.training.pretrained import ROOT, benchmark, published_2dmd
+from defectkit.training.pretrained import PUBLISHED, ROOT, benchmark, published_2dmd
 from defectkit.training.run import Run
 
 README = CHECKOUT_DATA.parent / "README.md"
@@ -423,7 +424,9 @@ def _card(frame: pd.DataFrame, metadata: dict, database: Path) -> str:
         [
             _contents(frame, metadata, database),
             _method(metadata),
+            _starts(),
             LIMITS,
+            _worth(),
             _references(frame, metadata),
             LICENCE,
         ]
@@ -507,6 +510,39 @@ sites: added or replaced atom first, then vacancies). The dopant `X` means that 
 
 Timing: {computed:,} rows in {seconds / 60:.0f} minutes with {workers} processes on
 {metadata["runs"][-1]["cpus"]} cores that also did other work, {computed / seconds:.2f} rows/s.
+
+"""
+
+
+def _starts() -> str:
+    """What the second database is."""
+    frame = read_demo(STARTS).frame
+    return f"""## Random starts: `{STARTS.name}`
+
+{len(frame)} further rows of the same hosts and label source, made by
+`defectkit demo build --starts-of data/demo2d.db --output data/{STARTS.name}`. Their atoms begin
+where no recipe puts them: an added atom anywhere above, below or inside the layer, a substituted
+one beside its site. **For tests only:** nothing is trained or tuned on them.
+
+"""
+
+
+def _worth() -> str:
+    """What the labels are worth beside those of DFT and of other potentials."""
+    pairs = pd.read_csv(PUBLISHED / "potentials.csv").fillna("")
+    defects = pd.read_csv(PUBLISHED / "potential_defects.csv")
+    pairs.columns = ["potential", "version", "correlation (Pearson)", "MAE (eV)"]
+    return f"""## What a potential's labels are worth
+
+Five universal potentials against real rows of Imp2d, 135 pairs of adsorbates, and against DFT for
+three single vacancies (eV), as they were reported to this project:
+
+{pairs.to_markdown(index=False)}
+
+{defects.to_markdown(index=False)}
+
+Substitutions agree within 0.1 eV. None of them is right everywhere, and vacancies of a metal come
+out far too cheap: a model that learns these labels perfectly is still that far from DFT.
 
 """
 

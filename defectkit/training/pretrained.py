@@ -53,11 +53,12 @@ def ladder_runs(split: str, model: str) -> list[list[Run]]:
 
 
 def published_ladder() -> pd.DataFrame:
-    """Public results on Imp2d: columns model, split and eform_mae (eV).
+    """Public results on Imp2d: columns model, split, eform_mae (eV), and of ensembles more.
 
-    Out of fold on 10,224 of its rows, labels DFT, as they were reported to this project; there is
-    no paper to cite. Other data, other labels and other training than the kit's own ladder, and in
-    that no rivals of it.
+    Of the repository chimeraHHH/2d-defect-dast on GitHub, protocol v2: out of fold on 10,224 rows,
+    labels DFT. `members` says how many networks were averaged where that is told, `eform_mae_single`
+    the error of one of them. Other data, other labels and other training than the kit's own ladder,
+    and in that no rivals of it.
     """
     return pd.read_csv(PUBLISHED / "imp2d_ladder.csv")
 

@@ -275,9 +275,10 @@ for name, values in (("error", by_step), ("share", by_step.div(spread, axis=0)))
 # longer the easiest. What counts is not how far a rung sounds but whether it is *your* question.
 
 # %% [markdown]
-# For scale, public results on Imp2d, for which there is no paper to cite: DFT labels, 10,224 rows. These are other
-# data and another budget; what can be compared is the *way* from step to step. The additive network sums
-# a number for each atom, and falls apart on new hosts.
+# For scale, public results on Imp2d, of the repository chimeraHHH/2d-defect-dast (protocol v2): DFT labels,
+# 10,224 rows. These are other data and another budget; what can be compared is the *way* from step to step. Its
+# hybrid is a mean of three networks on new hosts, dopants and the block; one alone does worse
+# (`eform_mae_single`). The additive network sums a number for each atom, and falls apart on new hosts.
 
 # %%
 published_ladder().pivot(index="model", columns="split", values="eform_mae")[["random", "pair", "host", "dopant", "block"]]
