@@ -56,9 +56,9 @@ def published_ladder() -> pd.DataFrame:
     """Public results on Imp2d: columns model, split, eform_mae (eV), and of ensembles more.
 
     Of the repository chimeraHHH/2d-defect-dast on GitHub, protocol v2: out of fold on 10,224 rows,
-    labels DFT. `members` says how many networks were averaged where that is told, `eform_mae_single`
-    the error of one of them. Other data, other labels and other training than the kit's own ladder,
-    and in that no rivals of it.
+    labels DFT. `members` says how many networks were averaged where that is told,
+    `eform_mae_single` the error of one of them. Other data, other labels and other training than
+    the kit's own ladder, and in that no rivals of it.
     """
     return pd.read_csv(PUBLISHED / "imp2d_ladder.csv")
 
