@@ -185,6 +185,30 @@ def ladder_table(table: pd.DataFrame) -> str:
     return _markdown(rows)
 
 
+def starts_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a predictor and origin of its structures, all kinds of defects together.
+
+    Args:
+        table: `data/benchmarks/starts.csv`.
+    """
+    rows = [
+        {
+            "predictor": row.model,
+            "input": row.input,
+            "starts": row.starts,
+            "structures": row.n,
+            "unread": row.unread,
+            "MAE (eV)": f"{row.eform_mae:.3f}",
+            "95 % interval": f"{row.eform_mae_lo:.3f}–{row.eform_mae_hi:.3f}",
+            "in the 90 % interval": f"{row.coverage:.0%}",
+            "called doubtful": f"{row.flagged:.0%}",
+            "of the worst tenth": f"{row.caught:.0%}",
+        }
+        for row in table[table.kind == "all"].itertuples()
+    ]
+    return _markdown(rows, texts=3)
+
+
 def real_table(table: pd.DataFrame) -> str:
     """Markdown: a table a target, a row a model and a column a subset, best last, in meV.
 
@@ -241,6 +265,7 @@ def _markdown(rows: list[dict], texts: int = 1) -> str:
 
 TABLES = {
     "models_demo": models_table,
+    "starts": starts_table,
     "models_2dmd": real_table,
     "throughput": throughput_table,
     "ladder": ladder_table,
