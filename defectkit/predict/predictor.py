@@ -60,7 +60,7 @@ from defectkit.training.inference import (
     ModelCard,
     batches,
     load_model,
-    predict,
+    predict_together,
 )
 from defectkit.training.prepared import graphs_of, learned_from
 from defectkit.training.run import SETTINGS, SUMMARY, Run
@@ -385,21 +385,45 @@ class Predictor:
         if not read:
             return unread
         graphs = GraphDataset.from_graphs([one.graph for one in read])
-        (first, _), *others = self._models
-        predicted, vectors = predict_with_vectors(first, graphs)
-        members = [predicted, *(predict(model, graphs) for model, _ in others)]
-        table = pd.DataFrame(index=predicted.index)
+        uids = [one.graph.uid for one in read]
+        known = pd.DataFrame([one.composition for one in read], uids)
+        reading = [
+            "; ".join(filter(None, [doubts.get(uid, ""), self._doubt(one)]))
+            for uid, one in zip(uids, read)
+        ]
+        atoms = {record.uid: record.atoms for record in records}
+        table, _ = self.judge(graphs, known, pd.Series(reading, uids), atoms, confidence)
+        table["fit"] = [one.found.rms for one in read]
+        return pd.concat([table, unread]) if faults else table
+
+    def judge(
+        self,
+        graphs: GraphDataset,
+        composition: pd.DataFrame,
+        reading: pd.Series,
+        atoms: Mapping[str, Atoms],
+        confidence: float = 0.9,
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Predict graphs that are there already, and judge every prediction.
+
+        Args:
+            graphs: of the configuration that the members learned from; each has its uid.
+            composition: `domain.composition_vectors`, by uid.
+            reading: what makes a structure doubtful, in words, else empty; by uid.
+            atoms: the structures by uid.
+            confidence: of the intervals.
+
+        Returns:
+            Columns `COLUMNS` without `fit`, and the latent vectors (B, D) of the first member; both
+            by uid.
+        """
+        members, vectors = predict_together(self.networks, graphs)
+        table = pd.DataFrame(index=vectors.index)
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        composition = pd.DataFrame([one.composition for one in read], table.index)
-        signs = _distances(self._nearness, vectors, composition)
-        signs["spread"] = table.eform_sigma
-        signs["reading"] = [
-            "; ".join(filter(None, [doubts.get(uid, ""), self._doubt(one)]))
-            for uid, one in zip(table.index, read)
-        ]
-        atoms = {record.uid: record.atoms for record in records}
+        signs = _distances(self._nearness, vectors, composition.loc[table.index])
+        signs["spread"], signs["reading"] = table.eform_sigma, reading
         card = self.card
         if card.spin_range is None:
             table[["spin", "spin_sigma"]] = np.nan
@@ -408,12 +432,11 @@ class Predictor:
         table = table.assign(
             eform_lo=(table.eform - half).clip(lower=lowest),
             eform_hi=(table.eform + half).clip(lower=lowest),
-            fit=[one.found.rms for one in read],
             **signs[["latent", "composition", "reading"]],
             **self.guard.verdict(signs),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )
-        return pd.concat([table, unread]) if faults else table
+        return table, vectors
 
     def _doubt(self, one: "_Structure") -> str:
         """What speaks against the prediction of a structure, in words; empty where nothing does."""
