@@ -274,7 +274,7 @@ def _calculator() -> potential.ChgnetCalculator:
     return potential.ChgnetCalculator()
 
 
-def _try_row(
+def try_row(
     candidate: Candidate, host: HostReference, mu: dict[str, float]
 ) -> tuple[Candidate, tuple[Atoms, dict, dict] | None, str]:
     """`compute_row`, or the reason why this row could not be computed."""
@@ -328,7 +328,7 @@ def build(
         start = time.perf_counter()
         # Another round for those that could not be computed, until none is missing.
         while tasks := [(c, hosts[c.host], mu) for c in islice(todo, max(rows - done, 0))]:
-            results = ahead(pool, _try_row, iter(tasks))
+            results = ahead(pool, try_row, iter(tasks))
             while batch := list(islice(results, 10)):
                 done += _store(database, metadata, batch)
                 run["rows"] += len(batch)
@@ -432,10 +432,10 @@ def _compact(path: Path) -> None:
 
 
 def _executor(workers: int, scheduler: str | None) -> AbstractContextManager[Executor]:
-    return executor(workers, scheduler, _single_thread)
+    return executor(workers, scheduler, single_thread)
 
 
-def _single_thread() -> None:
+def single_thread() -> None:
     """Start a worker with one thread: rows run side by side, and more would wait for each other.
 
     The matrices are small: oneDNN costs more to set up for them than it saves (a fifth).

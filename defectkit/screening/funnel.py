@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
 from defectkit import DefectkitError
 from defectkit.data.demo import NO_DOPANT
@@ -273,8 +274,11 @@ def farthest_first(
     scaled = (vectors - vectors.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     chosen = list(begun)
     apart, nearest = np.full(len(vectors), np.inf), np.zeros(len(vectors), int)
-    for one in chosen:
-        apart, nearest = _nearer(scaled, one, apart, nearest)
+    if chosen:
+        search = NearestNeighbors(n_neighbors=1).fit(scaled[chosen])
+        distance, which = search.kneighbors(scaled)
+        apart, nearest = distance[:, 0].round(6), np.array(chosen)[which[:, 0]]
+        apart[chosen] = -1.0
     while len(chosen) - len(begun) < min(length, len(vectors) - len(begun)):
         one = int(apart.argmax())  # the first row where none is chosen
         chosen.append(one)

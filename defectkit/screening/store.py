@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from ase import Atoms
 from filelock import Timeout
 from threadpoolctl import threadpool_limits
 
@@ -112,8 +113,19 @@ class Screening:
     @property
     def about(self) -> dict:
         """What was screened, with what, and for what wish."""
-        with _opened(self.folder) as database:
+        with _finished(self.folder) as database:
             return json.loads(database.execute("SELECT text FROM about").fetchone()[0])
+
+    @property
+    def space(self) -> Space:
+        """What was screened."""
+        about = self.about
+        hosts = {
+            name: Atoms(one["symbols"], one["positions"], cell=one["cell"], pbc=(1, 1, 0))
+            for name, one in about["hosts"].items()
+        }
+        rest = (tuple(about[name]) for name in ("dopants", "kinds", "sites", "strains"))
+        return Space(hosts, *rest)
 
     def table(self, stage: str | None = None) -> pd.DataFrame:
         """All candidates with their fates, or those of one stage, by key, in order of place.
@@ -125,7 +137,7 @@ class Screening:
         query += "JOIN fates ON results.key = fates.key"
         if stage is not None:
             query += " WHERE stage = ?"
-        with _opened(self.folder) as database:
+        with _finished(self.folder) as database:
             table = pd.read_sql_query(query, database, params=None if stage is None else [stage])
         table = table.loc[:, ~table.columns.duplicated()].set_index("key")
         unranked = table.place == 0
@@ -134,13 +146,13 @@ class Screening:
 
     def vectors(self, keys: "pd.Index") -> np.ndarray:
         """(n, D) latent vectors of some candidates."""
-        with _opened(self.folder) as database:
+        with _finished(self.folder) as database:
             return _vectors(database, list(keys))
 
     @property
     def funnel(self) -> pd.DataFrame:
         """`funnel.funnel` of all candidates."""
-        with _opened(self.folder) as database:
+        with _finished(self.folder) as database:
             return funnel(pd.read_sql_query("SELECT stage FROM fates", database))
 
 
@@ -229,8 +241,8 @@ def _about(space: Space, engine: Engine, wish: Wish, source: str) -> dict:
         "hosts": {
             host: {
                 "symbols": list(unit.symbols),
-                "positions": unit.positions.round(6).tolist(),
-                "cell": unit.cell.array.round(6).tolist(),
+                "positions": unit.positions.tolist(),
+                "cell": unit.cell.array.tolist(),
             }
             for host, unit in space.hosts.items()
         },
@@ -253,11 +265,20 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(path)) as database:
             yield database
-    except sqlite3.Error as error:
+    except (sqlite3.Error, pd.errors.DatabaseError) as error:
         raise DefectkitError(
             f"{path} cannot be read or written ({one_line(error)}); give another folder, or make "
             "room: what it holds stays."
         ) from error
+
+
+@contextmanager
+def _finished(folder: Path) -> Iterator[sqlite3.Connection]:
+    """The table of a folder that is there, which opening it would make where it is not."""
+    if not (folder / TABLE).is_file():
+        raise DefectkitError(f"{folder} holds no screening; make one with `defectkit screen`.")
+    with _opened(folder) as database:
+        yield database
 
 
 def _begin(database: sqlite3.Connection, folder: Path, about: dict) -> None:
@@ -311,6 +332,7 @@ def _write(
 
 def _vectors(database: sqlite3.Connection, keys: list[str]) -> np.ndarray:
     """(n, D) latent vectors, in the order of the keys."""
-    query = "SELECT vector FROM results WHERE key = ?"
-    found = [database.execute(query, [key]).fetchone()[0] for key in keys]
-    return np.array([np.frombuffer(one, np.float16) for one in found], float)
+    wanted = set(keys)
+    every = database.execute("SELECT key, vector FROM results WHERE vector != x''")
+    found = {key: vector for key, vector in every if key in wanted}
+    return np.array([np.frombuffer(found[key], np.float16) for key in keys], np.float32)
