@@ -13,9 +13,10 @@ import os
 import sqlite3
 import time
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -38,7 +39,8 @@ from defectkit.structures.defects import Defect, DefectSite, make_defect, named_
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.names import one_line
 from defectkit.structures.record import MOMENT_FLOOR
-from defectkit.structures.writing import locked, process_pool
+from defectkit.structures.workers import ahead, executor
+from defectkit.structures.writing import locked
 
 DOPANTS = (
     "Ag Al As Au B Ba Be Bi Br C Ca Cd Cl Co Cr Cs Cu F Fe Ga Ge H Hf Hg I In Ir K Li Lu Mg Mn Mo "
@@ -58,7 +60,6 @@ MAX_STRAIN = STRAINS[-1]
 STRAINED_VACANCIES = 6  # strained copies of each vacancy: it has no dopant to vary
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
 PAGE_SIZE = 8192  # bytes; with SQLite's default most rows would leave half a page empty
-AHEAD = 64  # tasks handed out before their results are collected
 METADATA = {"label_source", "seed", "hosts", "chemical_potentials", "failed", "runs"}
 
 
@@ -115,6 +116,8 @@ class Candidate:
 
 @cache
 def _formula(host: str) -> str:
+    if host not in HOSTS:  # of another source
+        return host
     return HOSTS[host].unit_cell().symbols.formula.format("hill")
 
 
@@ -278,7 +281,7 @@ def _calculator() -> potential.ChgnetCalculator:
     return potential.ChgnetCalculator()
 
 
-def _try_row(
+def try_row(
     candidate: Candidate, host: HostReference, mu: dict[str, float]
 ) -> tuple[Candidate, tuple[Atoms, dict, dict] | None, str]:
     """`compute_row`, or the reason why this row could not be computed."""
@@ -314,10 +317,10 @@ def build(
     be written, or is being built by another process.
     """
     workers = workers or os.cpu_count()
-    with _opened(path) as database, _executor(workers, scheduler) as executor:
+    with _opened(path) as database, _executor(workers, scheduler) as pool:
         metadata = database.metadata
         if not metadata:
-            metadata = _of_another(like, seed) if like else _references(executor, seed, progress)
+            metadata = _of_another(like, seed) if like else _references(pool, seed, progress)
             database.metadata = metadata
         if metadata["seed"] != seed:
             raise DefectkitError(
@@ -337,7 +340,7 @@ def build(
         start = time.perf_counter()
         # Another round for those that could not be computed, until none is missing.
         while tasks := [(c, hosts[c.host], mu) for c in islice(todo, max(rows - done, 0))]:
-            results = _ahead(executor, _try_row, iter(tasks))
+            results = ahead(pool, try_row, iter(tasks))
             while batch := list(islice(results, 10)):
                 done += _store(database, metadata, batch)
                 run["rows"] += len(batch)
@@ -440,19 +443,11 @@ def _compact(path: Path) -> None:
         connection.execute("VACUUM")
 
 
-@contextlib.contextmanager
-def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
-    if scheduler:
-        from dask.distributed import Client
-
-        with Client(scheduler) as client, client.get_executor() as executor:
-            yield executor
-        return
-    with process_pool(workers, _single_thread) as executor:
-        yield executor
+def _executor(workers: int, scheduler: str | None) -> AbstractContextManager[Executor]:
+    return executor(workers, scheduler, single_thread)
 
 
-def _single_thread() -> None:
+def single_thread() -> None:
     """Start a worker with one thread: rows run side by side, and more would wait for each other.
 
     The matrices are small: oneDNN costs more to set up for them than it saves (a fifth).
@@ -461,14 +456,6 @@ def _single_thread() -> None:
     torch.backends.mkldnn.enabled = False
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-
-def _ahead(executor: Executor, function: Callable, tasks: Iterator[tuple]) -> Iterator:
-    """Results in the order of the tasks, with at most `AHEAD` of them under way."""
-    waiting = deque(executor.submit(function, *task) for task in islice(tasks, AHEAD))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(executor.submit(function, *task) for task in islice(tasks, 1))
 
 
 def _of_another(path: Path, seed: int) -> dict:
@@ -483,11 +470,11 @@ def _of_another(path: Path, seed: int) -> dict:
     }
 
 
-def _references(executor: Executor, seed: int, progress: Callable[[str, int, int], None]) -> dict:
+def _references(pool: Executor, seed: int, progress: Callable[[str, int, int], None]) -> dict:
     """The database's metadata: relaxed hosts and chemical potentials."""
     names = list(HOSTS)
     hosts = {}
-    for name, reference in zip(names, _ahead(executor, relax_host, ((n,) for n in names))):
+    for name, reference in zip(names, ahead(pool, relax_host, ((n,) for n in names))):
         hosts[name] = {
             "family": HOSTS[name].family,
             "symbols": list(reference.unit.symbols),
@@ -500,7 +487,7 @@ def _references(executor: Executor, seed: int, progress: Callable[[str, int, int
         progress("hosts", len(hosts), len(names))
     symbols = sorted({*DOPANTS, *(s for host in hosts.values() for s in host["symbols"])})
     mu = {}
-    results = _ahead(executor, potential.chemical_potential, ((s,) for s in symbols))
+    results = ahead(pool, potential.chemical_potential, ((s,) for s in symbols))
     for symbol, (phase, energy) in zip(symbols, results):
         mu[symbol] = {"phase": phase, "mu": round(energy, DIGITS)}
         progress("reference phases", len(mu), len(symbols))

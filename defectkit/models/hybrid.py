@@ -48,6 +48,15 @@ class Local(NamedTuple):
     shell: Shell | None
 
 
+class Geometry(NamedTuple):
+    """What members of an ensemble share of a graph, as nothing that they learned comes in."""
+
+    vectors: Tensor  # (E, 3) Å
+    distance: Tensor  # (E,) Å
+    local: Local
+    pairs: Pairs | None  # None without global layers
+
+
 class BondBasis(nn.Module):
     """The radial basis of a bond's length in Å, and of its length relative to what is usual.
 
@@ -430,19 +439,28 @@ class Hybrid(nn.Module):
         self.heads = SiteHeads(hidden, 2 * hidden, hidden)
         self.displacement = DisplacementHead(hidden, self.basis.width) if use.displacement else None
 
-    def forward(self, graph: CrystalGraph) -> Output:
-        """Energy in eV and moment in μB, (B,) each."""
-        h = self.norm(self.global_states(self.local_states(graph), graph))
+    def forward(self, graph: CrystalGraph, geometry: Geometry | None = None) -> Output:
+        """Energy in eV and moment in μB, (B,) each; moments and displacements of the nodes.
+
+        `geometry` is that of the graph, where another network of the same settings made it.
+        """
+        geometry = geometry or self.geometry(graph)
+        h = self.global_states(self.local_states(graph, geometry), graph, geometry.pairs)
+        h = self.norm(h)
         x = self.readout(h, graph)
         if self.ingredients is not None:
             x = torch.cat([x, self.ingredients(graph, self.inputs.features)], dim=1)
         output = self.heads(self.mix(x), h, graph)
         if self.displacement is None:
             return output
-        vectors, distance = local_geometry(graph)
-        unit = vectors / distance[:, None]
-        local = self._local(graph, vectors, distance)
-        return output._replace(displacement=self.displacement(h, local, unit, graph))
+        unit = geometry.vectors / geometry.distance[:, None]
+        moved = self.displacement(h, geometry.local, unit, graph)
+        return output._replace(displacement=moved)
+
+    def geometry(self, graph: CrystalGraph) -> Geometry:
+        """Of a graph, for this network and all of its settings."""
+        pairs = self.pairs(graph) if self.global_blocks else None
+        return self._near(graph)._replace(pairs=pairs)
 
     def attention(self, graph: CrystalGraph) -> list[Tensor]:
         """The attention of every global layer, (B, H, n, n) each.
@@ -461,30 +479,35 @@ class Hybrid(nn.Module):
             h = block(h, pairs)
         return maps
 
-    def local_states(self, graph: CrystalGraph) -> Tensor:
+    def local_states(self, graph: CrystalGraph, geometry: Geometry | None = None) -> Tensor:
         """(N, D) the nodes after the local blocks."""
-        vectors, distance = local_geometry(graph)
+        geometry = geometry or self._near(graph)
         inputs = self.inputs(graph)
         if self.sites is not None:
-            sites = self.sites(graph, vectors, distance, self.inputs.features)
+            features = self.inputs.features
+            sites = self.sites(graph, geometry.vectors, geometry.distance, features)
             inputs = torch.cat([inputs, sites], dim=1)
         h = self.embed(inputs)
         if self.lattice is not None:
             h = h + self.lattice(graph).index_select(0, node_batch(graph))
-        local = self._local(graph, vectors, distance)
         for block in self.local_blocks:
-            h = block(h, local)
+            h = block(h, geometry.local)
         return h
 
-    def global_states(self, h: Tensor, graph: CrystalGraph) -> Tensor:
+    def global_states(self, h: Tensor, graph: CrystalGraph, pairs: Pairs | None = None) -> Tensor:
         """(N, D) the nodes after the global blocks, from those after the local ones."""
         if not self.global_blocks:
             return h
-        pairs = self.pairs(graph)
+        pairs = pairs or self.pairs(graph)
         heard = _attending(h, pairs)
         for block in self.global_blocks:
             heard = block(heard, pairs)
         return heard if pairs.nodes is None else h.index_copy(0, pairs.nodes, heard)
+
+    def _near(self, graph: CrystalGraph) -> Geometry:
+        """`geometry` without the pairs."""
+        vectors, distance = local_geometry(graph)
+        return Geometry(vectors, distance, self._local(graph, vectors, distance), None)
 
     def _local(self, graph: CrystalGraph, vectors: Tensor, distance: Tensor) -> Local:
         sender, receiver = graph.edge_index

@@ -62,7 +62,7 @@ from defectkit.training.inference import (
     ModelCard,
     batches,
     load_model,
-    predict,
+    predict_together,
 )
 from defectkit.training.prepared import graphs_of, learned_from, start_graphs
 from defectkit.training.run import SETTINGS, SUMMARY, Run
@@ -147,7 +147,7 @@ class Predictor:
             known.append(_vectors(models[0], starts, training, dataset))
             starts = start_graphs(dataset, tuple(valid.index), 0, config)
             news.append(_vectors(models[0], starts, valid.index, dataset))
-            members = [predict(model, starts) for model in models]
+            members, _ = predict_together(models, starts)
             mean, sigma = mean_and_sigma(members, "eform")
             tables.append(
                 valid[["eform"]].join(pd.DataFrame({VALID[1]: mean, VALID[2]: sigma}), how="right")
@@ -402,25 +402,48 @@ class Predictor:
         if not read:
             return unread
         graphs = GraphDataset.from_graphs([one.graph for one in read])
-        (first, _), *others = self._models
-        predicted, vectors = predict_with_vectors(first, graphs)
-        members = [predicted, *(predict(model, graphs) for model, _ in others)]
-        table = pd.DataFrame(index=predicted.index)
+        uids = [one.graph.uid for one in read]
+        known = pd.DataFrame([one.composition for one in read], uids)
+        reading = [
+            "; ".join(filter(None, [doubts.get(uid, ""), self._doubt(one)]))
+            for uid, one in zip(uids, read)
+        ]
+        atoms = {record.uid: record.atoms for record in records}
+        table, _ = self.judge(graphs, known, pd.Series(reading, uids), atoms, confidence)
+        table["fit"] = [one.found.rms for one in read]
+        return pd.concat([table, unread]) if faults else table
+
+    def judge(
+        self,
+        graphs: GraphDataset,
+        composition: pd.DataFrame,
+        reading: pd.Series,
+        atoms: Mapping[str, Atoms],
+        confidence: float = 0.9,
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Predict graphs that are there already, and judge every prediction.
+
+        Args:
+            graphs: of the configuration that the members learned from; each has its uid.
+            composition: `domain.composition_vectors`, by uid.
+            reading: what makes a structure doubtful, in words, else empty; by uid.
+            atoms: the structures by uid.
+            confidence: of the intervals.
+
+        Returns:
+            Columns `COLUMNS` without `fit`, and the latent vectors (B, D) of the first member; both
+            by uid.
+        """
+        members, vectors = predict_together(self.networks, graphs)
+        table = pd.DataFrame(index=vectors.index)
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         half = self._conformal.half_width(table, confidence)
-        seen = {
-            "latent": vectors,
-            "composition": pd.DataFrame([one.composition for one in read], table.index),
-            "surroundings": surroundings(graphs),
-        }
-        signs = _distances(self._nearness, {name: seen[name] for name in self.training})
-        signs["spread"] = table.eform_sigma
-        signs["reading"] = [
-            "; ".join(filter(None, [doubts.get(uid, ""), self._doubt(one)]))
-            for uid, one in zip(table.index, read)
-        ]
-        atoms = {record.uid: record.atoms for record in records}
+        seen = {"latent": vectors, "composition": composition.loc[table.index]}
+        if "surroundings" in self.training:
+            seen["surroundings"] = surroundings(graphs)
+        signs = _distances(self._nearness, seen)
+        signs["spread"], signs["reading"] = table.eform_sigma, reading
         card = self.card
         if card.spin_range is None:
             table[["spin", "spin_sigma"]] = np.nan
@@ -429,12 +452,11 @@ class Predictor:
         table = table.assign(
             eform_lo=(table.eform - half).clip(lower=lowest),
             eform_hi=(table.eform + half).clip(lower=lowest),
-            fit=[one.found.rms for one in read],
             **signs.drop(columns="spread"),
             **self.guard.verdict(signs),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )
-        return pd.concat([table, unread]) if faults else table
+        return table, vectors
 
     def _doubt(self, one: "_Structure") -> str:
         """What speaks against the prediction of a structure, in words; empty where nothing does."""

@@ -271,11 +271,11 @@ def make_defect(unit: Atoms, repeat: tuple[int, int, int], site: DefectSite, dop
     atoms = unit.repeat(repeat)
     positions, removed = [], []
     if site.substituted is not None:
-        index = _supercell_index(unit, repeat, *site.substituted)
+        index = supercell_index(unit, repeat, *site.substituted)
         positions.append(atoms.positions[index].copy())
         removed.append(atoms[index].symbol)
         atoms[index].symbol = dopant
-    gaps = [_supercell_index(unit, repeat, *vacancy) for vacancy in site.vacancies]
+    gaps = [supercell_index(unit, repeat, *vacancy) for vacancy in site.vacancies]
     positions.extend(atoms.positions[gaps].copy())
     removed.extend(atoms.symbols[gaps])
     del atoms[gaps]
@@ -307,7 +307,7 @@ def adsorption_height(atoms: Atoms, xy: np.ndarray, dopant: str, side: int) -> f
 _IMAGES = (-1, 0, 1)
 
 
-def _supercell_index(
+def supercell_index(
     unit: Atoms, repeat: tuple[int, int, int], atom: int, image: tuple[int, int, int]
 ) -> int:
     """Index in `unit.repeat(repeat)` of a unit-cell atom in another cell."""

@@ -84,6 +84,15 @@ def as_slab(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
     return atoms
 
 
+def stretched(unit: Atoms, strain: float) -> Atoms:
+    """A unit cell stretched by `strain` along both in-plane vectors, and its atoms with it."""
+    unit = unit.copy()
+    cell = unit.cell.array.copy()  # the array itself is the cell, and would change with it
+    cell[:2] *= 1 + strain
+    unit.set_cell(cell, scale_atoms=True)
+    return unit
+
+
 def shortest_translation(cell: np.ndarray) -> float:
     """Length (Å) of the shortest non-zero in-plane lattice vector of a 3 x 3 `cell`."""
     reduced, _ = minkowski_reduce(np.asarray(cell, float), pbc=(True, True, False))

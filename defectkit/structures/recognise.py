@@ -176,7 +176,7 @@ def _recognition(atoms: Atoms, reading: "_Reading", reason: str) -> Recognition:
     site_kind = np.full(len(atoms), int(SiteKind.HOST))
     site_kind[replaced] = SiteKind.SUBSTITUTION
     site_kind[added] = np.where(
-        _inside_layer(atoms, added, match.rows), SiteKind.INTERSTITIAL, SiteKind.ADSORBATE
+        inside_layer(atoms, added, match.rows), SiteKind.INTERSTITIAL, SiteKind.ADSORBATE
     )
     ideal = atoms.positions.copy()
     ideal[match.rows] += match.vectors
@@ -566,7 +566,7 @@ def _match(atoms: Atoms, sites: Atoms, shift: np.ndarray) -> _Match:
     return _Match(rows, columns, vectors[rows, columns], gains, shift)
 
 
-def _inside_layer(atoms: Atoms, added: np.ndarray, matched: np.ndarray) -> np.ndarray:
+def inside_layer(atoms: Atoms, added: np.ndarray, matched: np.ndarray) -> np.ndarray:
     """Whether the depth 2 |z - z_mid| / thickness is under 1, per added atom."""
     if not len(matched):
         return np.zeros(len(added), dtype=bool)

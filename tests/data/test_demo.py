@@ -238,7 +238,7 @@ def test_a_row_that_fails_is_told_from_one_that_works(hosts):
     host = demo.HostReference(broken, (2, 2, 1), float("nan"), 1)
     candidate = next(c for c in demo.candidates(hosts, 0) if c.host == "SnS2" and not c.strain)
     mu = dict.fromkeys([*DOPANTS, "Sn", "S"], 0.0)
-    _, row, reason = demo._try_row(candidate, host, mu)
+    _, row, reason = demo.try_row(candidate, host, mu)
     assert row is None
     assert reason
 

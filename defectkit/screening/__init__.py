@@ -1,0 +1,1 @@
+"""What the kit says of thousands of defects that nobody has computed: screening."""
