@@ -6,11 +6,12 @@ atom is (dopant, host, which site is vacant) is found once, in the first structu
 reading of the defect that changed on the way would be another energy surface.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -86,3 +87,44 @@ class DefectCalculator(Calculator):
             ideal_positions=self.found.ideal_positions @ into,
             vacancy_positions=self.found.vacancy_positions @ into,
         )
+
+
+def pulled(
+    atoms: Atoms,
+    atom: int,
+    direction: Sequence[float],
+    lengths: Sequence[float],
+    calculators: Mapping[str, Calculator],
+) -> pd.DataFrame:
+    """Energies while one atom is pulled along a line, the others held.
+
+    Args:
+        atoms: where it starts; they stay as they are.
+        atom: its number.
+        direction: (3,) of the line, of any length.
+        lengths: Å, how far it is pulled.
+        calculators: by name.
+
+    Returns:
+        A row a length, eV above the start: a column a calculator, and before that of a
+        `DefectCalculator` called "networks" those of its members, "network 0" and so on.
+
+    Raises DefectkitError for a direction of no length.
+    """
+    line = np.asarray(direction, dtype=float)
+    if not np.linalg.norm(line) > 0:
+        raise DefectkitError("The direction of the pull is zero; give a vector with a length.")
+    line /= np.linalg.norm(line)
+    columns = {}
+    for name, calculator in calculators.items():
+        rows = []
+        for length in (0.0, *lengths):
+            moved = atoms.copy()
+            moved.positions[atom] += length * line
+            moved.calc = calculator
+            energy = moved.get_potential_energy()
+            rows.append([*calculator.results.get("energies", ()), energy])
+        values = np.array(rows[1:]) - rows[0]
+        names = [f"{name.removesuffix('s')} {k}" for k in range(values.shape[1] - 1)]
+        columns |= dict(zip([*names, name], values.T))
+    return pd.DataFrame(columns, index=pd.Index(lengths, name="displacement"))

@@ -84,7 +84,7 @@ def read_own(
 
     Args:
         given: files (CIF, POSCAR, xyz, extxyz), ASE databases, folders of these, ASE Atoms,
-            pymatgen Structures; or one of them.
+            pymatgen Structures; or one of them; or Atoms and Structures by name.
         known: hosts of the training data by name.
         host: a file, a pristine cell, or a name in any everyday form, such as hBN or 2H-MoS2; found
             where it is not given.
@@ -134,6 +134,9 @@ def _numbered(name: str) -> Iterator[str]:
 
 def _each(given: Any) -> Iterator[tuple[str, Callable[[], Atoms]]]:
     """The name of every structure, and what reads it."""
+    if isinstance(given, Mapping):
+        yield from ((name, partial(_of_object, thing)) for name, thing in given.items())
+        return
     if isinstance(given, Atoms | str | Path) or hasattr(given, PYMATGEN):
         given = [given]
     for number, thing in enumerate(given, 1):

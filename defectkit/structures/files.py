@@ -10,10 +10,11 @@ import re
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO, StringIO
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from ase import Atoms
@@ -58,8 +59,28 @@ def read_structure(path: str | Path) -> Atoms:
     too large, or no layer.
     """
     path = Path(path)
+    _format(path)  # a wrong name is told before anything is read
+    return _structure(read_text(path), path)
+
+
+def structure_in(raw: bytes, name: str, most: int = MAX_BYTES) -> Atoms:
+    """The layer in the bytes of a file of that name, which is neither read nor written.
+
+    Raises DefectkitError as `read_structure` does, and for more than `most` bytes, packed or not.
+    """
+    path = Path(PurePosixPath(name.replace("\\", "/")).name)
+    _format(path)
+    with _opening(path):
+        packed = path.suffix.lower() == ".gz"
+        with gzip.open(BytesIO(raw)) if packed else BytesIO(raw) as file:
+            raw = file.read(most + 1)
+    _check_length(raw, path, most)
+    return _structure(_decoded(raw, path), path)
+
+
+def _structure(text: str, path: Path) -> Atoms:
+    """The layer in the text of a file; `path` tells the format, and is for messages."""
     kind = _format(path)
-    text = read_text(path)
     try:
         atoms, fault = parse(text, kind, path)
     except DefectkitError:
@@ -316,7 +337,10 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     is no such file, where it may not be read, is a folder, longer than `most` bytes, binary, or in
     UTF-16 or UTF-32.
     """
-    raw = read_bytes(path, most)
+    return _decoded(read_bytes(path, most), path)
+
+
+def _decoded(raw: bytes, path: Path) -> str:
     if raw.startswith(WIDE):
         raise DefectkitError(f"{path} is encoded as UTF-16 or UTF-32; save it as UTF-8.")
     if CONTROL.search(raw):
@@ -333,7 +357,7 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
 
 def read_bytes(path: Path, most: int) -> bytes:
     """The bytes of a file, unpacked where it ends in .gz; DefectkitError as of `read_text`."""
-    try:
+    with _opening(path):
         if path.is_dir():
             raise DefectkitError(f"{path} is a folder; name a file.")
         if not path.exists():
@@ -343,6 +367,15 @@ def read_bytes(path: Path, most: int) -> bytes:
         packed = path.suffix.lower() == ".gz"
         with gzip.open(path) if packed else path.open("rb") as file:
             raw = file.read(most + 1)
+    _check_length(raw, path, most)
+    return raw
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """DefectkitError where a file cannot be opened or unpacked."""
+    try:
+        yield
     except PermissionError as error:
         raise DefectkitError(
             f"{path} may not be read (permission denied); change its permissions, or ask its owner."
@@ -354,11 +387,13 @@ def read_bytes(path: Path, most: int) -> bytes:
     except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
         reason = getattr(error, "strerror", None) or error
         raise DefectkitError(f"{path} cannot be opened ({reason}); check its name.") from error
+
+
+def _check_length(raw: bytes, path: Path, most: int) -> None:
     if len(raw) > most:
         raise DefectkitError(
             f"{path} is longer than {most // 1_000_000} MB, the most that is read; split it."
         )
-    return raw
 
 
 def parse(text: str, kind: str, path: Path) -> tuple[Atoms, str]:

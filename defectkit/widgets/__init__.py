@@ -3,6 +3,7 @@
 from defectkit.widgets.attention import AttentionExplorer, HeadGallery
 from defectkit.widgets.browser import DatabaseBrowser
 from defectkit.widgets.picture import LiveCurve
+from defectkit.widgets.sandbox import Sandbox
 from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DatabaseBrowser",
     "HeadGallery",
     "LiveCurve",
+    "Sandbox",
     "StructureView",
     "view_defect",
 ]

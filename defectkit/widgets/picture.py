@@ -46,11 +46,12 @@ class Sheet:
         rows: of axes.
         edges: left, right, bottom and top of the axes in shares of the figure, and the room between
             them. To find the best ones takes longer than to draw as well.
-        barred: how many axes lie left of the colour bar; all where it is not given.
+        barred: how many axes lie left of the colour bar; all where it is not given, and where it
+            is zero there is no bar.
 
     Attributes:
         axes: (rows, len(widths)) of matplotlib, without labels yet.
-        bar: the colour bar.
+        bar: the colour bar, or None.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class Sheet:
         self.axes = self.figure.subplots(rows, len(widths), width_ratios=widths, squeeze=False)
         for ax in self.axes.flat:
             ax.locator_params(nbins=5)  # labels of ticks are half of the time
-        beside = list(self.axes.flat[:barred])
-        self.bar = self.figure.colorbar(plt.cm.ScalarMappable(), ax=beside, shrink=0.85, pad=0.02)
-        self.bar.locator = plt.MaxNLocator(5)
+        self.bar = None
+        if beside := list(self.axes.flat[:barred]):
+            colours = plt.cm.ScalarMappable()
+            self.bar = self.figure.colorbar(colours, ax=beside, shrink=0.85, pad=0.02)
+            self.bar.locator = plt.MaxNLocator(5)
         self._frames, self._background = None, None
 
     def wipe(self) -> np.ndarray:
@@ -85,7 +88,7 @@ class Sheet:
         every = list(self.axes.flat)
         moving = [a for ax in every for a in (*ax.collections, *ax.patches, *ax.lines, *ax.texts)]
         moving.sort(key=lambda artist: artist.zorder)
-        moving += [every[-1].yaxis, self.bar.ax]
+        moving += [every[-1].yaxis, *([self.bar.ax] if self.bar else [])]
         moving += [ax.get_legend() for ax in every if ax.get_legend()]
         frames = [(ax.get_xlim(), ax.get_xlabel()) for ax in every]
         frames += [ax.get_ylim() for ax in every[:-1]]

@@ -3,14 +3,27 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
 
 from defectkit import DefectkitError
+from defectkit.data.potential import ChgnetCalculator
 from defectkit.predict.answer import shipped_predictor
-from defectkit.predict.calculator import DefectCalculator
+from defectkit.predict.calculator import DefectCalculator, pulled
+from defectkit.structures.defects import defects_of
 from defectkit.structures.hosts import HOSTS
 
 HOST = HOSTS["MoS2"].unit_cell()
+
+
+class Flat(Calculator):
+    """An energy that no displacement changes, eV."""
+
+    implemented_properties = ["energy"]  # noqa: RUF012 (ASE's interface)
+
+    def calculate(self, *asked, **settings) -> None:
+        super().calculate(*asked, **settings)
+        self.results = {"energy": 1.0}
 
 
 @pytest.fixture
@@ -69,3 +82,36 @@ def test_the_energy_at_the_start_is_the_prediction(chromium):
 def test_networks_of_sites_alone_are_refused():
     with pytest.raises(DefectkitError, match="sites of a defect alone"):
         DefectCalculator(shipped_predictor("sites"), HOST)
+
+
+def test_a_pull_is_counted_from_the_start_and_names_the_members(chromium):
+    before = chromium.positions.copy()
+    table = pulled(
+        chromium, 27, (0, 0, 2), [-0.4, 0.0, 0.4], {"networks": chromium.calc, "CHGNet": Flat()}
+    )
+    assert table.columns.tolist() == ["network 0", "network 1", "network 2", "networks", "CHGNet"]
+    assert table.index.tolist() == [-0.4, 0.0, 0.4]
+    assert table.loc[0.0].abs().max() < 1e-5
+    members = table[["network 0", "network 1", "network 2"]]
+    assert np.allclose(members.mean(axis=1), table.networks, atol=1e-5)
+    assert np.array_equal(chromium.positions, before)
+    start = chromium.get_potential_energy()
+    chromium.positions[27, 2] += 0.4
+    assert table.networks[0.4] == pytest.approx(chromium.get_potential_energy() - start, abs=1e-4)
+
+
+def test_a_pull_needs_a_direction(chromium):
+    with pytest.raises(DefectkitError, match="direction of the pull is zero"):
+        pulled(chromium, 27, (0, 0, 0), [0.1], {"networks": chromium.calc})
+
+
+@pytest.mark.slow
+def test_the_networks_let_an_atom_into_the_sheet_where_chgnet_does_not():
+    """What the warning of the sandbox and notebook 08 say, measured."""
+    atoms = defects_of(HOST, add="Cr")["ads1"].atoms
+    both = {
+        "networks": DefectCalculator(shipped_predictor("hybrid"), HOST),
+        "CHGNet": ChgnetCalculator(),
+    }
+    table = pulled(atoms, len(atoms) - 1, (0, 0, 1), [-0.8, 0.0], both)
+    assert table.CHGNet[-0.8] > table.networks[-0.8] + 0.5

@@ -28,8 +28,8 @@ RULE = (
 LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
-MAX_FOLDERS, MAX_MODULES = 13, 90
-MAX_ARROWS, MAX_BETWEEN = 190, 62
+MAX_FOLDERS, MAX_MODULES = 13, 94
+MAX_ARROWS, MAX_BETWEEN = 200, 62
 MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}
 

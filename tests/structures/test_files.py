@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectkit import DefectkitError
-from defectkit.structures.files import as_layer, read_structure, write_structure
+from defectkit.structures.files import as_layer, read_structure, structure_in, write_structure
 from defectkit.structures.hosts import VACUUM, as_slab
 
 NAMES = ["a.cif", "a.vasp", "POSCAR_1", "a.xyz", "a.extxyz"]
@@ -46,6 +46,34 @@ def test_coordinates_of_cif_are_not_rounded_to_fractions(tmp_path):
     atoms = Atoms("Mo", scaled_positions=[[0.33334, 0.66664, 0.5]], cell=layer().cell, pbc=True)
     again = read_structure(write_structure(atoms, tmp_path / "a.cif"))
     np.testing.assert_allclose(again.get_scaled_positions()[0, :2], [0.33334, 0.66664], atol=1e-7)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_are_read_as_their_file_is(tmp_path, name, packed):
+    path = write_structure(layer(), tmp_path / name)
+    raw = path.read_bytes()
+    name = f"../{name}.gz" if packed else f"C:\\a folder\\{name}"
+    again = structure_in(gzip.compress(raw) if packed else raw, name)
+    assert again == read_structure(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name", "words"),
+    [
+        (b"", "a.txt", "does not say the format"),
+        (b"", "", "does not say the format"),
+        (b"data", "a.cif.gz", "no whole gzip file"),
+        (b"\x00", "POSCAR", "bytes that no text has"),
+        (b"x" * 2_000_001, "a.cif", "longer than 2 MB"),
+        (gzip.compress(b"x" * 2_000_001), "a.cif.gz", "longer than 2 MB"),
+        (b"no crystal", "a.xyz", "no number of atoms"),
+        (b"no crystal", "../../etc/a.xyz", "^a.xyz, line 1"),
+    ],
+)
+def test_bytes_that_are_no_structure_get_a_reason(raw, name, words):
+    with pytest.raises(DefectkitError, match=words):
+        structure_in(raw, name, most=2_000_000)
 
 
 def broken(tmp_path, name: str, text: str) -> str:
