@@ -552,7 +552,7 @@ def build(
     from tqdm import tqdm
 
     from defectkit.data.demo import build as build_demo
-    from defectkit.data.starts import start_candidates
+    from defectkit.data.starts import RandomStarts
 
     bars: dict[str, tqdm] = {}
 
@@ -563,8 +563,8 @@ def build(
         if done >= total:
             bars[what].close()
 
-    order = start_candidates if starts_of else None
-    build_demo(output, rows, seed, workers, scheduler, show, order, starts_of)
+    other = RandomStarts(starts_of) if starts_of else None
+    build_demo(output, rows, seed, workers, scheduler, show, other)
     bar = bars["rows"]
     done, seconds = bar.n - bar.initial, bar.format_dict["elapsed"]
     rate = f", {done / seconds:.2f} rows/s" if done else ""

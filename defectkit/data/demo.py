@@ -22,6 +22,7 @@ from functools import cache
 from itertools import islice
 from math import lcm
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import spglib
@@ -294,6 +295,16 @@ def try_row(
     return candidate, row, ""
 
 
+class Rows(Protocol):
+    """Rows of another kind for `build`, such as `starts.RandomStarts`."""
+
+    def references(self, seed: int) -> dict:
+        """The metadata of a new database."""
+
+    def candidates(self, hosts: dict[str, HostReference], seed: int) -> Iterator[Candidate]:
+        """What to compute, in one seeded order."""
+
+
 def build(
     path: Path,
     rows: int,
@@ -301,17 +312,14 @@ def build(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-    order: Callable[[dict[str, HostReference], int], Iterator[Candidate]] | None = None,
-    like: Path | None = None,
+    other: Rows | None = None,
 ) -> None:
     """Compute rows into the ASE database at `path`, new or begun, until it holds `rows`.
 
     Rows that are there stay; the first candidates of the seeded order that are not there, by
     name, follow. `workers` processes run side by side, one per core by default; with a Dask
     `scheduler` address the work goes there instead. `progress(what, done, total)` is called as
-    it goes on. Other rows than `candidates` come from an `order` of hosts and seed, such as
-    `starts.start_candidates`; a new file takes hosts and chemical potentials from the database
-    `like`, where one is given.
+    it goes on. Rows of an `other` kind than `candidates` come with hosts of their own.
 
     Raises DefectkitError where the file is no demo database, was begun with another seed, cannot
     be written, or is being built by another process.
@@ -320,7 +328,7 @@ def build(
     with _opened(path) as database, _executor(workers, scheduler) as pool:
         metadata = database.metadata
         if not metadata:
-            metadata = _of_another(like, seed) if like else _references(pool, seed, progress)
+            metadata = other.references(seed) if other else _references(pool, seed, progress)
             database.metadata = metadata
         if metadata["seed"] != seed:
             raise DefectkitError(
@@ -331,7 +339,7 @@ def build(
         known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
         mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
-        every = order(hosts, seed) if order else candidates(hosts, seed, places)
+        every = other.candidates(hosts, seed) if other else candidates(hosts, seed, places)
         todo = (c for c in every if c.name not in known)
         done = len(database)
         progress("rows", done, max(rows, done))
@@ -456,18 +464,6 @@ def single_thread() -> None:
     torch.backends.mkldnn.enabled = False
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-
-def _of_another(path: Path, seed: int) -> dict:
-    """The metadata of a new database with the references of the one at `path`."""
-    if not path.is_file():
-        raise DefectkitError(f"{path} is not there; name a demo database.")
-    check_demo_database(path)
-    return connect(path, type="db", use_lock_file=False).metadata | {
-        "seed": seed,
-        "failed": {},
-        "runs": [],
-    }
 
 
 def _references(pool: Executor, seed: int, progress: Callable[[str, int, int], None]) -> dict:

@@ -6,13 +6,17 @@ beside its site. The rows are labelled like all others and are never trained on.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
+from ase.db import connect
 
-from defectkit.data.demo import DOPANTS, Candidate, HostReference, draw
+from defectkit import DefectkitError
+from defectkit.data.demo import DOPANTS, Candidate, HostReference, check_demo_database, draw
 from defectkit.structures.defects import DefectSite, adsorption_height, find_sites
 
 KINDS = ("adsorbate", "adsorbate", "interstitial", "substitution")  # they take turns
@@ -22,24 +26,41 @@ ROOM = 0.6  # least distance from an interstitial to an atom, over the sum of co
 TRIALS = 200  # points of a layer, before another dopant is taken
 
 
-def start_candidates(hosts: dict[str, HostReference], seed: int) -> Iterator[Candidate]:
-    """Endlessly many rows with random starts, `start0` and on, all hosts and kinds by turns.
+@dataclass(frozen=True)
+class RandomStarts:
+    """Rows with random starts, for `demo.build`.
 
-    Args:
-        hosts: relaxed hosts by name.
-        seed: of the draws, which hash what is drawn for and are the same on every machine.
+    Attributes:
+        like: the demo database whose hosts and chemical potentials are taken.
     """
-    names = sorted(hosts)
-    for number in count():
-        host = names[number % len(names)]
-        kind = KINDS[number // len(names) % len(KINDS)]
-        rng = np.random.default_rng([seed, draw(seed, "start", number) % 2**32])
-        unit = hosts[host].unit
-        dopant = str(rng.choice(DOPANTS))
-        site = _site(unit, kind, dopant, f"start{number}", rng)
-        if site is not None:
-            shift = tuple(rng.normal(0.0, OFF_SITE, 3)) if kind == "substitution" else (0.0,) * 3
-            yield Candidate(host, site, dopant, 0.0, shift)
+
+    like: Path
+
+    def references(self, seed: int) -> dict:
+        """The metadata of a new database; DefectkitError where `like` is no demo database."""
+        if not self.like.is_file():
+            raise DefectkitError(f"{self.like} is not there; name a demo database.")
+        check_demo_database(self.like)
+        metadata = connect(self.like, type="db", use_lock_file=False).metadata
+        return metadata | {"seed": seed, "failed": {}, "runs": []}
+
+    def candidates(self, hosts: dict[str, HostReference], seed: int) -> Iterator[Candidate]:
+        """Endlessly many rows, `start0` and on, all hosts and kinds by turns.
+
+        Args:
+            hosts: relaxed hosts by name.
+            seed: of the draws, which hash what is drawn for and are the same on every machine.
+        """
+        names = sorted(hosts)
+        for number in count():
+            host = names[number % len(names)]
+            kind = KINDS[number // len(names) % len(KINDS)]
+            rng = np.random.default_rng([seed, draw(seed, "start", number) % 2**32])
+            dopant = str(rng.choice(DOPANTS))
+            site = _site(hosts[host].unit, kind, dopant, f"start{number}", rng)
+            off = rng.normal(0.0, OFF_SITE, 3) if kind == "substitution" else np.zeros(3)
+            if site is not None:
+                yield Candidate(host, site, dopant, 0.0, tuple(map(float, off)))
 
 
 def _site(

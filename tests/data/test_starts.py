@@ -3,6 +3,7 @@
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase.db import connect
 from ase.neighborlist import neighbor_list
@@ -10,10 +11,12 @@ from ase.neighborlist import neighbor_list
 from defectkit import DefectkitError
 from defectkit.bench.starts import STARTS, starts, summary
 from defectkit.data import demo, load
-from defectkit.data.starts import KINDS, start_candidates
+from defectkit.data.sources import CHECKOUT_DATA
+from defectkit.data.starts import KINDS, RandomStarts
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 
+RANDOM = RandomStarts(CHECKOUT_DATA / "demo2d.db")
 HOST_NAMES = ("MoS2", "SnS2", "P4", "Si2")
 
 
@@ -24,9 +27,9 @@ def hosts():
 
 
 def test_starts_are_seeded_and_take_turns(hosts):
-    first = list(islice(start_candidates(hosts, 0), 64))
-    again = list(islice(start_candidates(hosts, 0), 64))
-    assert first == again != list(islice(start_candidates(hosts, 1), 64))
+    first = list(islice(RANDOM.candidates(hosts, 0), 64))
+    again = list(islice(RANDOM.candidates(hosts, 0), 64))
+    assert first == again != list(islice(RANDOM.candidates(hosts, 1), 64))
     assert len({c.name for c in first}) == 64
     assert {c.host for c in first} == set(HOST_NAMES)
     assert {c.site.kind for c in first} == set(KINDS)
@@ -36,7 +39,7 @@ def test_starts_are_seeded_and_take_turns(hosts):
 
 
 def test_an_added_atom_touches_the_layer_and_is_in_none_of_its_atoms(hosts):
-    added = [c for c in islice(start_candidates(hosts, 0), 80) if c.site.point is not None]
+    added = [c for c in islice(RANDOM.candidates(hosts, 0), 80) if c.site.point is not None]
     points = []
     for one in added:
         atoms = make_defect(
@@ -51,7 +54,7 @@ def test_an_added_atom_touches_the_layer_and_is_in_none_of_its_atoms(hosts):
 
 def test_the_references_of_another_database_are_taken(tmp_path):
     with pytest.raises(DefectkitError, match="is not there"):
-        demo.build(tmp_path / "new.db", 1, like=tmp_path / "none.db")
+        demo.build(tmp_path / "new.db", 1, other=RandomStarts(tmp_path / "none.db"))
 
 
 def test_the_shipped_rows_start_elsewhere_than_the_demo_rows():
@@ -67,14 +70,10 @@ def test_the_shipped_rows_start_elsewhere_than_the_demo_rows():
 
 
 def whole_metadata() -> dict:
-    from defectkit.data.sources import CHECKOUT_DATA
-
     return connect(CHECKOUT_DATA / "demo2d.db").metadata
 
 
 def test_the_numbers_of_a_table_by_hand():
-    import pandas as pd
-
     judged = pd.DataFrame(
         {
             "label": np.zeros(10),

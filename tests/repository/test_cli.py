@@ -106,8 +106,8 @@ def test_split_holds_out_what_is_named(run, tmp_path):
 def test_demo_build_passes_everything_on_and_says_the_rate(monkeypatch, tmp_path):
     asked = []
 
-    def build(path, rows, seed, workers, scheduler, progress):
-        asked.append((path, rows, seed, workers, scheduler))
+    def build(path, rows, seed, workers, scheduler, progress, other):
+        asked.append((path, rows, seed, workers, scheduler, other))
         progress("rows", 2, rows)
         progress("rows", rows, rows)
 
@@ -115,7 +115,7 @@ def test_demo_build_passes_everything_on_and_says_the_rate(monkeypatch, tmp_path
     path = tmp_path / "demo.db"
     words = ["demo", "build", "--rows", "9", "--seed", "3", "--workers", "2", "--output", str(path)]
     result = CliRunner().invoke(cli.app, words)
-    assert asked == [(path, 9, 3, 2, None)]
+    assert asked == [(path, 9, 3, 2, None, None)]
     assert re.search(r"7 rows computed in \d+ s, [\d,.]+ rows/s", result.stdout)
 
 
