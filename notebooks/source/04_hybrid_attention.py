@@ -536,7 +536,8 @@ plots.results.parity(run.part("test"), few.label_source, title="the hybrid after
 # every variant with several seeds, judged on *validation* rows. The test rows are kept for the very end; who
 # chooses by the test has none. One choice is changed at a time. A dot is a seed, a bar their mean. A
 # choice counts as better or worse only if its mean differs from the full model's by more than two
-# standard errors; the spread over seeds is taken from the whole study. *Put the optimisers in order before you look.*
+# standard errors; the spread over seeds is taken from the whole study. This one was made with the hybrid as it
+# was before its atoms had moments and its values knew the edge. *Put the optimisers in order before you look.*
 
 # %%
 optim = benchmark("optim")
