@@ -109,12 +109,10 @@ class CrystalGraph(Data):
         y_spin: (B,) magnetic moment in μB, NaN where unknown.
         y_site_spin: (N,) size of the node's own moment in μB, zero below `MOMENT_FLOOR` and for a
             vacancy, NaN where unknown. Their sum is `y_spin`, or they are unknown.
-        y_displacement: (N, 3) Å, from the node's unrelaxed to its relaxed position, zero for a
-            vacancy; there in unrelaxed positions only.
         uid: the record's id, a list of them in a batch; empty without a record.
 
     Without angles or pairs in the `GraphConfig` their keys are absent. Graphs of the defect's
-    sites have neither of the last two, and two more:
+    sites have no `y_site_spin`, and two more:
         host_bonds: (N, K, 3) Å, from `ideal_pos` to the nearest sites of the pristine host, those
             up to `SHELL` times as far as the nearest; then zeros.
         host_bonds_z: (N, K) atomic numbers of these sites, then zeros.
@@ -201,9 +199,6 @@ def build_graph(
     }
     if config.nodes == "atoms":
         arrays["y_site_spin"] = _moments(record, n)
-    if config.nodes == "atoms" and config.positions == "unrelaxed":
-        moved = record.displacements()
-        arrays["y_displacement"] = np.concatenate([moved, np.zeros((n - len(moved), 3))])
     tensors = {key: torch.tensor(value) for key, value in arrays.items()}  # copies
     return CrystalGraph(
         uid=record.uid if record else "",

@@ -133,37 +133,6 @@ class LocalBlock(nn.Module):
         return h + self.out(total)
 
 
-class DisplacementHead(nn.Module):
-    """How far every node is from where it relaxes to, from what its bonds say.
-
-    d_i = sum_j s(h_i, h_j, d_ij) r_ij / |r_ij|, where s is a learned number that vanishes at the
-    cutoff: the displacements turn with the crystal. A vacancy stays.
-
-    Args:
-        hidden: D.
-        radial: K.
-
-    Shapes: h (N, D), `Local`, unit vectors of the edges (E, 3), graph -> (N, 3) Å.
-    """
-
-    def __init__(self, hidden: int, radial: int):
-        super().__init__()
-        width = hidden // 2
-        self.receiver = nn.Linear(hidden, width)
-        self.sender = nn.Linear(hidden, width, bias=False)
-        self.bond = RadialFilter(radial, width)
-        self.gate = RadialFilter(radial, width)
-
-    def forward(self, h: Tensor, local: Local, unit: Tensor, graph: CrystalGraph) -> Tensor:
-        """(N, 3)."""
-        ends = self.receiver(h).index_select(0, local.receiver)
-        ends = ends + self.sender(h).index_select(0, local.sender)
-        pull = nn.functional.silu(torch.addmm(ends, local.basis, self.bond.weight.T))
-        pull = (pull * self.gate(local.basis)).sum(dim=1, keepdim=True) * unit  # (E, 3)
-        total = pull.new_zeros(len(h), 3).index_add(0, local.receiver, pull)
-        return torch.where(graph.is_vacancy[:, None], 0.0, total)
-
-
 class GlobalBlock(nn.Module):
     """Attention between all nodes, then a network on each; both residual, normalised first.
 
@@ -326,7 +295,6 @@ class HybridSettings:
         descriptors: whether local strain and asymmetry are inputs of a node.
         readout: "mean", "sum", "defect" or "gated" (`parts.pooling`).
         ingredients: whether the read-out is told which elements there are (`parts.Ingredients`).
-        displacement: whether there is a head for how far atoms are from where they relax to.
         dropout: in all residual blocks.
     """
 
@@ -348,7 +316,6 @@ class HybridSettings:
     descriptors: bool = True
     readout: str = "gated"
     ingredients: bool = True
-    displacement: bool = False
     dropout: float = 0.0
 
     def check(self, graph: GraphConfig) -> None:
@@ -437,10 +404,9 @@ class Hybrid(nn.Module):
         width = self.readout.width + (self.ingredients.width if use.ingredients else 0)
         self.mix = nn.Sequential(nn.Linear(width, 2 * hidden), nn.SiLU())
         self.heads = SiteHeads(hidden, 2 * hidden, hidden)
-        self.displacement = DisplacementHead(hidden, self.basis.width) if use.displacement else None
 
     def forward(self, graph: CrystalGraph, geometry: Geometry | None = None) -> Output:
-        """Energy in eV and moment in μB, (B,) each; moments and displacements of the nodes.
+        """Energy in eV and moment in μB, (B,) each; the moments of the nodes.
 
         `geometry` is that of the graph, where another network of the same settings made it.
         """
@@ -450,12 +416,7 @@ class Hybrid(nn.Module):
         x = self.readout(h, graph)
         if self.ingredients is not None:
             x = torch.cat([x, self.ingredients(graph, self.inputs.features)], dim=1)
-        output = self.heads(self.mix(x), h, graph)
-        if self.displacement is None:
-            return output
-        unit = geometry.vectors / geometry.distance[:, None]
-        moved = self.displacement(h, geometry.local, unit, graph)
-        return output._replace(displacement=moved)
+        return self.heads(self.mix(x), h, graph)
 
     def geometry(self, graph: CrystalGraph) -> Geometry:
         """Of a graph, for this network and all of its settings."""

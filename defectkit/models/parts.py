@@ -22,7 +22,6 @@ class Output(NamedTuple):
     eform: Tensor  # (B,) formation energy, or the target that a run names in its place, eV
     spin: Tensor  # (B,) magnetic moment, μB, not below zero
     site_spin: Tensor | None = None  # (N,) moments of the nodes, μB, whose sum `spin` is
-    displacement: Tensor | None = None  # (N, 3) Å, from where a node is to where it relaxes
 
     @property
     def unit(self) -> Tensor | float:

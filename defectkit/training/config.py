@@ -117,13 +117,11 @@ class ScheduleConfig:
 @dataclass(frozen=True, config=STRICT)
 class LossConfig:
     """Weights of equation (12): `spin` is lambda1; `range` that of the penalty on energies
-    outside the range of the training labels; `displacement` (1/Å) that of a node's distance from
-    where it relaxes to, where the model has a head for it.
+    outside the range of the training labels.
     """  # noqa: D205
 
     spin: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     range: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    displacement: float = Field(default=0.1, ge=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=STRICT)

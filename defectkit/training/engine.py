@@ -109,7 +109,6 @@ class Learner(pl.LightningModule):
             self.config.loss,
             self.limits,
             graph.get("y_site_spin"),
-            graph.get("y_displacement"),
         )
         loss = sum(terms.values())
         # Kept here and logged once an epoch: Lightning's own means cost a tenth of a step.

@@ -21,16 +21,13 @@ def loss_terms(
     config: LossConfig,
     limits: tuple[float, float] = (-math.inf, math.inf),
     site_spin: Tensor | None = None,
-    displacement: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The weighted terms of equation (12), whose sum is the loss.
 
     mean |E_hat - E| / unit + lambda1 mean (S_hat - S)^2, and a penalty of lambda_range times the
     mean square by which E_hat lies outside of `limits`. The third term, lambda2 |Theta|^2, is the
     optimiser's weight decay. Where nodes have moments of their own, lambda1 times the sum of
-    |m_hat - m| over the nodes of a graph comes in; where they say how far they are from where they
-    relax to, `displacement` times the sum of the lengths of these errors. Labels that are NaN do
-    not count.
+    |m_hat - m| over the nodes of a graph comes in. Labels that are NaN do not count.
 
     Args:
         output: predictions.
@@ -39,24 +36,18 @@ def loss_terms(
         config: the weights.
         limits: lowest and highest energy that is physical, eV.
         site_spin: (N,) μB of the nodes, where the model says theirs.
-        displacement: (N, 3) Å of the nodes, likewise.
 
     Returns:
-        scalars "eform", "spin", "site_spin", "displacement" and "range".
+        scalars "eform", "spin", "site_spin" and "range".
     """
     outside = output.eform - output.eform.clamp(*limits)
     moments = output.eform.new_zeros(())
     if output.site_spin is not None and site_spin is not None:
         moments = _known_error(output.site_spin, site_spin).abs().sum() / _count(spin)
-    moved = output.eform.new_zeros(())
-    if output.displacement is not None and displacement is not None:
-        wrong = (output.displacement - displacement).square().sum(dim=1)
-        moved = (wrong + 1e-4).sqrt().sum() / len(eform)
     return {
         "eform": (_known_error(output.eform, eform).abs() / output.unit).sum() / _count(eform),
         "spin": config.spin * _known_error(output.spin, spin.abs()).square().sum() / _count(spin),
         "site_spin": config.spin * moments,
-        "displacement": config.displacement * moved,
         "range": config.range * outside.square().mean(),
     }
 

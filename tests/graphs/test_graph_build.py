@@ -62,16 +62,6 @@ def test_moments_of_the_sites_are_labels_where_they_add_up():
     assert len(silent.y_site_spin) == silent.num_nodes
 
 
-def test_displacements_are_labels_of_unrelaxed_graphs_alone():
-    start = defective().positions + [0.1, 0.0, 0.0]
-    moved = record(unrelaxed=start)
-    unrelaxed = build_graph(moved, GraphConfig(positions="unrelaxed"), host())
-    expected = torch.tensor([[-0.1, 0.0, 0.0]]).expand(len(start), 3)
-    torch.testing.assert_close(unrelaxed.y_displacement[: len(start)], expected, atol=1e-5, rtol=0)
-    assert (unrelaxed.y_displacement[len(start) :] == 0).all()
-    assert "y_displacement" not in keys(build_graph(moved, host=host()))
-
-
 def test_a_vacancy_has_edges_pairs_and_self_images_like_an_atom():
     graph = build_graph(defective(), host=host())
     vacancy = graph.num_nodes - 1

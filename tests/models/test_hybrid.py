@@ -301,22 +301,6 @@ def test_the_moments_of_the_atoms_add_up_and_a_vacancy_has_none():
     torch.testing.assert_close(output.spin, total)
 
 
-def test_displacements_turn_with_the_crystal_and_a_vacancy_stays():
-    model = model_of(displacement=True)
-    plain, graph = mixed_graphs()[0], Batch.from_data_list(mixed_graphs())
-    with torch.no_grad():
-        moved = model(graph).displacement
-        assert (moved[graph.is_vacancy] == 0).all()
-        assert moved.norm(dim=1).max() > 1e-6
-        turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
-        turned = plain.clone()
-        for key in ("pos", "ideal_pos", "cell"):
-            turned[key] = plain[key] @ turn.to(plain[key])
-        expected = model(plain).displacement @ turn.to(plain.pos)
-        torch.testing.assert_close(model(turned).displacement, expected)
-    assert model_of()(graph).displacement is None
-
-
 def test_lattice_inputs_see_strain_and_not_the_choice_of_the_cell():
     torch.manual_seed(0)
     lattice = LatticeInputs(8, 20)

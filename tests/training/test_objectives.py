@@ -48,21 +48,17 @@ def test_errors_of_atoms_count_by_graph_and_unknown_ones_do_not():
         torch.tensor([1.0, -2.0]),
         torch.tensor([0.5, 2.0]),
         torch.tensor([0.5, 0.0, 2.0]),
-        torch.tensor([[0.3, 0.4, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
     )
     terms = loss_terms(
         output,
         torch.tensor([1.0, -2.0]),
         torch.tensor([0.5, 2.0]),
-        LossConfig(spin=0.1, displacement=0.2),
+        LossConfig(spin=0.1),
         site_spin=torch.tensor([0.2, 0.1, math.nan]),
-        displacement=torch.zeros(3, 3),
     )
     assert terms["site_spin"].item() == pytest.approx(0.1 * (0.3 + 0.1) / 2)
-    # A length is smooth at zero, where it counts a hundredth of an Å.
-    assert terms["displacement"].item() == pytest.approx(0.2 * (0.5 + 0.01 + 0.01) / 2, rel=1e-3)
     silent = loss_terms(output, output.eform, output.spin, LossConfig())
-    assert silent["site_spin"].item() == silent["displacement"].item() == 0.0
+    assert silent["site_spin"].item() == 0.0
 
 
 def test_unknown_labels_do_not_count_and_leave_gradients_finite():
