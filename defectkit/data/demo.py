@@ -192,10 +192,10 @@ def compute_row(
     unit = host.strained(candidate.strain)
     energy = host.energy
     if candidate.strain:
-        strained = potential.relax(unit, _calculator())
+        strained = potential.relax(unit, calculator())
         unit, energy = strained.atoms, strained.en2
     defect = make_defect(unit, host.repeat, candidate.site, candidate.dopant)
-    result = potential.relax(defect.atoms, _calculator())
+    result = potential.relax(defect.atoms, calculator())
     en2 = round(result.en2, DIGITS)
     hostenergy = round(energy * int(np.prod(host.repeat)), DIGITS)
     mu_dopant = mu.get(candidate.dopant, 0.0)
@@ -270,7 +270,8 @@ def _layer_shape(
 
 
 @cache
-def _calculator() -> potential.ChgnetCalculator:
+def calculator() -> potential.ChgnetCalculator:
+    """CHGNet, loaded once."""
     return potential.ChgnetCalculator()
 
 
@@ -316,7 +317,7 @@ def build(
                 f"{path} was begun with seed {metadata['seed']}, not {seed}: "
                 "give that seed, or another file."
             )
-        names, places = _inventory(database, path)
+        names, places = inventory(database, path)
         known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
         mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
@@ -387,7 +388,7 @@ def check_demo_database(path: Path) -> None:
         )
 
 
-def _inventory(database: SQLite3Database, path: Path) -> tuple[set[str], dict[str, dict]]:
+def inventory(database: SQLite3Database, path: Path) -> tuple[set[str], dict[str, dict]]:
     """Names of all rows; and by host, where in its unit cell each site is that has rows."""
     rows = list(database.select(include_data=False))
     for name, count in Counter(row.get("name") for row in rows).items():

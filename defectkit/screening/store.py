@@ -191,7 +191,7 @@ def screen(
             progress(done, total)
             todo = (chunk for chunk in space.chunks(engine.chunk) if chunk.name not in names)
             for name, rows in _computed(todo, engine, wish.confidence):
-                _keep(database, name, rows)
+                keep(database, name, rows)
                 done += len(rows)
                 progress(done, total)
             _judge(database, wish)
@@ -299,7 +299,7 @@ def _begin(database: sqlite3.Connection, folder: Path, about: dict) -> None:
         database.execute("INSERT INTO about VALUES (?)", [json.dumps(about)])
 
 
-def _keep(database: sqlite3.Connection, name: str, rows: pd.DataFrame) -> None:
+def keep(database: sqlite3.Connection, name: str, rows: pd.DataFrame) -> None:
     """Write a chunk, all of it or nothing."""
     with database:
         database.execute("INSERT INTO chunks VALUES (?, ?)", [name, len(rows)])

@@ -6,12 +6,13 @@ import pytest
 from ase.db import connect
 
 from defectkit import DefectkitError
+from defectkit.bench.measure import OUTPUT
 from defectkit.data import load
 from defectkit.data.demo import read_hosts
 from defectkit.predict.answer import shipped_predictor
 from defectkit.predict.own import training_hosts
 from defectkit.screening.candidates import Space
-from defectkit.screening.choose import STRATEGIES, Pool, next_ones, replay
+from defectkit.screening.choose import BEST, STRATEGIES, Pool, next_ones, replay
 from defectkit.screening.funnel import Wish
 from defectkit.screening.handover import hand_over
 from defectkit.screening.label import label
@@ -92,6 +93,13 @@ def test_a_choice_that_cannot_be_is_refused(screening):
         next_ones(screening, 3, known, "best")
 
 
+def test_the_default_is_what_the_replay_chose():
+    curves = pd.read_csv(OUTPUT / "choice.csv")
+    assert set(curves.strategy) == set(STRATEGIES)
+    learned = curves[curves.labelled > curves.labelled.min()]
+    assert learned.groupby("strategy").mae.mean().idxmin() == BEST
+
+
 def test_a_replay_learns():
     rng = np.random.default_rng(0)
     features = pd.DataFrame(rng.normal(size=(200, 4)))
@@ -118,7 +126,7 @@ def test_computed_rows_can_be_learned_from(screening, tmp_path, monkeypatch):
         return potential.Relaxation(atoms.copy(), -1.0, -1.0, 0.0, 0.0, 0.01, moments)
 
     monkeypatch.setattr(potential, "relax", relaxed)
-    monkeypatch.setattr(demo, "_calculator", lambda: None)
+    monkeypatch.setattr(demo, "calculator", lambda: None)
     monkeypatch.setattr(
         "defectkit.screening.label.process_pool", lambda workers, begin: ThreadPoolExecutor(1)
     )
