@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,7 +181,6 @@ def scale_rows(seed: int, count: int = SCALED) -> list[dict]:
 def measure_screening(count: int) -> dict[str, float]:
     """Of a screening of all hosts of the demo data in a folder that is thrown away."""
     import os
-    import pickle
     import tempfile
     from pathlib import Path
 
@@ -220,13 +220,12 @@ def measure_screening(count: int) -> dict[str, float]:
         "bytes_per_row": size / len(space),
         "vector_bytes": vector,
         "sieve_s": again,  # all that a screening does when no candidate is missing
-        "task_bytes": len(pickle.dumps(next(space.chunks()))),
+        "task_bytes": len(ForkingPickler.dumps(next(space.chunks()))),
     }
 
 
 def measure_parts() -> dict[str, float]:
     """Processor time of the parts of a candidate, ms, in one thread."""
-    import pickle
     import sqlite3
 
     import torch
@@ -266,7 +265,7 @@ def measure_parts() -> dict[str, float]:
     parts["store"] = spent["store"]
     return {f"{part}_ms": 1e3 * seconds / n for part, seconds in parts.items()} | {
         "sampled": n,
-        "result_bytes": len(pickle.dumps((name, table))),
+        "result_bytes": len(ForkingPickler.dumps((name, table))),
     }
 
 
