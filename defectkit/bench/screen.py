@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # they would count in the memory of what is measured
 COUNT = 2000  # candidates that nobody has computed
 RELAXED = 200  # of them, drawn at random: half an hour of one core
 TOP = 20
-STRAINS = (0.0, -0.02, 0.02, -0.01, 0.01)
-SCALED = 20_000  # candidates of the large screening
+STRAINS = (0.0, -0.02, 0.02, -0.01, 0.01, -0.015, 0.015, -0.005, 0.005)
+SCALED = 2000  # candidates of the large screening; more on a machine with nothing else to do
 SAMPLED = 4  # chunks, of which parts are timed one by one
 ROWS = 2000  # of the demo data, for replays
 BATCH, ROUNDS, SEEDS = 20, 10, 5
@@ -172,14 +172,14 @@ def scale_rows(seed: int, count: int = SCALED) -> list[dict]:
 
     Args:
         seed: not used, as nothing is drawn.
-        count: about so many candidates, strains being added until there are as many.
+        count: so many candidates or more: hosts are added until there are as many, then strains.
     """
     measured = in_own_process(measure_screening, count) | in_own_process(measure_parts)
     return [{"what": name, "value": round(value, 4)} for name, value in measured.items()]
 
 
 def measure_screening(count: int) -> dict[str, float]:
-    """Of a screening of all hosts of the demo data in a folder that is thrown away."""
+    """Of a screening of hosts of the demo data in a folder that is thrown away."""
     import os
     import tempfile
     from pathlib import Path
@@ -190,9 +190,11 @@ def measure_screening(count: int) -> dict[str, float]:
     from defectkit.screening.candidates import CHUNK, Space
     from defectkit.screening.store import TABLE, Engine, screen
 
-    hosts, dense = host_cells(["all"]), 1
-    while len(space := Space(hosts, strains=STRAINS[:dense])) < count and dense < len(STRAINS):
-        dense += 1
+    hosts = host_cells(["all"])
+    sizes = [len(Space({name: unit})) for name, unit in hosts.items()]
+    few = 1 + int(np.searchsorted(np.cumsum(sizes), count))  # hosts that are enough
+    strains = STRAINS[: -(-count // sum(sizes))]
+    space = Space(dict(list(hosts.items())[:few]), strains=strains)
     largest = [0.0]
 
     def watch(done: int, total: int) -> None:
