@@ -38,8 +38,7 @@ from defectkit.data import potential
 from defectkit.structures.defects import Defect, DefectSite, make_defect, named_sites
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.names import one_line
-from defectkit.structures.workers import ahead, executor
-from defectkit.structures.writing import locked
+from defectkit.structures.writing import ahead, executor, locked
 
 DOPANTS = (
     "Ag Al As Au B Ba Be Bi Br C Ca Cd Cl Co Cr Cs Cu F Fe Ga Ge H Hf Hg I In Ir K Li Lu Mg Mn Mo "

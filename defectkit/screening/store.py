@@ -28,8 +28,7 @@ from defectkit.predict.predictor import Predictor
 from defectkit.screening.candidates import CHUNK, Chunk, Space
 from defectkit.screening.funnel import Wish, funnel, predicted, sieve, thin
 from defectkit.structures.names import one_line
-from defectkit.structures.workers import ahead, executor
-from defectkit.structures.writing import locked, make_folder
+from defectkit.structures.writing import ahead, executor, locked, make_folder
 
 TABLE = "screen.db"
 RESULTS = {

@@ -29,7 +29,7 @@ LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
 MAX_FOLDERS, MAX_MODULES = 14, 98
-MAX_ARROWS, MAX_BETWEEN = 190, 62
+MAX_ARROWS, MAX_BETWEEN = 215, 67
 MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}
 
