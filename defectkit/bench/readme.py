@@ -309,7 +309,7 @@ TABLES = {
 PLANNED = 100_000_000  # candidates
 NODES, NODE_CORES = 20, 64
 HOSTS_PLANNED, STRAINS_PLANNED = 5000, 20
-TOP_K = 10_000  # rows that each worker keeps
+TOP_K = 1000  # rows that each worker keeps
 PRICE = 0.03  # EUR a core hour, about what rented cores cost
 SCALE = ROOT / "docs" / "scale.md"
 SCALE_TEXT = """# A hundred million candidates, on paper
@@ -347,7 +347,7 @@ sites.
   chunk that is done twice is written once; a worker that dies costs one chunk. Names are kept in
   the table of chunks: the run can stop and go on at any moment.
 * **Work**: {per_core:,.0f} candidates a second of processor time, {core_hours:,.0f} core hours:
-  {wall_hours:,.1f} hours on {nodes} nodes of {node_cores} cores, about {euros:,.0f} EUR at
+  {wall_hours:,.2f} hours on {nodes} nodes of {node_cores} cores, about {euros:,.0f} EUR at
   {price} EUR a core hour. The address of a Dask scheduler is all that changes, whether its workers
   come from SLURM (dask-jobqueue) or Kubernetes.
 * **Memory**: a worker holds one chunk, whatever the number of candidates.
