@@ -56,6 +56,7 @@ STRAINED_SHARE = 10  # per cent of the rows
 STRAINS = tuple(k / 1000 for k in range(-20, 21) if k)
 MAX_STRAIN = STRAINS[-1]
 STRAINED_VACANCIES = 6  # strained copies of each vacancy: it has no dopant to vary
+FLAT = 1e-3  # Å: a sheet such as BN has no thickness, and what lies in it the depth 0
 MOMENT_FLOOR = 0.1  # μB: site moments below it are noise of the unsigned prediction
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
 PAGE_SIZE = 8192  # bytes; with SQLite's default most rows would leave half a page empty
@@ -263,9 +264,10 @@ def _layer_shape(
     elif candidate.site.substituted is not None:
         gap = np.linalg.norm(defect.atoms.positions - defect.positions[0], axis=1)
         z = layer[gap.argmin()]
-    thickness = np.ptp(layer)
-    depth = 2 * abs(z - (layer.max() + layer.min()) / 2) / thickness
-    return float(depth), float(thickness / np.ptp(unit.positions[:, 2]))
+    thickness, pristine = np.ptp(layer), np.ptp(unit.positions[:, 2])
+    away = 2 * abs(z - (layer.max() + layer.min()) / 2)
+    depth = away / thickness if thickness > FLAT else np.inf if away > FLAT else 0.0
+    return float(depth), float(thickness / pristine) if pristine > FLAT else np.nan
 
 
 @cache

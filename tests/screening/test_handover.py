@@ -8,7 +8,7 @@ from ase.db import connect
 from defectkit import DefectkitError
 from defectkit.bench.measure import OUTPUT
 from defectkit.data import load
-from defectkit.data.demo import read_hosts
+from defectkit.data.demo import _layer_shape, read_hosts
 from defectkit.predict.answer import shipped_predictor
 from defectkit.predict.own import training_hosts
 from defectkit.screening.candidates import Space
@@ -18,6 +18,7 @@ from defectkit.screening.handover import hand_over
 from defectkit.screening.label import label
 from defectkit.screening.store import Engine, Screening, screen
 from defectkit.structures.files import read_structure
+from defectkit.structures.hosts import hosts_2dmd
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,18 @@ def test_a_replay_learns():
     assert (firsts.groupby("seed").mae.nunique() == 1).all()  # all begin with the same rows
     with pytest.raises(DefectkitError, match="do not fit 200 rows"):
         replay(features, labels, 50, 10, [0])
+
+
+def test_a_flat_host_has_no_thickness():
+    space = Space({"BN": hosts_2dmd()["BN"]}, ("Fe",), sites=("int0", "ads0"))
+    depths = {}
+    for family in space.families():
+        (candidate,), defect = family.candidates, family.defect("Fe")
+        depths[family.site.name], extension = _layer_shape(
+            candidate, family.unit, defect, defect.atoms
+        )
+        assert np.isnan(extension)
+    assert depths == {"int0": 0.0, "ads0": np.inf}
 
 
 def test_computed_rows_can_be_learned_from(screening, tmp_path, monkeypatch):
