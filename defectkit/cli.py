@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from defectkit.structures.names import in_terminal
 from defectkit.structures.writing import atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import pandas as pd
 
     from defectkit.predict.own import Own
@@ -359,6 +362,128 @@ def _write_map(one: "Own", predictor: "Predictor", folder: Path) -> None:
     axes = prediction_map(predictor.networks[0], predictor.graph_of(one), one.record.uid)
     for path in save(axes[0].figure, folder / re.sub(r"[^\w.-]+", "_", one.record.uid)):
         print(path)
+
+
+@app.command()
+def screen(
+    hosts: Annotated[
+        list[str], typer.Argument(help="Pristine hosts: files, names such as MoS2, or all.")
+    ],
+    dopants: Annotated[
+        str, typer.Option(help="Elements with commas between; those of the demo by default.")
+    ] = "",
+    kinds: Annotated[
+        str, typer.Option(help="adsorbate,interstitial,substitution,vacancy,complex or some.")
+    ] = "",
+    sites: Annotated[str, typer.Option(help="Names such as ads0,sub1, or all.")] = "all",
+    strains: Annotated[
+        str, typer.Option(help="Biaxial strains of the hosts, such as -0.01,0,0.01.")
+    ] = "0",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; what is in it goes on.")
+    ] = Path("build/screen"),
+    length: Annotated[int, typer.Option(min=1, help="Of the short list.")] = 20,
+    width: Annotated[float, typer.Option(help="Widest interval of the energy, eV.")] = 2.0,
+    eform: Annotated[float | None, typer.Option(help="Highest formation energy, eV.")] = None,
+    spin: Annotated[float, typer.Option(help="Least magnetic moment of the cell, μB.")] = 0.0,
+    margin: Annotated[
+        float, typer.Option(help="Least advantage over the best other site, eV.")
+    ] = 0.0,
+    next_: Annotated[
+        int, typer.Option("--next", min=0, help="How many to compute next, to learn from them.")
+    ] = 0,
+    predictor: Annotated[
+        Path | None, typer.Option(help="A file of `defectkit join`; that of the kit by default.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one per core by default.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
+    ] = None,
+) -> None:
+    """Predict every defect that could be made in some hosts, and hand over a short list."""
+    from defectkit.predict.own import host_cells
+    from defectkit.screening.candidates import Space
+    from defectkit.screening.choose import write_next
+    from defectkit.screening.funnel import Wish
+    from defectkit.screening.handover import LIST, hand_over
+    from defectkit.screening.store import Engine
+    from defectkit.screening.store import screen as screen_space
+
+    chosen = {
+        "dopants": _listed(dopants),
+        "kinds": _listed(kinds),
+        "sites": () if sites == "all" else _listed(sites),
+        "strains": tuple(map(_strain, _listed(strains))),
+    }
+    space = Space(host_cells(hosts), **{name: some for name, some in chosen.items() if some})
+    wish = Wish(length, width, eform, spin, margin)
+    engine = Engine(predictor, workers, scheduler)
+    with _bar("candidates") as show:
+        screening = screen_space(space, output, wish, engine, show)
+    _print_frame(screening.funnel)
+    written = hand_over(screening)
+    if next_:
+        written.append(write_next(screening, next_, engine.load().latent))
+    shown = ["place", "name", "eform", "eform_lo", "eform_hi", "spin", "margin_site", "margin_bulk"]
+    _print_frame(screening.table("chosen")[shown])
+    print(f"Why each was chosen stands in {output / LIST}; {len(written)} outputs in {output}.")
+
+
+@app.command()
+def label(
+    folder: Annotated[Path, typer.Argument(help="Of `defectkit screen`.")],
+    source: Annotated[str, typer.Option("--with", help="What computes: chgnet.")] = "chgnet",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="ASE database; FOLDER/labels.db else.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Compute what `screen --next` chose, else its short list, so that it can be learned from."""
+    from defectkit.screening.choose import chosen_keys
+    from defectkit.screening.label import label as compute
+    from defectkit.screening.store import Screening
+
+    if source != "chgnet":
+        raise DefectkitError(
+            f"Nothing here computes labels of {source}; say --with chgnet, or hand the folder of "
+            "structures to your own programme."
+        )
+    screening, path = Screening(folder), output or folder / "labels.db"
+    keys = chosen_keys(screening)
+    with _bar("labels") as show:
+        failed = compute(screening, keys, path, workers, show)
+    for name, reason in failed.items():
+        print(in_terminal(f"{name} could not be computed: {reason}"))
+    print(f"{len(keys) - len(failed)} of {len(keys)} labels are in {path}.")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _strain(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DefectkitError(f"The strain {text} is no number; give one such as 0.01.") from error
+
+
+@contextmanager
+def _bar(what: str) -> "Iterator[Callable[[int, int], None]]":
+    """A progress bar for what calls with how many are done, of how many; its rate is from now."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what) as bar:
+
+        def show(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.reset(total)
+                bar.initial = bar.n = done
+            bar.update(done - bar.n)
+
+        yield show
 
 
 @app.command()

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from defectkit import DefectkitError, explain
 from defectkit.bench.measure import BENCHES, shipped
 from defectkit.bench.starts import STARTS
-from defectkit.data.demo import MAX_STRAIN, check_demo_database
+from defectkit.data.demo import DOPANTS, MAX_STRAIN, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
 from defectkit.data.sources import CHECKOUT_DATA, SOURCES
@@ -42,7 +42,7 @@ FOLDER = ROOT / "docs" / "figures"
 NAMES = ("oscillation", "route", "parity", "attention_on_a_vacancy", "decay", "folders")
 # The import rule of the package, and what leaves each step of the route.
 RULE = (
-    "structures < data, graphs < models < training < predict < evaluation < explain"
+    "structures < data, graphs < models < training < predict < screening, evaluation < explain"
     " < plots, teach < widgets, bench < cli"
 )
 LEAVES = {
@@ -52,6 +52,7 @@ LEAVES = {
     "models": "Output",
     "training": "Run",
     "predict": "table, verdicts",
+    "screening": "short list",
     "evaluation": "scores",
     "explain": "weights",
     "plots": "Figure",
@@ -166,6 +167,66 @@ def throughput_table(table: pd.DataFrame) -> str:
     return _markdown(rows)
 
 
+def choice_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a strategy, errors by the number of labels, and what it finds.
+
+    Args:
+        table: `data/benchmarks/choice.csv`.
+    """
+    counts = sorted(table.labelled.unique())
+    shown = [counts[0], counts[len(counts) // 2], counts[-1]]
+    learned = table[table.labelled > counts[0]]
+    rows = []
+    for name in learned.groupby("strategy").mae.mean().sort_values().index:
+        own = table[table.strategy == name]
+        row = {"strategy": name}
+        for count in shown:
+            mae = own.mae[own.labelled == count]
+            row[f"MAE with {count} labels (eV)"] = f"{mae.mean():.2f} ± {mae.std():.2f}"
+        end = own[own.labelled == shown[-1]]
+        row["regret at the end (eV)"] = f"{end.regret.mean():.2f} ± {end.regret.std():.2f}"
+        row["of the lowest found"] = f"{end.found.mean():.0%}"
+        rows.append(row)
+    return _markdown(rows)
+
+
+def scale_page(table: pd.DataFrame) -> str:
+    """The plan for a hundred million candidates, its constants from `data/benchmarks/scale.csv`."""
+    value = table.set_index("what").value
+    count = PLANNED
+    # By processor time: the machine that measured may have had other work as well.
+    per_core = 1e3 / value[["build_ms", "networks_ms", "judge_ms", "store_ms"]].sum()
+    core_hours = count / per_core / 3600
+    chunks = count / value.chunk
+    return SCALE_TEXT.format(
+        machine=table.machine[0],
+        command=table.command[0],
+        **{name: float(number) for name, number in value.items()},
+        per_core=per_core,
+        networks_share=value.networks_ms
+        / value[["build_ms", "networks_ms", "judge_ms", "store_ms"]].sum(),
+        count=count,
+        chunks=chunks,
+        core_hours=core_hours,
+        nodes_hours=core_hours / NODE_CORES,
+        nodes=NODES,
+        node_cores=NODE_CORES,
+        wall_hours=core_hours / NODE_CORES / NODES,
+        gigabytes=count * value.bytes_per_row / 1e9,
+        slim_gigabytes=count * (value.bytes_per_row - value.vector_bytes) / 1e9,
+        sent_gigabytes=chunks * (value.task_bytes + value.result_bytes) / 1e9,
+        write_hours=count * value.store_ms / 1e3 / 3600,
+        top_megabytes=NODES * NODE_CORES * TOP_K * value.bytes_per_row / 1e6,
+        top_k=TOP_K,
+        bests_megabytes=HOSTS_PLANNED * STRAINS_PLANNED * len(DOPANTS) * 40 / 1e6,
+        hosts=HOSTS_PLANNED,
+        strains=STRAINS_PLANNED,
+        dopants=len(DOPANTS),
+        euros=core_hours * PRICE,
+        price=PRICE,
+    )
+
+
 def ladder_table(table: pd.DataFrame) -> str:
     """Markdown: a row a model, a column a step, mean absolute errors with their intervals.
 
@@ -269,11 +330,73 @@ TABLES = {
     "models_2dmd": real_table,
     "throughput": throughput_table,
     "ladder": ladder_table,
+    "choice": choice_table,
 }
+
+PLANNED = 100_000_000  # candidates
+NODES, NODE_CORES = 20, 64
+HOSTS_PLANNED, STRAINS_PLANNED = 5000, 20
+TOP_K = 1000  # rows that each worker keeps
+PRICE = 0.03  # EUR a core hour, about what rented cores cost
+SCALE = ROOT / "docs" / "scale.md"
+SCALE_TEXT = """# A hundred million candidates, on paper
+
+Written by `defectkit readme` from `data/benchmarks/scale.csv`, which `{command}` measured on
+{machine}. The plan counts with these numbers and assumes that cores are alike; nobody has run it.
+
+## Measured here
+
+A screening of {candidates:,.0f} candidates of the hosts of the demo data, {workers:.0f} worker
+processes, three networks, from the first candidate to the short list:
+
+| | |
+|:--|--:|
+| wall time, beside other work of the machine | {seconds:,.0f} s |
+| candidates a second, the start of workers included | {candidates_per_s:,.0f} |
+| largest memory of a worker | {worker_peak_mb:,.0f} MB |
+| largest memory of the process that writes | {parent_peak_mb:,.0f} MB |
+| bytes a row on disk, of which the latent vector {vector_bytes:.0f} | {bytes_per_row:,.0f} |
+| bytes of a chunk of {chunk:.0f} candidates that is sent to a worker | {task_bytes:,.0f} |
+| bytes that come back | {result_bytes:,.0f} |
+| ranking and thinning of all | {sieve_s:,.1f} s |
+
+Where the time of one core goes, in ms of processor time a candidate (a sample of
+{sampled:,.0f}): {build_ms:.2f} to make structures and graphs, {networks_ms:.2f} in the three
+networks, {judge_ms:.2f} for intervals, guard and flags, {store_ms:.2f} to write rows. The networks
+take {networks_share:.0%}.
+
+## The plan
+
+{count:,.0f} candidates: about {hosts:,} hosts, {strains} strains, {dopants} dopants, some fifteen
+sites.
+
+* **Chunks**: {chunks:,.0f} of {chunk:.0f} candidates, each named by the hash of what it holds. A
+  chunk that is done twice is written once; a worker that dies costs one chunk. Names are kept in
+  the table of chunks: the run can stop and go on at any moment.
+* **Work**: {per_core:,.0f} candidates a second of processor time, {core_hours:,.0f} core hours:
+  {wall_hours:,.2f} hours on {nodes} nodes of {node_cores} cores, about {euros:,.0f} EUR at
+  {price} EUR a core hour. The address of a Dask scheduler is all that changes, whether its workers
+  come from SLURM (dask-jobqueue) or Kubernetes.
+* **Memory**: a worker holds one chunk, whatever the number of candidates.
+* **Network**: {sent_gigabytes:,.0f} GB both ways.
+* **One writer** takes {write_hours:,.1f} hours for all rows. Where that is longer than the work,
+  each host gets a folder of its own: chunks never mix hosts, and a dopant competes for sites within
+  one host and strain only.
+* **Disk**: {gigabytes:,.0f} GB; {slim_gigabytes:,.0f} GB without latent vectors, which only the
+  candidates that are ranked need and which can be computed again.
+* **Top k without a shuffle**: whether another site is better is asked within one host, strain and
+  dopant, all in one folder: {hosts:,} x {strains} x {dopants} lowest energies are
+  {bests_megabytes:,.0f} MB if all are wanted in one place. Each worker then keeps its best
+  {top_k:,} rows ({top_megabytes:,.0f} MB from all), the union is ranked, and the short list is
+  thinned from it: nothing else moves.
+
+What would not scale as it is: `screen` ranks all candidates in one table in memory, as a hundred
+thousand need; for more, rank folder by folder and join the short lists.
+"""
 
 
 def update(readme: Path = README, check: bool = False) -> bool:
-    """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`.
+    """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`; and `SCALE`.
 
     Args:
         readme: the file.
@@ -297,9 +420,13 @@ def update(readme: Path = README, check: bool = False) -> bool:
         )
         if found != 1:
             raise DefectkitError(f"{readme} has no place for the table {name}.")
-    if not check and new != old:
+    page = readme.parent / SCALE.relative_to(ROOT)
+    text = scale_page(pd.read_csv(readme.parent / "data" / "benchmarks" / "scale.csv"))
+    fresh = new == old and page.is_file() and page.read_text(encoding="utf-8") == text
+    if not check and not fresh:
         write_text(readme, new)
-    return new == old
+        write_text(page, text)
+    return fresh
 
 
 def write(folder: Path = FOLDER) -> list[Path]:

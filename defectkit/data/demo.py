@@ -40,8 +40,7 @@ from defectkit.structures.defects import Defect, DefectSite, make_defect, named_
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.names import one_line
 from defectkit.structures.record import MOMENT_FLOOR
-from defectkit.structures.workers import ahead, executor
-from defectkit.structures.writing import locked
+from defectkit.structures.writing import ahead, executor, locked
 
 DOPANTS = (
     "Ag Al As Au B Ba Be Bi Br C Ca Cd Cl Co Cr Cs Cu F Fe Ga Ge H Hf Hg I In Ir K Li Lu Mg Mn Mo "
@@ -59,6 +58,7 @@ STRAINED_SHARE = 10  # per cent of the rows
 STRAINS = tuple(k / 1000 for k in range(-20, 21) if k)
 MAX_STRAIN = STRAINS[-1]
 STRAINED_VACANCIES = 6  # strained copies of each vacancy: it has no dopant to vary
+FLAT = 1e-3  # Å: a sheet such as BN has no thickness, and what lies in it the depth 0
 DIGITS = 6  # after the decimal point; CHGNet computes in single precision
 PAGE_SIZE = 8192  # bytes; with SQLite's default most rows would leave half a page empty
 METADATA = {"label_source", "seed", "hosts", "chemical_potentials", "failed", "runs"}
@@ -197,13 +197,13 @@ def compute_row(
     unit = host.strained(candidate.strain)
     energy = host.energy
     if candidate.strain:
-        strained = potential.relax(unit, _calculator())
+        strained = potential.relax(unit, calculator())
         unit, energy = strained.atoms, strained.en2
     defect = make_defect(unit, host.repeat, candidate.site, candidate.dopant)
     if any(candidate.shift):
         apart = np.linalg.norm(defect.atoms.positions - defect.positions[0], axis=1)
         defect.atoms.positions[apart.argmin()] += candidate.shift
-    result = potential.relax(defect.atoms, _calculator())
+    result = potential.relax(defect.atoms, calculator())
     en2 = round(result.en2, DIGITS)
     hostenergy = round(energy * int(np.prod(host.repeat)), DIGITS)
     mu_dopant = mu.get(candidate.dopant, 0.0)
@@ -272,13 +272,15 @@ def _layer_shape(
     elif candidate.site.substituted is not None:
         gap = np.linalg.norm(defect.atoms.positions - defect.positions[0], axis=1)
         z = layer[gap.argmin()]
-    thickness = np.ptp(layer)
-    depth = 2 * abs(z - (layer.max() + layer.min()) / 2) / thickness
-    return float(depth), float(thickness / np.ptp(unit.positions[:, 2]))
+    thickness, pristine = np.ptp(layer), np.ptp(unit.positions[:, 2])
+    away = 2 * abs(z - (layer.max() + layer.min()) / 2)
+    depth = away / thickness if thickness > FLAT else np.inf if away > FLAT else 0.0
+    return float(depth), float(thickness / pristine) if pristine > FLAT else np.nan
 
 
 @cache
-def _calculator() -> potential.ChgnetCalculator:
+def calculator() -> potential.ChgnetCalculator:
+    """CHGNet, loaded once."""
     return potential.ChgnetCalculator()
 
 
@@ -335,7 +337,7 @@ def build(
                 f"{path} was begun with seed {metadata['seed']}, not {seed}: "
                 "give that seed, or another file."
             )
-        names, places = _inventory(database, path)
+        names, places = inventory(database, path)
         known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
         mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
@@ -407,7 +409,7 @@ def check_demo_database(path: Path) -> None:
         )
 
 
-def _inventory(database: SQLite3Database, path: Path) -> tuple[set[str], dict[str, dict]]:
+def inventory(database: SQLite3Database, path: Path) -> tuple[set[str], dict[str, dict]]:
     """Names of all rows; and by host, where in its unit cell each site is that has rows."""
     rows = list(database.select(include_data=False))
     for name, count in Counter(row.get("name") for row in rows).items():

@@ -170,16 +170,26 @@ def load(
 def read_demo(path: Path) -> Dataset:
     """The bundled database; its hosts and their families come from its metadata."""
     rows, metadata = read_database(path)
-    where = f"{path}: its metadata"
-    described = metadata.get("hosts")
-    if not isinstance(described, dict):
-        raise DefectkitError(f"{path} is not a demo database: its metadata holds no hosts.")
+    hosts = _hosts(metadata, path)
+    where, described = f"{path}: its metadata", metadata["hosts"]
     label_source = metadata.get("label_source")
     if not label_source or not isinstance(label_source, str):
         raise DefectkitError(f"{where} does not say what computed the labels (label_source).")
-    hosts = {name: _host(host, f"{where}, host {name}") for name, host in described.items()}
     families = {name: str(host.get("family", name)) for name, host in described.items()}
     return Dataset("demo", label_source, _records(rows, label_source, path), hosts, families)
+
+
+def demo_hosts(path: Path) -> dict[str, Atoms]:
+    """The hosts of `read_demo` without its rows, which take a hundred times as long."""
+    return _hosts(connect(path, type="db", use_lock_file=False).metadata, path)
+
+
+def _hosts(metadata: Mapping, path: Path) -> dict[str, Atoms]:
+    described = metadata.get("hosts")
+    if not isinstance(described, dict):
+        raise DefectkitError(f"{path} is not a demo database: its metadata holds no hosts.")
+    where = f"{path}: its metadata, host"
+    return {name: _host(host, f"{where} {name}") for name, host in described.items()}
 
 
 def _host(described: Mapping, where: str) -> Atoms:

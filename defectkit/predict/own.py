@@ -17,7 +17,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from defectkit import DefectkitError
-from defectkit.data.readers import load, read_database
+from defectkit.data.readers import demo_hosts, read_database
+from defectkit.data.sources import fetch
 from defectkit.predict.domain import same_crystal
 from defectkit.structures.files import (
     as_layer,
@@ -34,6 +35,7 @@ from defectkit.structures.record import DefectRecord, SiteKind, reduced_formula
 FOLLOW = 0.75  # of a host's sites hold their own atom, where it is the host of a structure
 MOST_CHANGES = 0.25  # of the atoms of a structure
 STILL = 0.02  # Å: in a structure that nobody relaxed no host atom is farther from its site
+ALL = "all"  # hosts
 GIVEN, OF_ITS_OWN = "(as given)", "(from its own lattice)"  # hosts that are none of a data set
 MOST_ATOMS = 2000  # of a structure: attention grows with the square
 DATABASES = (".db",)
@@ -71,7 +73,7 @@ def training_hosts(name: str) -> dict[str, Atoms]:
     """The pristine hosts of a data set by name: those of the demo data or of 2DMD, else none."""
     if name == "2dmd":
         return hosts_2dmd()
-    return load(name).hosts if name == "demo" else {}
+    return demo_hosts(fetch(name)) if name == "demo" else {}
 
 
 def read_own(
@@ -108,6 +110,21 @@ def read_own(
 def host_cell(host: str | Path) -> Atoms:
     """The pristine cell of a host that is named, or in a file; DefectkitError for another."""
     return _given_host(host, training_hosts("2dmd") | training_hosts("demo"))[1]
+
+
+def host_cells(hosts: Iterable[str | Path]) -> dict[str, Atoms]:
+    """Pristine cells by name, of hosts that are named or in files; "all" for the demo's.
+
+    Raises DefectkitError for one that cannot be read or is not known, or two of one name.
+    """
+    known, cells = training_hosts("2dmd") | training_hosts("demo"), {}
+    for host in hosts:
+        found = training_hosts("demo") if str(host) == ALL else dict([_given_host(host, known)])
+        for name, cell in found.items():
+            if name in cells:
+                raise DefectkitError(f"The host {name} stands twice; give every one once.")
+            cells[name] = cell
+    return cells
 
 
 def in_words(atoms: Atoms, found: Recognition) -> str:

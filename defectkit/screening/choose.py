@@ -8,6 +8,7 @@ Axes: n rows, D columns of their descriptors.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,11 @@ from sklearn.preprocessing import StandardScaler
 from defectkit import DefectkitError
 from defectkit.screening.funnel import farthest_first
 from defectkit.screening.store import Screening
+from defectkit.structures.writing import atomic
 
+NEXT = "next.csv"
 WIDER = 10  # times the rows asked for: among as many of the most uncertain, unlike ones are chosen
-BEST = "uncertain and unlike"  # of the replay, `data/benchmarks/choice.csv`
+BEST = "unlike"  # errors fall fastest in the replay, `data/benchmarks/choice.csv`
 COMPONENTS = 20  # of the descriptors
 NOISE = 0.05  # of the variance of the labels, that no descriptor explains
 FEWEST = 5  # labelled rows, of which a replay's model learns
@@ -126,6 +129,29 @@ def next_ones(
     )
     chosen = STRATEGIES[strategy](pool, n, np.random.default_rng(0))
     return sound.iloc[chosen]
+
+
+def write_next(screening: Screening, n: int, known: np.ndarray) -> Path:
+    """Write what `next_ones` chooses beside the table of a screening; the file."""
+    path = screening.folder / NEXT
+    chosen = next_ones(screening, n, known).reset_index()
+    columns = ["key", "name", "host", "dopant", "site", "strain", "eform", "eform_sigma", "spin"]
+    with atomic(path) as part:
+        chosen[columns].assign(strategy=BEST).to_csv(part, index=False)
+    return path
+
+
+def chosen_keys(screening: Screening) -> list[str]:
+    """What `write_next` chose, else the short list."""
+    path = screening.folder / NEXT
+    if not path.is_file():
+        return list(screening.table("chosen").index)
+    try:
+        return list(pd.read_csv(path).key)
+    except (ValueError, AttributeError, OSError) as error:
+        raise DefectkitError(
+            f"{path} is no table with a column key; write it anew with `defectkit screen --next`."
+        ) from error
 
 
 def replay(

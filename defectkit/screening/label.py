@@ -19,8 +19,7 @@ from defectkit.data.sources import fetch
 from defectkit.screening.handover import structures_of
 from defectkit.screening.store import Screening
 from defectkit.structures.hosts import supercell_size
-from defectkit.structures.workers import ahead
-from defectkit.structures.writing import locked, process_pool
+from defectkit.structures.writing import ahead, locked, process_pool
 
 
 def label(

@@ -28,8 +28,7 @@ from defectkit.predict.predictor import Predictor
 from defectkit.screening.candidates import CHUNK, Chunk, Space
 from defectkit.screening.funnel import Wish, funnel, predicted, sieve, thin
 from defectkit.structures.names import one_line
-from defectkit.structures.workers import ahead, executor
-from defectkit.structures.writing import locked, make_folder
+from defectkit.structures.writing import ahead, executor, locked, make_folder
 
 TABLE = "screen.db"
 RESULTS = {
@@ -191,7 +190,7 @@ def screen(
             progress(done, total)
             todo = (chunk for chunk in space.chunks(engine.chunk) if chunk.name not in names)
             for name, rows in _computed(todo, engine, wish.confidence):
-                _keep(database, name, rows)
+                keep(database, name, rows)
                 done += len(rows)
                 progress(done, total)
             _judge(database, wish)
@@ -299,7 +298,7 @@ def _begin(database: sqlite3.Connection, folder: Path, about: dict) -> None:
         database.execute("INSERT INTO about VALUES (?)", [json.dumps(about)])
 
 
-def _keep(database: sqlite3.Connection, name: str, rows: pd.DataFrame) -> None:
+def keep(database: sqlite3.Connection, name: str, rows: pd.DataFrame) -> None:
     """Write a chunk, all of it or nothing."""
     with database:
         database.execute("INSERT INTO chunks VALUES (?, ?)", [name, len(rows)])

@@ -3,7 +3,8 @@
 A process that is killed in between leaves the older file as it was, and a part file that the next
 writer of that file removes. A writer that needs several files to belong together writes last the
 one that says that all are there. Files of a cache are a help that may fail: `keep`. Worker
-processes, which write for their parent, end with it (`process_pool`).
+processes, which write for their parent, end with it (`process_pool`); the same work can go to a
+Dask cluster (`executor`).
 """
 
 import errno
@@ -13,9 +14,11 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -25,6 +28,7 @@ from uuid import uuid4
 from filelock import FileLock
 
 from defectkit import DefectkitError
+from defectkit.structures.names import one_line
 
 if TYPE_CHECKING:  # the command line imports this module, and is quick without it
     import numpy as np
@@ -43,6 +47,8 @@ REASONS = {
     errno.EFBIG: "it is larger than files may be here; name a path on another disk",
     errno.EIO: "its disk has a fault; name a path on another disk",
 }
+AHEAD = 64  # tasks handed out before their results are collected
+PATIENCE = 30  # s until a scheduler answers
 STALE = 3600.0  # s since a part file was last written, after which its process has ended
 _unkept: set[Path] = set()  # folders for which the warning of `keep` was printed
 
@@ -187,6 +193,49 @@ def process_pool(
     Spawned, so that a worker does not start with what its parent has loaded.
     """
     return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (initializer,))
+
+
+@contextmanager
+def executor(
+    workers: int | None, scheduler: str | None, initializer: Callable[[], None] | None = None
+) -> Iterator[Executor]:
+    """Processes, one per core by default, each begun by `initializer`; or a Dask cluster.
+
+    Args:
+        workers: how many processes.
+        scheduler: address of a Dask scheduler, such as tcp://host:8786, to use instead. Its workers
+            need this kit installed.
+        initializer: what a process does first; workers of a cluster do not.
+
+    Raises DefectkitError where no scheduler answers.
+    """
+    if scheduler is None:
+        with process_pool(workers, initializer) as pool:
+            yield pool
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise DefectkitError(
+            "A scheduler needs Dask, which is not installed; install defectkit[dask]."
+        ) from error
+    try:
+        client = Client(scheduler, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise DefectkitError(
+            f"No Dask scheduler answers at {one_line(scheduler)} ({one_line(error)}); start one, "
+            "or leave the address out."
+        ) from error
+    with client, client.get_executor() as cluster:
+        yield cluster
+
+
+def ahead(pool: Executor, function: Callable, tasks: Iterator[tuple]) -> Iterator:
+    """Results in the order of the tasks, with at most `AHEAD` of them under way."""
+    waiting = deque(pool.submit(function, *task) for task in islice(tasks, AHEAD))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, *task) for task in islice(tasks, 1))
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:

@@ -6,7 +6,8 @@ from ase.db import connect
 from processors import other_processors, run_on
 
 from defectkit.bench.readme import write_card
-from defectkit.data.demo import DOPANTS, MAX_STRAIN, NO_DOPANT, _inventory, read_hosts
+from defectkit.data.demo import DOPANTS, MAX_STRAIN, NO_DOPANT, read_hosts
+from defectkit.data.demo import inventory as demo_inventory
 from defectkit.data.potential import LABEL_SOURCE
 from defectkit.data.readers import read_demo
 from defectkit.data.sources import CHECKOUT_DATA
@@ -66,7 +67,7 @@ def test_chemical_potentials_are_those_stored_with_the_database(data, metadata):
 
 @pytest.fixture(scope="module")
 def inventory():
-    return _inventory(connect(DATABASE, type="db", use_lock_file=False), DATABASE)
+    return demo_inventory(connect(DATABASE, type="db", use_lock_file=False), DATABASE)
 
 
 def test_every_row_is_named_by_what_it_is(data, inventory):

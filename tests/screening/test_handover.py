@@ -6,17 +6,19 @@ import pytest
 from ase.db import connect
 
 from defectkit import DefectkitError
+from defectkit.bench.measure import OUTPUT
 from defectkit.data import load
-from defectkit.data.demo import read_hosts
+from defectkit.data.demo import _layer_shape, read_hosts
 from defectkit.predict.answer import shipped_predictor
 from defectkit.predict.own import training_hosts
 from defectkit.screening.candidates import Space
-from defectkit.screening.choose import STRATEGIES, Pool, next_ones, replay
+from defectkit.screening.choose import BEST, STRATEGIES, Pool, next_ones, replay
 from defectkit.screening.funnel import Wish
 from defectkit.screening.handover import hand_over
 from defectkit.screening.label import label
 from defectkit.screening.store import Engine, Screening, screen
 from defectkit.structures.files import read_structure
+from defectkit.structures.hosts import hosts_2dmd
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,13 @@ def test_a_choice_that_cannot_be_is_refused(screening):
         next_ones(screening, 3, known, "best")
 
 
+def test_the_default_is_what_the_replay_chose():
+    curves = pd.read_csv(OUTPUT / "choice.csv")
+    assert set(curves.strategy) == set(STRATEGIES)
+    learned = curves[curves.labelled > curves.labelled.min()]
+    assert learned.groupby("strategy").mae.mean().idxmin() == BEST
+
+
 def test_a_replay_learns():
     rng = np.random.default_rng(0)
     features = pd.DataFrame(rng.normal(size=(200, 4)))
@@ -107,6 +116,18 @@ def test_a_replay_learns():
         replay(features, labels, 50, 10, [0])
 
 
+def test_a_flat_host_has_no_thickness():
+    space = Space({"BN": hosts_2dmd()["BN"]}, ("Fe",), sites=("int0", "ads0"))
+    depths = {}
+    for family in space.families():
+        (candidate,), defect = family.candidates, family.defect("Fe")
+        depths[family.site.name], extension = _layer_shape(
+            candidate, family.unit, defect, defect.atoms
+        )
+        assert np.isnan(extension)
+    assert depths == {"int0": 0.0, "ads0": np.inf}
+
+
 def test_computed_rows_can_be_learned_from(screening, tmp_path, monkeypatch):
     """With a quick stand-in for CHGNet: what is written is read as rows of the demo are."""
     from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +139,7 @@ def test_computed_rows_can_be_learned_from(screening, tmp_path, monkeypatch):
         return potential.Relaxation(atoms.copy(), -1.0, -1.0, 0.0, 0.0, 0.01, moments)
 
     monkeypatch.setattr(potential, "relax", relaxed)
-    monkeypatch.setattr(demo, "_calculator", lambda: None)
+    monkeypatch.setattr(demo, "calculator", lambda: None)
     monkeypatch.setattr(
         "defectkit.screening.label.process_pool", lambda workers, begin: ThreadPoolExecutor(1)
     )
