@@ -8,6 +8,7 @@ import pandas as pd
 
 from defectkit import DefectkitError
 from defectkit.explain import attention_table
+from defectkit.graphs.build import POSITIONS
 from defectkit.plots.explain import RELATIVE, prediction_map
 from defectkit.predict.answer import (
     RELAXED,
@@ -27,6 +28,7 @@ from defectkit.widgets.structure import StructureView
 MOST_BYTES = 5_000_000  # of a file, and of what is packed in it
 CONFIDENCE = 0.9  # of the intervals
 MAPS = (9.5, 4.4)  # inches of the picture
+UNSAID = ""  # a choice of nothing; a dropdown whose value is None shows none of its options
 PLACE = "defectkit-upload"  # class of the widget, by which the script below finds its parts
 # A file field of HTML takes files that are dropped on it, which the upload button of ipywidgets
 # does not. It hands them to that button, which is hidden: the button opens a field of its own by
@@ -49,8 +51,8 @@ HTMLInputElement.prototype.click = function () {{
 }};
 try {{ button.click(); }} finally {{ HTMLInputElement.prototype.click = click; }}
 """
-FIELD = f"""<label style="line-height: 1.4">Drop a CIF, POSCAR, xyz or extxyz file here, or
-choose one (at most {MOST_BYTES // 1_000_000} MB and 2,000 atoms; it is not stored):
+FIELD = f"""<label style="display: block; line-height: 1.4">Drop a CIF, POSCAR, xyz or extxyz
+file here, or choose one (at most {MOST_BYTES // 1_000_000} MB and 2,000 atoms; it is not stored):
 <input type="file" onclick="this.value = ''" onchange="{escape(SCRIPT)}"
 style="display: block; box-sizing: border-box; width: 100%; margin-top: 0.4em; padding: 1.6em 1em;
 border: 2px dashed #999; border-radius: 6px"><span role="status"></span></label>"""
@@ -64,8 +66,8 @@ class UploadView(Pictured):
 
     Attributes:
         file: the upload; its `value` is what ipywidgets' `FileUpload` holds.
-        host: a dropdown of pristine hosts; None where it is to be found.
-        relaxed: a dropdown: True, False, or None where it is to be told from the atoms.
+        host: a dropdown of pristine hosts, `UNSAID` where it is to be found.
+        positions: a dropdown of `graphs.build.POSITIONS`, `UNSAID` where they are to be told.
         answer: defect, energies with intervals, verdicts and label sources, or why there are none.
         crystal: the `StructureView` of the structure, atoms coloured by attention, or None.
         pull: a button that opens a `Sandbox` with the structure.
@@ -76,22 +78,21 @@ class UploadView(Pictured):
         super().__init__()
         self.file = ipywidgets.FileUpload(layout={"display": "none"})
         names = sorted(training_hosts("2dmd") | training_hosts("demo"))
-        hosts = [("found from the structure", None), *((name, name) for name in names)]
-        self.host = _choice("host", hosts)
-        states = [("told from the atoms", None), ("relaxed", True), ("not relaxed", False)]
-        self.relaxed = _choice("positions", states)
+        self.host = _choice("host", {"found from the structure": UNSAID} | {n: n for n in names})
+        states = {"told from the atoms": UNSAID} | {n: n for n in POSITIONS}
+        self.positions = _choice("positions", states)
         self.answer = ipywidgets.HTML(layout=LINE)
         self.pull = ipywidgets.Button(description="Pull at its atoms", icon="arrows-alt")
         self.place = ipywidgets.VBox()  # as wide as the page, which a Box is not
         self.crystal, self._own = None, None
-        for control in (self.file, self.host, self.relaxed):
+        for control in (self.file, self.host, self.positions):
             control.observe(lambda change: self._show(), names="value")
         self.pull.on_click(lambda button: self._open_sandbox())
         self.add_class(PLACE)
         self.children = [
             ipywidgets.HTML(FIELD, layout={"width": "100%", "max_width": "700px"}),
             self.file,
-            ipywidgets.HBox([self.host, self.relaxed], layout=ROW),
+            ipywidgets.HBox([self.host, self.positions], layout=ROW),
             self.answer,
             self.place,
         ]
@@ -106,7 +107,8 @@ class UploadView(Pictured):
         self.answer.value = f"Reading {in_html(name)} …"
         try:
             atoms = structure_in(bytes(given["content"]), name, MOST_BYTES)
-            (self._own,) = read({name: atoms}, self.host.value, self.relaxed.value)
+            relaxed = self.positions.value == POSITIONS[0] if self.positions.value else None
+            (self._own,) = read({name: atoms}, self.host.value or None, relaxed)
             if self._own.fault:
                 raise DefectkitError(self._own.fault)
             table = ask([self._own], CONFIDENCE)
@@ -136,8 +138,8 @@ class UploadView(Pictured):
         self.place.children = [self.crystal, self.picture, box]
 
 
-def _choice(name: str, options: list[tuple]) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(options=options, description=name)
+def _choice(name: str, options: dict[str, str]) -> ipywidgets.Dropdown:
+    return ipywidgets.Dropdown(options=list(options.items()), description=name)
 
 
 def _told(name: str, table: pd.DataFrame) -> str:

@@ -644,6 +644,10 @@ def test_the_page_for_lectures_explores_and_takes_files(page, tmp_path):
         SHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SHOTS / "lecture.png", full_page=True)
         assert page.locator("[onerror]").count() == 0
+        told = "() => [...document.querySelectorAll('select')].map(s => s.selectedOptions.length)"
+        assert set(page.evaluate(told)) == {1}, "a dropdown shows none of its options"
+        page.get_by_text("Formation energy").last.scroll_into_view_if_needed()
+        page.screenshot(path=SHOTS / "lecture_answer.png")
     finally:
         server.terminate()
         server.wait(timeout=30)

@@ -64,7 +64,7 @@ def test_a_file_is_answered_with_all_that_belongs_to_it(view, vacancy):
 
 def test_host_and_positions_can_be_said_afterwards(view, vacancy):
     drop(view, "mine.xyz", as_bytes(vacancy))
-    view.relaxed.value = True
+    view.positions.value = "relaxed"
     assert "S vacancy in MoS2, relaxed" in view.answer.value
     assert "DFT-PBE" not in view.answer.value
     view.host.value = "MoS2"
