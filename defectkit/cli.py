@@ -146,7 +146,7 @@ def present(
         int, typer.Option(min=1, max=65535, help="Where the page is served, on this machine.")
     ] = 8866,
 ) -> None:
-    """Serve a page for lectures: the attention explorer alone, until Ctrl-C."""
+    """Serve a page: the attention explorer, and predictions of your own files, until Ctrl-C."""
     from defectkit.teach.notebooks import serve_lecture
 
     serve_lecture(port)

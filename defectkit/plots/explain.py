@@ -24,6 +24,7 @@ from defectkit.structures.names import in_figure
 
 VACANCY_RADIUS = 0.9  # Å, of the ring that stands for a vacancy
 RELATIVE = "attention relative to uniform"
+MOST_OCCLUDED = 200  # nodes: their time grows with the square
 
 
 def weight_by_distance(
@@ -336,16 +337,18 @@ def by_element(table: pd.DataFrame) -> Axes:
 def prediction_map(model: nn.Module, graph: CrystalGraph, title: str) -> np.ndarray:
     """What one prediction looked at: attention of the defect, and what leaving an atom out changes.
 
+    The second is left out for more than `MOST_OCCLUDED` nodes: it is a prediction a node, and takes
+    minutes there.
+
     Args:
         model: a network of all atoms with attention, in evaluation mode.
         graph: a single graph.
         title: of the figure.
     """
-    defect = graph.is_defect.nonzero()[:, 0].numpy()
-    heard = explain.seen_by(explain.combine(explain.attention_maps(model, graph)), defect)
-    scores = {RELATIVE: heard * len(graph.z)}
-    with torch.no_grad():
-        scores["change without the atom (eV)"] = explain.occlusion(model, graph)
+    scores = {RELATIVE: explain.attention_table(model, [graph]).relative.to_numpy()}
+    if len(graph.z) <= MOST_OCCLUDED:
+        with torch.no_grad():
+            scores["change without the atom (eV)"] = explain.occlusion(model, graph)
     axes = score_maps(graph, scores)
     axes[0].figure.suptitle(in_figure(title))
     return axes
@@ -365,4 +368,6 @@ def score_maps(graph: CrystalGraph, scores: Mapping[str, np.ndarray]) -> np.ndar
         ax.figure.colorbar(colours, ax=ax, label=label, location="top", shrink=0.85)
         ax.set(ylabel="")
     axes[0].set_ylabel("y (Å)")
+    # The first layout puts bars where maps of another shape would leave room, and cuts labels off.
+    axes[0].figure.draw_without_rendering()
     return axes

@@ -19,6 +19,7 @@ MOVED = 0.05  # Å, from which on an atom has left its place
 ARROW = 1.5  # Å of an arrow an eV/Å
 SHORTEST, LONGEST = 0.15, 4.0  # Å: shorter ones would be dots; the longest sets the scale
 KEYS = (1, 2, 5, 10, 20, 50, 100)  # eV/Å, of which one is drawn as a scale
+VACANT = 0.9  # Å, radius of the ring of a vacancy
 ROOM = 1.5  # Å around what is drawn
 VIEWS = ((0, 1, 2), (0, 2, 1))  # what points to the right, upwards, and to the reader
 
@@ -29,6 +30,7 @@ def force_views(
     start: np.ndarray,
     chosen: int,
     axes: Sequence[Axes],
+    vacancies: ArrayLike = (),
 ) -> None:
     """Atoms from above and from the side, forces as arrows, the places that atoms left pale.
 
@@ -38,7 +40,9 @@ def force_views(
         start: (n, 3) Å, where the atoms stood.
         chosen: the atom with a red rim.
         axes: two, empty.
+        vacancies: (k, 3) Å, vacant sites, drawn as dashed rings with a cross.
     """
+    vacant = np.asarray(vacancies, dtype=float).reshape(-1, 3)
     moved = np.flatnonzero(np.linalg.norm(atoms.positions - start, axis=1) > MOVED)
     radii, faces = style.atom_radii(atoms.numbers), style.atom_faces(atoms.numbers)
     rims = np.where(np.arange(len(atoms)) == chosen, style.DEFECT, style.RIM)
@@ -52,7 +56,7 @@ def force_views(
     both = np.concatenate(
         [start, atoms.positions, np.column_stack([corners, np.full(4, start[:, 2].mean())])]
     )
-    low, high = both.min(axis=0) - ROOM, both.max(axis=0) + ROOM
+    low, high = both.min(axis=0) - ROOM, both.max(axis=0) + [ROOM, ROOM, 2 * ROOM]
     for ax, (right, up, depth) in zip(axes, VIEWS, strict=True):
         plane = [right, up]
         ghost = {"edgecolors": style.LIGHT_GREY, "linewidths": 1.2, "linestyles": "--"}
@@ -60,6 +64,9 @@ def force_views(
         order = np.argsort(atoms.positions[:, depth] * (1 if depth == 2 else -1), kind="stable")
         look = {"edgecolors": rims[order], "linewidths": widths[order], "zorder": 2}
         style.discs(ax, atoms.positions[order][:, plane], radii[order], faces[order], **look)
+        ring = {"edgecolors": style.DEFECT, "linewidths": 1.5, "linestyles": "--", "zorder": 3}
+        style.discs(ax, vacant[:, plane], np.full(len(vacant), VACANT), "none", **ring)
+        ax.plot(*vacant[:, plane].T, "x", ms=7, mew=1.8, color=style.DEFECT, zorder=3)
         ax.set(aspect="equal", xlabel="x (Å)", ylabel=f"{'xyz'[up]} (Å)")
         ax.set(xlim=(low[right], high[right]), ylim=(low[up], high[up]))
         if forces is not None:
@@ -71,7 +78,7 @@ def force_views(
     style.outline(axes[0], corners, ls=":")
     if forces is not None:
         key = max(value for value in KEYS if value <= max(1.0, largest))
-        place = low[0] + 0.6, high[2] - 0.8
+        place = low[0] + 0.6, high[2] - 1.0
         axes[1].quiver(*place, key, 0.0, **look, **heads)
         axes[1].text(place[0] + key * scale + 0.4, place[1], f"{key} eV/Å", va="center", size=9)
 
@@ -87,13 +94,13 @@ def energy_steps(energies: ArrayLike, spreads: ArrayLike, ax: Axes) -> None:
     energies, spreads = np.asarray(energies), np.asarray(spreads)
     steps = np.arange(len(energies))
     ax.fill_between(steps, energies - spreads, energies + spreads, color=BLUE, alpha=0.2, lw=0)
-    ax.plot(steps, energies, ".-", color=BLUE, label="mean and spread of the networks")
+    ax.plot(steps, energies, ".-", color=BLUE, label="mean and spread")
     ax.axhline(energies[0], color="black", ls=":", lw=1, label="start")
     ax.set(xlabel="moves and steps", ylabel="formation energy (eV)")
     ax.set_xlim(0, 10 * (len(steps) // 10 + 1))  # in jumps: a frame that stays is quickly drawn
     ax.relim()
     ax.autoscale_view(scalex=False)
-    ax.legend(loc="upper right", framealpha=0.85, edgecolor="none", fontsize=9)
+    ax.legend(**style.ABOVE, ncols=2, fontsize=9)
 
 
 def pull(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -15,6 +15,7 @@ network it is also kept what stood in the defects.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from threading import get_ident
 from typing import Annotated
 
 import numpy as np
@@ -55,7 +56,8 @@ def predict_with_vectors(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions, and the vectors from which the network's heads read them, in one pass.
 
-    A hook on `model.heads` takes the vectors, so any model of the kit will do.
+    A hook on `model.heads` takes the vectors, so any model of the kit will do. Several threads may
+    ask one model.
 
     Args:
         model: of `models.MODELS`.
@@ -65,8 +67,13 @@ def predict_with_vectors(
     Returns:
         What `predict.predict` returns, and the vectors, (B, D); both indexed by uid.
     """
-    vectors = []
-    hook = model.heads.register_forward_pre_hook(lambda module, args: vectors.append(args[0]))
+    vectors, own = [], get_ident()
+
+    def keep(module: nn.Module, args: tuple) -> None:
+        if get_ident() == own:  # another thread's graphs pass through this hook as well
+            vectors.append(args[0])
+
+    hook = model.heads.register_forward_pre_hook(keep)
     try:
         predicted = predict(model, graphs, numbers)
     finally:

@@ -479,17 +479,19 @@ def _refusal(atoms: Atoms, pristine: Atoms, setting: Setting | None) -> str:
     if setting is None:
         return _no_supercell(atoms, pristine)
     held, wanted = _held(atoms, pristine, setting), setting.size * len(pristine)
+    name, host = atoms.get_chemical_formula(), pristine.symbols
     if not held:
-        return f"{atoms.symbols} has no atom of the host {pristine.symbols}; check the host."
+        return f"{name} has no atom of the host {host}; check the host."
     return (
-        f"{atoms.symbols} has {held} of the {wanted} atoms that the host {pristine.symbols} has "
-        "in this cell, less than half; check the host."
+        f"{name} has {held} of the {wanted} atoms that the host {host} has in this cell, less than "
+        "half; check the host."
     )
 
 
 def _no_supercell(atoms: Atoms, pristine: Atoms) -> str:
+    name, host = atoms.get_chemical_formula(), pristine.symbols
     return (
-        f"{atoms.symbols} ({_lengths(atoms)} Å) is no supercell of the host {pristine.symbols} "
+        f"{name} ({_lengths(atoms)} Å) is no supercell of the host {host} "
         f"({_lengths(pristine)} Å), however turned: none fits its cell and its atoms within "
         f"{lattice.MAX_STRAIN:.0%} of strain and {lattice.MAX_SHEAR:.0%} of shear; check the host "
         "and the lattice constants."

@@ -50,7 +50,7 @@ _LECTURE_TITLE = """# Whom does a defect listen to?
 
 Attention of the shipped hybrid model on test structures, one of each type of defect. Choose a
 layer, a head and who asks; one is uniform. Mind notebook 06: in this model, attention is not
-explanation.
+explanation. [Your own structure](#Your-own-structure) stands below.
 """
 _LECTURE_CODE = """import torch
 
@@ -68,6 +68,15 @@ chosen = benchmark("attention").groupby("defecttype").uid.first()
 records = [data[uid] for uid in chosen[::-1]]
 graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in records]
 AttentionExplorer(model, graphs, size="420px")
+"""
+_OWN_TITLE = """# Your own structure
+
+What the shipped networks say of it, how far to trust that, and what they looked at. Notebook 08
+goes through every step.
+"""
+_OWN_CODE = """from defectkit.widgets import UploadView
+
+UploadView()
 """
 
 
@@ -381,10 +390,12 @@ def _describe(failure: "PapermillExecutionError") -> str:
 
 
 def write_lecture(folder: Path = LECTURE_FOLDER) -> Path:
-    """Write the notebook of the page for lectures, and return its path."""
+    """Write the notebook of the page that needs no notebook, and return its path."""
     cells = [
         nbformat.v4.new_markdown_cell(_LECTURE_TITLE, id="title"),
         nbformat.v4.new_code_cell(_LECTURE_CODE, id="page"),
+        nbformat.v4.new_markdown_cell(_OWN_TITLE, id="own-title"),
+        nbformat.v4.new_code_cell(_OWN_CODE, id="own"),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
     path = make_folder(folder) / "attention.ipynb"
@@ -399,5 +410,5 @@ def lecture_command(path: Path, port: int) -> list[str]:
 
 
 def serve_lecture(port: int) -> None:
-    """Write the page for lectures and serve it until Ctrl-C."""
+    """Write the page of `write_lecture` and serve it until Ctrl-C."""
     subprocess.run(lecture_command(write_lecture(), port), check=True)

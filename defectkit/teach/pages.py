@@ -2,7 +2,7 @@
 
 The files need nothing else: no network, no kernel, no script. Formulas are MathML, which browsers
 set themselves. Widgets are the pictures that they left. Pictures have words for readers who do not
-see them. The page for lectures is the attention explorer alone, served by Voila.
+see them. The page for lectures is the attention explorer and a place for files, served by Voila.
 """
 
 import re

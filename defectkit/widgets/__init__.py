@@ -5,6 +5,7 @@ from defectkit.widgets.browser import DatabaseBrowser
 from defectkit.widgets.picture import LiveCurve
 from defectkit.widgets.sandbox import Sandbox
 from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
+from defectkit.widgets.upload import UploadView
 
 __all__ = [
     "AttentionExplorer",
@@ -14,5 +15,6 @@ __all__ = [
     "LiveCurve",
     "Sandbox",
     "StructureView",
+    "UploadView",
     "view_defect",
 ]

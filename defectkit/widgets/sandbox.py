@@ -20,7 +20,7 @@ from defectkit.widgets.picture import LINE, ROW, Pictured, Sheet
 REACH = 1.5  # Å, of a slider to both sides
 FMAX, STEPS = 0.05, 40  # eV/Å at which a relaxation ends, and its steps at most
 NAMED = 5  # atoms that moved are named, those that moved farthest
-SIZE, WIDTHS, EDGES = (12, 3.9), (1.15, 1.15, 1), (0.06, 0.99, 0.14, 0.97, 0.22)  # of the `Sheet`
+SIZE, WIDTHS, EDGES = (12, 3.9), (1.15, 1.15, 1), (0.06, 0.99, 0.14, 0.91, 0.22)  # of the `Sheet`
 NO_FORCE_FIELD = (
     "<b>This is no force field.</b> The networks learned formation energies of structures at their "
     "minima, labelled by {source}. Away from minima nothing taught them how the energy rises: take "
@@ -55,12 +55,14 @@ class Sandbox(Pictured):
         self.atoms.calc = DefectCalculator(predictor, host)
         self.atoms.get_potential_energy()
         kinds = self.atoms.calc.found.site_kind
-        self._shifts = self._towards_defect(kinds)
+        middle = [*self.start[kinds != SiteKind.HOST], *self.atoms.calc.found.vacancy_positions][0]
+        self._shifts = self._towards(middle)
         names = [
             f"{k} {symbol}" + (f", {SiteKind(kind).name.lower()}" if kind else "")
             for k, (symbol, kind) in enumerate(zip(atoms.symbols, kinds))
         ]
-        order = np.argsort(kinds == SiteKind.HOST, kind="stable")  # the defect first
+        away = np.linalg.norm(self.start + self._shifts - middle, axis=1)
+        order = np.lexsort([away.round(2), kinds == SiteKind.HOST])  # the defect, what is near it
         options = [(names[k], int(k)) for k in order]
         self.atom = ipywidgets.Dropdown(options=options, description="atom")
         self.sliders = [_slider(axis) for axis in "xyz"]
@@ -78,7 +80,7 @@ class Sandbox(Pictured):
         self._restart()
         warning = NO_FORCE_FIELD.format(source=in_html(predictor.card.label_source))
         self.children = [
-            ipywidgets.HTML(f'<p style="line-height: 1.4">{warning}</p>', layout=LINE),
+            ipywidgets.HTML(_paragraph(warning), layout=LINE),
             ipywidgets.HBox([self.atom, self.relax, self.reset], layout=ROW),
             ipywidgets.HBox(self.sliders, layout=ROW),
             self.reading,
@@ -94,11 +96,9 @@ class Sandbox(Pictured):
                     self._show()
                 yield
 
-    def _towards_defect(self, kinds: np.ndarray) -> np.ndarray:
-        """(n, 3) Å, whole cell vectors that bring the defect to the middle of the picture."""
-        found = self.atoms.calc.found
-        places = [*self.start[kinds != SiteKind.HOST], *found.vacancy_positions]
-        away = self.atoms.cell.scaled_positions(self.start - places[0])
+    def _towards(self, middle: np.ndarray) -> np.ndarray:
+        """(n, 3) Å, whole cell vectors that bring a place to the middle of the picture."""
+        away = self.atoms.cell.scaled_positions(self.start - middle)
         away[:, 2] = 0.0
         return -np.rint(away) @ self.atoms.cell.array
 
@@ -175,7 +175,8 @@ class Sandbox(Pictured):
         *views, steps = self._sheet.wipe()[0]
         shown = self.atoms.copy()
         shown.positions += self._shifts
-        force_views(shown, forces, self.start + self._shifts, self.atom.value, views)
+        vacant = self.atoms.calc.found.vacancy_positions
+        force_views(shown, forces, self.start + self._shifts, self.atom.value, views, vacant)
         energy_steps(self.energies, self._spreads, steps)
         self.paint(self._sheet)
 
@@ -196,10 +197,21 @@ class Sandbox(Pictured):
             f"largest is {sizes[most]:.2f} eV/Å, on {most} {symbols[most]}",
             f"Moved: {', '.join(names)}" if names else f"No atom moved by more than {MOVED} Å",
         ]
-        return "<br>".join(lines)
+        return _paragraph("<br>".join(lines))
+
+
+def _paragraph(words: str) -> str:
+    """HTML whose lines stand close together, which those of a widget do not."""
+    return f'<p style="line-height: 1.4">{words}</p>'
 
 
 def _slider(axis: str) -> ipywidgets.FloatSlider:
     return ipywidgets.FloatSlider(
-        min=-REACH, max=REACH, step=0.05, description=f"{axis} (Å)", readout_format="+.2f"
+        min=-REACH,
+        max=REACH,
+        step=0.05,
+        description=f"{axis} (Å)",
+        readout_format="+.2f",
+        style={"description_width": "3em"},
+        layout={"width": "250px"},
     )

@@ -42,10 +42,11 @@ def test_places_that_atoms_left_are_pale(atoms):
     start = atoms.positions.copy()
     atoms.positions[3] += [0.5, 0.0, 0.0]
     ax = plt.subplots(1, 2)[1]
-    force_views(atoms, None, start, 0, ax)
-    ghosts, discs = drawn(ax[0], EllipseCollection)
+    force_views(atoms, None, start, 0, ax, [[1.0, 2.0, 10.0]])
+    ghosts, discs, rings = drawn(ax[0], EllipseCollection)
     assert np.allclose(ghosts.get_offsets(), start[[3], :2])
     assert len(discs.get_offsets()) == len(atoms)
+    assert rings.get_offsets().tolist() == [[1.0, 2.0]]
     assert not drawn(ax[0], Quiver)
 
 

@@ -1,6 +1,7 @@
 """Structures of one's own: what is read, which host is found, and what the shipped networks say."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from defectkit import DefectkitError
 from defectkit.cli import app
 from defectkit.predict.answer import answer, sentences, shipped_predictor
 from defectkit.predict.own import host_cell, read_own, training_hosts
+from defectkit.structures.defects import defects_of
 from defectkit.structures.hosts import HOSTS, hosts_2dmd
 
 KNOWN = {name: host.unit_cell() for name, host in HOSTS.items()}
@@ -273,6 +275,27 @@ def test_maps_are_drawn_of_what_can_be_read(missing_sulfur, tmp_path):
     words = (tmp_path / "maps" / names[1]).read_text()
     assert "attention relative to uniform" in words
     assert "change without the atom (eV)" in words
+
+
+def test_one_predictor_serves_many_threads():
+    made = [
+        defect.atoms
+        for name in ("MoS2", "BN")
+        for defect in defects_of(host_cell(name), add="Fe").values()
+    ]
+    hybrid = shipped_predictor("hybrid")
+    alone = [hybrid.predict(atoms, relaxed=True) for atoms in made]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda atoms: hybrid.predict(atoms, relaxed=True), made))
+    for one, other in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(one, other, atol=1e-4)
+
+
+def test_structures_may_have_names(missing_sulfur):
+    own = read_own({"mine": missing_sulfur, "<b>": 5}, KNOWN)
+    assert [one.record.uid for one in own] == ["mine", "<b>"]
+    assert own[0].defect == "S vacancy"
+    assert "A int was given" in own[1].fault
 
 
 def test_no_moment_is_told_where_no_label_had_one(missing_sulfur):

@@ -20,7 +20,7 @@ def test_the_notebook_is_valid_and_always_the_same(tmp_path):
 
 
 @pytest.mark.slow
-def test_voila_serves_the_explorer_and_hides_the_code(tmp_path):
+def test_voila_serves_explorer_and_upload_and_hides_the_code(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -36,6 +36,7 @@ def test_voila_serves_the_explorer_and_hides_the_code(tmp_path):
         server.terminate()
         server.wait(timeout=30)
     assert "Whom does a defect listen to?" in page, (tmp_path / "log").read_text()
+    assert "Your own structure" in page
     assert "application/vnd.jupyter.widget-view+json" in page
     assert "set_num_threads" not in page
 

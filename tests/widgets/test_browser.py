@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from ase.io import write
 from page_rules import assert_page_stands_alone
 from PIL import Image
 
@@ -109,6 +110,24 @@ display(HeadGallery(model, graphs))
 """,
     ],
 }
+OWN["sandbox"] = [
+    """import torch
+from defectkit.predict.answer import shipped_predictor
+from defectkit.predict.own import host_cell
+from defectkit.structures.defects import defects_of
+from defectkit.widgets import Sandbox
+torch.set_num_threads(1)
+host = host_cell("MoS2")
+Sandbox(defects_of(host, add="Cr")["ads1"].atoms, host, shipped_predictor("hybrid"))
+"""
+]
+OWN["upload"] = [
+    """import torch
+from defectkit.widgets import UploadView
+torch.set_num_threads(1)
+UploadView()
+"""
+]
 # How many code cells there are, how many have run, whether one has failed, which one is at work.
 STATE = """() => {
     const cells = [...document.querySelectorAll(".jp-CodeCell")];
@@ -477,19 +496,158 @@ def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+@contextmanager
+def _dialogs(page):
+    """The messages of dialogs that open meanwhile; those about leaving the page are none."""
+    messages = []
+
+    def close(dialog) -> None:
+        if dialog.type == "beforeunload":
+            dialog.accept()
+        else:
+            messages.append(dialog.message)
+            dialog.dismiss()
+
+    page.on("dialog", close)
+    yield messages
+    page.remove_listener("dialog", close)
+
+
 def test_odd_rows_and_names_do_no_harm(page, lab):
-    dialogs = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.set_viewport_size({"width": 1050, "height": 1000})
     try:
-        _open(page, lab("odd_rows"))
-        _run_all(page)
-        page.locator(".jp-OutputArea canvas").first.wait_for(timeout=60_000)
-        page.wait_for_timeout(5000)
-        page.screenshot(path=SHOTS / "odd_rows.png")
-        look = page.evaluate(LOOK)
+        with _dialogs(page) as dialogs:
+            _open(page, lab("odd_rows"))
+            _run_all(page)
+            page.locator(".jp-OutputArea canvas").first.wait_for(timeout=60_000)
+            page.wait_for_timeout(5000)
+            page.screenshot(path=SHOTS / "odd_rows.png")
+            look = page.evaluate(LOOK)
     finally:
         page.set_viewport_size({"width": 1300, "height": 1000})
     assert page.locator('[data-mime-type*="error"]').count() == 0
     assert dialogs == []
     assert (look["errors"], look["wide"], look["strange"]) == (0, 0, 0)
+
+
+def test_a_slider_moves_an_atom_and_a_relaxation_can_be_stopped(page, lab):
+    _open(page, lab("sandbox"))
+    _run_all(page)
+    picture = page.locator(".jp-OutputArea img.widget-image")
+    picture.wait_for(timeout=30_000)
+    before = picture.screenshot(path=SHOTS / "sandbox_start.png")
+    handle = page.locator(".jp-OutputArea .widget-hslider .noUi-handle").nth(2)
+    handle.focus()
+    for _ in range(6):
+        handle.press("ArrowRight")
+    page.get_by_text("27 Cr by 0.30 Å").wait_for(timeout=20_000)
+    _wait_for_another(picture, before, SHOTS / "sandbox_moved.png")
+    page.get_by_role("button", name="Relax").click()
+    stop = page.get_by_role("button", name="Stop")
+    stop.wait_for(timeout=10_000)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=SHOTS / "sandbox_relaxing.png")
+    stop.click()
+    page.get_by_role("button", name="Relax").wait_for(timeout=10_000)
+    page.wait_for_timeout(500)
+    page.screenshot(path=SHOTS / "sandbox.png")
+    page.get_by_role("button", name="Back to the start").click()
+    page.get_by_text("No atom moved by more than").wait_for(timeout=10_000)
+    look = page.evaluate(LOOK)
+    assert (look["errors"], look["wide"]) == (0, 0)
+
+
+HOSTILE = "<img src=x onerror=alert(1)>.xyz"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """A structure whose name is markup, one that is none, and one that is too large."""
+    unit = HOSTS["MoS2"].unit_cell()
+    site = next(site for site in find_sites(unit) if site.name == "vac1")
+    files = {"fine": folder / HOSTILE, "bad": folder / "bad.cif", "large": folder / "large.cif"}
+    write(files["fine"], make_defect(unit, (3, 3, 1), site, "").atoms, format="extxyz")
+    files["bad"].write_text("no crystal")
+    files["large"].write_text("x" * 12_000_000)
+    return files
+
+
+def _drop(page, path: Path) -> None:
+    """Let a file fall on the field, as the browser itself does."""
+    field = page.locator("input[type=file]")
+    field.scroll_into_view_if_needed()
+    box = field.bounding_box()
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    dragged = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": dragged})
+    session.detach()
+
+
+def test_a_dropped_file_is_answered_and_its_name_is_text(page, lab, tmp_path):
+    files = _files(tmp_path)
+    _open(page, lab("upload"))
+    _run_all(page)
+    page.locator("input[type=file]").wait_for(timeout=30_000)
+    with _dialogs(page) as dialogs:
+        _drop(page, files["large"])
+        page.get_by_text("large.cif is larger than 5 MB, the most that is read.").wait_for()
+        _drop(page, files["fine"])
+        page.get_by_text("Formation energy").first.wait_for(timeout=60_000)
+        assert page.get_by_text(f"{HOSTILE}: S vacancy in MoS2, unrelaxed").count() == 1
+        assert page.get_by_text("CHGNet-0.3.0").count() >= 1
+        page.locator(".jp-OutputArea canvas").wait_for(timeout=30_000)
+        page.locator(".jp-OutputArea img.widget-image").last.wait_for(timeout=30_000)
+        page.wait_for_timeout(3000)  # WebGL in software takes its time
+        look = page.evaluate(LOOK)
+    page.screenshot(path=SHOTS / "upload.png")
+    assert (look["errors"], look["wide"], look["strange"], dialogs) == (0, 0, 0, [])
+    page.get_by_role("button", name="Pull at its atoms").click()
+    page.get_by_text("This is no force field.").wait_for(timeout=30_000)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=SHOTS / "upload_sandbox.png")
+    _drop(page, files["bad"])
+    page.get_by_text("bad.cif is not a readable cif file").wait_for(timeout=20_000)
+    assert page.locator(".jp-OutputArea canvas").count() == 0, "the last structure is still there"
+
+
+def _wait_for_port(port: int, server: subprocess.Popen) -> None:
+    """Until somebody listens there; to ask Voila for a page would start a kernel."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    pytest.fail("Voila did not start")
+
+
+def test_the_page_for_lectures_explores_and_takes_files(page, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = notebooks.lecture_command(notebooks.write_lecture(tmp_path / "page"), port)
+    (tmp_path / "files").mkdir()
+    files = _files(tmp_path / "files")
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait_for_port(port, server)
+        page.goto(f"http://127.0.0.1:{port}/", timeout=180_000)
+        page.get_by_text("who asks").first.wait_for(timeout=120_000)
+        page.locator("canvas").first.wait_for(timeout=60_000)
+        _drop(page, files["fine"])
+        page.get_by_text("Formation energy").first.wait_for(timeout=60_000)
+        assert page.get_by_text(f"{HOSTILE}: S vacancy in MoS2, unrelaxed").count() == 1
+        page.locator("canvas").nth(1).wait_for(timeout=60_000)
+        page.wait_for_timeout(4000)
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / "lecture.png", full_page=True)
+        assert page.locator("[onerror]").count() == 0
+        told = "() => [...document.querySelectorAll('select')].map(s => s.selectedOptions.length)"
+        assert set(page.evaluate(told)) == {1}, "a dropdown shows none of its options"
+        page.get_by_text("Formation energy").last.scroll_into_view_if_needed()
+        page.screenshot(path=SHOTS / "lecture_answer.png")
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
