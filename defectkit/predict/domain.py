@@ -15,7 +15,6 @@ network it is also kept what stood in the defects.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from threading import get_ident
 from typing import Annotated
 
 import numpy as np
@@ -38,7 +37,7 @@ from defectkit.graphs.elements import feature_table
 from defectkit.structures.files import as_layer, check_layer
 from defectkit.structures.recognise import ON_SITE, Recognition, recognise
 from defectkit.structures.record import SiteKind, reduced_formula
-from defectkit.training.inference import predict
+from defectkit.training.inference import latent_vectors, predict
 
 NEIGHBOURS = 5
 QUANTILE = 0.95  # of the validation rows lie inside each threshold
@@ -56,9 +55,6 @@ def predict_with_vectors(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions, and the vectors from which the network's heads read them, in one pass.
 
-    A hook on `model.heads` takes the vectors, so any model of the kit will do. Several threads may
-    ask one model.
-
     Args:
         model: of `models.MODELS`.
         graphs: of the configuration that the model was trained with.
@@ -67,17 +63,8 @@ def predict_with_vectors(
     Returns:
         What `predict.predict` returns, and the vectors, (B, D); both indexed by uid.
     """
-    vectors, own = [], get_ident()
-
-    def keep(module: nn.Module, args: tuple) -> None:
-        if get_ident() == own:  # another thread's graphs pass through this hook as well
-            vectors.append(args[0])
-
-    hook = model.heads.register_forward_pre_hook(keep)
-    try:
+    with latent_vectors(model) as vectors:
         predicted = predict(model, graphs, numbers)
-    finally:
-        hook.remove()
     return predicted, pd.DataFrame(torch.cat(vectors).numpy(), predicted.index)
 
 

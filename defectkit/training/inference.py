@@ -6,9 +6,11 @@ so that reading one needs no other data.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from threading import get_ident
 
 import pandas as pd
 import torch
@@ -155,6 +157,29 @@ def predict(
     return pd.DataFrame(rows, columns=["uid", "eform", "spin"]).set_index("uid")
 
 
+@contextmanager
+def latent_vectors(model: nn.Module) -> Iterator[list[Tensor]]:
+    """While it is open, the vectors from which the network's heads read fill a list.
+
+    A hook on `model.heads` takes them, so any model of the kit will do. Several threads may ask one
+    model; each has the vectors of its own structures.
+
+    Yields:
+        the list, a (B, D) for every batch that the model has read.
+    """
+    vectors, own = [], get_ident()
+
+    def keep(module: nn.Module, args: tuple) -> None:
+        if get_ident() == own:  # another thread's graphs pass through this hook as well
+            vectors.append(args[0])
+
+    hook = model.heads.register_forward_pre_hook(keep)
+    try:
+        yield vectors
+    finally:
+        hook.remove()
+
+
 @torch.no_grad()
 def predict_together(
     models: Sequence[nn.Module], graphs: GraphDataset, batch_size: int = MEMBERS_BATCH
@@ -175,9 +200,7 @@ def predict_together(
     """
     uids: list[str] = []
     tables: list[list[Tensor]] = [[] for _ in models]
-    vectors: list[Tensor] = []
-    hook = models[0].heads.register_forward_pre_hook(lambda module, args: vectors.append(args[0]))
-    try:
+    with latent_vectors(models[0]) as vectors:
         for chosen in batches(range(len(graphs)), graphs.n_nodes**2, batch_size):
             graph = graphs.batch(chosen)
             uids += graph.uid
@@ -185,8 +208,6 @@ def predict_together(
             for model, table in zip(models, tables):
                 output = model(graph, *shared)
                 table.append(torch.stack([output.eform, output.spin], dim=1))
-    finally:
-        hook.remove()
     index = pd.Index(uids, name="uid")
     members = [
         pd.DataFrame(torch.cat(table).double().numpy(), index, ["eform", "spin"])
