@@ -187,7 +187,7 @@ def predict_together(
     """What `predict` says for members of one ensemble, batch by batch; and latent vectors.
 
     Members read each batch one after the other. Those of `Hybrid` share its geometry, which none
-    of them has learned: a third of their time.
+    of them has learned.
 
     Args:
         models: of one configuration, in evaluation mode.
