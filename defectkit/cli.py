@@ -425,7 +425,7 @@ def screen(
     _print_frame(screening.funnel)
     written = hand_over(screening)
     if next_:
-        written.append(write_next(screening, next_, engine.load().latent))
+        written.append(write_next(screening, next_, engine.load().training["latent"]))
     shown = ["place", "name", "eform", "eform_lo", "eform_hi", "spin", "margin_site", "margin_bulk"]
     _print_frame(screening.table("chosen")[shown])
     print(f"Why each was chosen stands in {output / LIST}; {len(written)} outputs in {output}.")

@@ -292,15 +292,10 @@ class Learned:
             atoms: of which it was found.
             host: the pristine host.
         """
-        names = self._names(host)
-        doubts = []
-        if not names:
-            formulas = sorted({reduced_formula(cell.atoms()) for cell in self.hosts.values()})
-            few = len(formulas) <= FEW
-            which = f", {', '.join(formulas)}" if few else f" ({len(self.hosts)} of them)"
-            doubts.append(f"its host is none of the crystals learned from{which}")
+        foreign = self.foreign(host)
         if self.changes is None:
-            return "".join(doubts)
+            return foreign
+        names, doubts = self._names(host), [foreign] if foreign else []
         known = {change for name in names for change in self.changes[name]}
         if new := sorted(changes_of(found, atoms) - known) if names else []:
             doubts.append(f"in this host there was no {', no '.join(new)} to learn from")
@@ -317,6 +312,15 @@ class Learned:
                 f"{SAME_STRAIN:.0%}"
             )
         return "; ".join(doubts)
+
+    def foreign(self, host: Atoms) -> str:
+        """That the network was never shown this crystal, in words; empty where it was."""
+        if self._names(host):
+            return ""
+        formulas = sorted({reduced_formula(cell.atoms()) for cell in self.hosts.values()})
+        few = len(formulas) <= FEW
+        which = f", {', '.join(formulas)}" if few else f" ({len(self.hosts)} of them)"
+        return f"its host is none of the crystals learned from{which}"
 
     def _names(self, host: Atoms) -> list[str]:
         """Under which names the crystal `host` was learned."""

@@ -104,7 +104,7 @@ def next_ones(
     Args:
         screening: finished.
         n: how many.
-        known: (m, D) latent vectors of the training rows, `Predictor.latent`.
+        known: (m, D) latent vectors of the training rows, `Predictor.training`.
         strategy: of `STRATEGIES`.
 
     Raises DefectkitError for an unknown strategy, and more rows than can be computed.

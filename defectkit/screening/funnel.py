@@ -19,7 +19,6 @@ from defectkit import DefectkitError
 from defectkit.data.demo import NO_DOPANT
 from defectkit.graphs.dataset import GraphDataset
 from defectkit.predict.domain import composition_vectors
-from defectkit.predict.own import training_hosts
 from defectkit.predict.predictor import UNREAD, Predictor
 from defectkit.screening.building import Built, build
 from defectkit.screening.candidates import Chunk
@@ -36,7 +35,6 @@ NUMBERS = (
     "latent",
     "composition",
 )
-FOREIGN = "its host is none of those learned from"
 POOL = 10  # times the length of the short list: as many are thinned to it
 STAGES = {
     "overlap": "atoms lie in each other before relaxation",
@@ -113,8 +111,7 @@ def predicted(chunk: Chunk, predictor: Predictor, confidence: float = 0.9) -> pd
         return told
     keys = [one.key for one in read]
     family = chunk.families[0]  # a chunk has one host
-    known = any(family.unit == host for host in training_hosts(predictor.card.data).values())
-    foreign = "" if known else FOREIGN
+    foreign = predictor.learned.foreign(family.unit)
     reading = ["; ".join(filter(None, (foreign, one.doubt))) for one in read]
     composition = told.loc[keys].assign(formula=reduced_formula(family.unit))
     composition["dopant"] = composition.dopant.replace(NO_DOPANT, "")

@@ -576,13 +576,15 @@ tuning.pivot(index="settings", columns="model", values="valid_mae").style.format
 #
 # ## 9 · What helps, and what does not
 #
-# This study learns as the shipped models do, with Muon, but from 1,000 rows and for 10 epochs: what it says
-# of a part holds for that budget.
+# This study was made before that choice, with AdamW, and like the one above with the hybrid as it was before
+# its atoms had moments and its values knew the edge: what it says of a part holds for that model, trained
+# in that way.
 #
 # An **ablation** takes one part away at a time and trains anew. If the error grows, the part helped. If
 # nothing changes, the part is not needed *on these data*; if the error falls, it did harm. Negative
-# results belong into the table. *Guess first:* which part will be missed most? Think of section 3: how much
-# can attention bring in cells as small as these?
+# results belong into the table. The group *augmentation* adds instead: training structures are changed
+# anew in every epoch, in the ways of notebook 02, each by itself. *Guess first:* which part will be missed
+# most? Think of section 3: how much can attention bring in cells as small as these?
 
 # %%
 ablation = benchmark("ablation")

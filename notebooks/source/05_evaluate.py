@@ -586,8 +586,8 @@ print(f"{len(impossible)} of {len(judged)} predictions", *impossible.head(5), se
 # %% [markdown]
 # ## 11 · What does accuracy cost?
 #
-# More rows, for as long as the curve falls (validation rows, equal number of rows for both; the hybrid
-# learned with AdamW here):
+# More rows, for as long as the curve falls (validation rows, equal number of rows for both; the hybrid is
+# that of the ablation, with AdamW):
 
 # %%
 plots.studies.transfer(benchmark("learning"), source);

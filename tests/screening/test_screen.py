@@ -185,7 +185,7 @@ def test_a_host_that_nobody_learned_from_is_said_to_be_one():
     unit.set_scaled_positions(training_hosts("demo")["MoS2"].get_scaled_positions())
     chunk = next(iter(Space({"wide": unit}, ("Cr",), ("vacancy",)).chunks()))
     table = predicted(chunk, shipped_predictor("hybrid-unrelaxed"))
-    assert table.sentence.str.contains("none of those learned from").all()
+    assert table.sentence.str.contains("none of the crystals learned from").all()
 
 
 @pytest.mark.parametrize(
