@@ -34,6 +34,7 @@ NUMBERS = (
     "spin_sigma",
     "latent",
     "composition",
+    "surroundings",
 )
 POOL = 10  # times the length of the short list: as many are thinned to it
 STAGES = {

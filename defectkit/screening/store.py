@@ -50,6 +50,7 @@ RESULTS = {
     "spin_sigma": "REAL",
     "latent": "REAL",
     "composition": "REAL",
+    "surroundings": "REAL",
     "verdict": "TEXT",
     "sentence": "TEXT",
     "impossible": "TEXT",
