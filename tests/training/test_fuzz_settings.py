@@ -30,8 +30,9 @@ from defectkit.evaluation.metrics import scores
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.graphs.elements import feature_table
 from defectkit.models import build_model
-from defectkit.predict.domain import composition_vectors, predict_with_vectors
-from defectkit.predict.predictor import UNREAD, VALID, Predictor
+from defectkit.predict.domain import Learned, composition_vectors, predict_with_vectors
+from defectkit.predict.predictor import DISTANCES, UNREAD, VALID, Predictor
+from defectkit.predict.surroundings import surroundings
 from defectkit.training.config import (
     RunConfig,
     StudyConfig,
@@ -308,11 +309,16 @@ def write_predictor(folder: Path) -> bytes:
     for seed, member in enumerate(members):
         write_member(member, seed)
     draw = np.random.default_rng(0)
-    valid = draw.random((20, len(VALID)), dtype=np.float32)
+    columns = [*VALID, *DISTANCES]
+    valid = pd.DataFrame(draw.random((20, len(columns)), dtype=np.float32), columns=columns)
     width = predict_with_vectors(load_model(members[0])[0], graphs())[1].shape[1]
-    latent = draw.random((12, width)).astype(np.float16)
-    composition = composition_vectors(few().frame.iloc[:12]).to_numpy(np.float16)
-    predictor = Predictor(members, latent, composition, pd.DataFrame(valid, columns=VALID))
+    training = {
+        "latent": draw.random((12, width)).astype(np.float16),
+        "composition": composition_vectors(few().frame.iloc[:12]).to_numpy(np.float16),
+        "surroundings": surroundings(graphs()).to_numpy(np.float16)[:1].repeat(12, axis=0),
+    }
+    learned = Learned.of(few(), [record.uid for record in few().records[:12]], CGCNN.graph)
+    predictor = Predictor(members, training, valid, learned)
     return bytes_of(predictor.save, folder / "p.safetensors")
 
 
@@ -321,7 +327,7 @@ def read_predictor(folder: Path, text: bytes) -> None:
     found = predictor(few().records[:1], few().hosts)
     assert found.verdict.tolist() != [UNREAD]
     assert found.eform_lo.item() <= found.eform.item() <= found.eform_hi.item()
-    assert found[["latent", "composition"]].notna().all(axis=None)
+    assert found[list(DISTANCES)].notna().all(axis=None)
 
 
 def write_run(name: str, folder: Path) -> bytes:
