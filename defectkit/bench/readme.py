@@ -338,7 +338,6 @@ NODES, NODE_CORES = 20, 64
 HOSTS_PLANNED, STRAINS_PLANNED = 5000, 20
 TOP_K = 1000  # rows that each worker keeps
 PRICE = 0.03  # EUR a core hour, about what rented cores cost
-SCALE = ROOT / "docs" / "scale.md"
 SCALE_TEXT = """# A hundred million candidates, on paper
 
 Written by `defectkit readme` from `data/benchmarks/scale.csv`, which `{command}` measured on
@@ -395,8 +394,11 @@ thousand need; for more, rank folder by folder and join the short lists.
 """
 
 
+PAGES = {"docs/scale.md": ("scale", scale_page)}  # path: the table that it is made of, and how
+
+
 def update(readme: Path = README, check: bool = False) -> bool:
-    """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`; and `SCALE`.
+    """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`; and `PAGES`.
 
     Args:
         readme: the file.
@@ -407,26 +409,34 @@ def update(readme: Path = README, check: bool = False) -> bool:
 
     Raises DefectkitError where a mark or a table's file is missing.
     """
-    old = readme.read_text(encoding="utf-8")
-    new = old
+    new = readme.read_text(encoding="utf-8")
     for name, render in TABLES.items():
-        file = readme.parent / "data" / "benchmarks" / f"{name}.csv"
-        if not file.is_file():
-            bench = name if name in BENCHES else name.split("_")[0]
-            raise DefectkitError(f"{file} is missing; run `defectkit bench {bench}`.")
-        block = f"<!-- {name} -->\n{render(pd.read_csv(file))}\n<!-- /{name} -->"
+        block = f"<!-- {name} -->\n{render(_measured(readme, name))}\n<!-- /{name} -->"
         new, found = re.subn(
             f"<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, new, flags=re.DOTALL
         )
         if found != 1:
             raise DefectkitError(f"{readme} has no place for the table {name}.")
-    page = readme.parent / SCALE.relative_to(ROOT)
-    text = scale_page(pd.read_csv(readme.parent / "data" / "benchmarks" / "scale.csv"))
-    fresh = new == old and page.is_file() and page.read_text(encoding="utf-8") == text
-    if not check and not fresh:
-        write_text(readme, new)
-        write_text(page, text)
-    return fresh
+    texts = {readme: new}
+    for place, (name, render) in PAGES.items():
+        texts[readme.parent / place] = render(_measured(readme, name))
+    stale = {
+        path: text
+        for path, text in texts.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    }
+    for path, text in {} if check else stale.items():
+        write_text(path, text)
+    return not stale
+
+
+def _measured(readme: Path, name: str) -> pd.DataFrame:
+    """The table of a benchmark in the checkout of `readme`."""
+    file = readme.parent / "data" / "benchmarks" / f"{name}.csv"
+    if not file.is_file():
+        bench = name if name in BENCHES else name.split("_")[0]
+        raise DefectkitError(f"{file} is missing; run `defectkit bench {bench}`.")
+    return pd.read_csv(file)
 
 
 def write(folder: Path = FOLDER) -> list[Path]:

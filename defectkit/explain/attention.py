@@ -295,7 +295,7 @@ def _describe(output: object) -> str:
     if isinstance(output, Tensor):
         return str(tuple(output.shape)).replace(",)", ")")
     if isinstance(output, tuple):
-        return " and ".join(_describe(one) for one in output)
+        return " and ".join(_describe(one) for one in output if one is not None)
     if isinstance(output, Pairs):
         return f"{len(output.sender):,} pairs"
     return type(output).__name__.lower()

@@ -42,7 +42,7 @@ from defectkit.training.inference import latent_vectors, predict
 NEIGHBOURS = 5
 QUANTILE = 0.95  # of the validation rows lie inside each threshold
 SAME_STRAIN = 0.01  # of a cell: lattice constants of one functional differ less between codes
-SAME_PHASE_STRAIN = 0.05  # the same where a network has seen strain, and sees it
+SAME_PHASE_STRAIN = 0.025  # the same where a network has seen strain, and sees it
 FEW = 8  # formulas are named, more are counted
 SAME_RMS = 0.05  # Å: the atoms of two cells of one crystal are this near each other
 NO_DISTANCE = 0.05  # in units of `Nearness`: a row and its copy in half precision are nearer

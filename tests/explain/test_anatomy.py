@@ -15,7 +15,8 @@ def test_every_weight_is_in_one_part(name):
     table = attention.part_shapes(model, mixed_batch())
     assert table.weights.sum() == sum(p.numel() for p in model.parameters())
     assert table.index.is_unique
-    assert table.output.iloc[-1] == "(4) and (4)"
+    moments = f" and ({mixed_batch().num_nodes})" if name == "hybrid" else ""  # of the atoms
+    assert table.output.iloc[-1] == f"(4) and (4){moments}"
 
 
 def test_parts_come_in_the_order_in_which_they_answer():

@@ -270,7 +270,9 @@ def test_the_shipped_predictors_belong_to_the_shipped_runs():
         assert [folder.name for folder in shipped.members] == [f"{name}-{k}" for k in range(3)]
         parts = [Run(folder).part("valid") for folder in shipped.members]
         mean = np.mean([part.eform_pred for part in parts], axis=0)
-        assert shipped.valid.eform_pred.tolist() == pytest.approx(mean, abs=1e-4)
+        # Those of random starts follow, where these were learned from.
+        assert shipped.valid.eform_pred[: len(mean)].tolist() == pytest.approx(mean, abs=1e-4)
+        assert (len(shipped.valid) > len(mean)) == bool(Run(shipped.members[0]).config.starts)
         assert list(shipped.valid) == [*VALID, *DISTANCES]
 
 

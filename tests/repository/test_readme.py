@@ -82,6 +82,7 @@ def test_the_ladder_has_a_column_a_step():
 
 def test_a_table_goes_between_its_marks(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "TABLES", {"models_demo": models_table})
+    monkeypatch.setattr(tables, "PAGES", {})
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- models_demo -->\nold\n<!-- /models_demo -->\nafter\n")
     with pytest.raises(DefectkitError, match="bench models"):

@@ -68,7 +68,7 @@ def test_what_was_screened_is_known_from_the_folder(screening):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_each_strategy_chooses_as_many_as_asked(screening, strategy):
-    known = shipped_predictor("hybrid-unrelaxed").latent
+    known = shipped_predictor("hybrid-unrelaxed").training["latent"]
     chosen = next_ones(screening, 4, known, strategy)
     assert len(set(chosen.index)) == 4
     assert (chosen.fault == "").all()
@@ -87,7 +87,7 @@ def test_strategies_choose_what_their_names_say():
 
 
 def test_a_choice_that_cannot_be_is_refused(screening):
-    known = shipped_predictor("hybrid-unrelaxed").latent
+    known = shipped_predictor("hybrid-unrelaxed").training["latent"]
     with pytest.raises(DefectkitError, match="between 1 and these"):
         next_ones(screening, 10_000, known)
     with pytest.raises(DefectkitError, match="No strategy is called 'best'"):
