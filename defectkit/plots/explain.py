@@ -24,6 +24,7 @@ from defectkit.structures.names import in_figure
 
 VACANCY_RADIUS = 0.9  # Å, of the ring that stands for a vacancy
 RELATIVE = "attention relative to uniform"
+WITHOUT = "change without the atom (eV)"
 MOST_OCCLUDED = 200  # nodes: their time grows with the square
 
 
@@ -335,23 +336,36 @@ def by_element(table: pd.DataFrame) -> Axes:
 
 
 def prediction_map(model: nn.Module, graph: CrystalGraph, title: str) -> np.ndarray:
-    """What one prediction looked at: attention of the defect, and what leaving an atom out changes.
-
-    The second is left out for more than `MOST_OCCLUDED` nodes: it is a prediction a node, and takes
-    minutes there.
+    """What one prediction looked at (`looked_at`), side by side.
 
     Args:
         model: a network of all atoms with attention, in evaluation mode.
         graph: a single graph.
         title: of the figure.
     """
-    scores = {RELATIVE: explain.attention_table(model, [graph]).relative.to_numpy()}
-    if len(graph.z) <= MOST_OCCLUDED:
-        with torch.no_grad():
-            scores["change without the atom (eV)"] = explain.occlusion(model, graph)
-    axes = score_maps(graph, scores)
+    axes = score_maps(graph, looked_at(model, graph))
     axes[0].figure.suptitle(in_figure(title))
     return axes
+
+
+def looked_at(model: nn.Module, graph: CrystalGraph) -> dict[str, np.ndarray]:
+    """Attention of the defect, and what leaving an atom out changes: (n,) each, by what they are.
+
+    Where the defect's nodes attend to each other alone, attention says nothing of the others, and
+    only the second is there. That is left out for more than `MOST_OCCLUDED` nodes: it is a
+    prediction a node, and takes minutes there.
+
+    Args:
+        model: a network of all atoms with attention, in evaluation mode.
+        graph: a single graph.
+    """
+    few, scores = len(graph.z) <= MOST_OCCLUDED, {}
+    if not few or graph.pair_index.shape[1] >= len(graph.z) ** 2:
+        scores[RELATIVE] = explain.attention_table(model, [graph]).relative.to_numpy()
+    if few:
+        with torch.no_grad():
+            scores[WITHOUT] = explain.occlusion(model, graph)
+    return scores
 
 
 def score_maps(graph: CrystalGraph, scores: Mapping[str, np.ndarray]) -> np.ndarray:

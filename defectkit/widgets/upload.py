@@ -7,9 +7,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from defectkit import DefectkitError
-from defectkit.explain import attention_table
 from defectkit.graphs.build import POSITIONS
-from defectkit.plots.explain import RELATIVE, prediction_map
+from defectkit.plots.explain import looked_at, score_maps
 from defectkit.predict.answer import (
     RELAXED,
     all_atom_predictor,
@@ -20,7 +19,7 @@ from defectkit.predict.answer import (
 from defectkit.predict.own import Own, training_hosts
 from defectkit.predict.predictor import UNREAD
 from defectkit.structures.files import structure_in
-from defectkit.structures.names import in_html, one_line
+from defectkit.structures.names import in_figure, in_html, one_line
 from defectkit.widgets.picture import LINE, ROW, Pictured
 from defectkit.widgets.sandbox import Sandbox
 from defectkit.widgets.structure import StructureView
@@ -69,9 +68,9 @@ class UploadView(Pictured):
         host: a dropdown of pristine hosts, `UNSAID` where it is to be found.
         positions: a dropdown of `graphs.build.POSITIONS`, `UNSAID` where they are to be told.
         answer: defect, energies with intervals, verdicts and label sources, or why there are none.
-        crystal: the `StructureView` of the structure, atoms coloured by attention, or None.
+        crystal: the `StructureView` of the structure, coloured by what was looked at, or None.
         pull: a button that opens a `Sandbox` with the structure.
-        picture: attention of the defect, and what leaving an atom out changes.
+        picture: what was looked at (`plots.explain.looked_at`).
     """
 
     def __init__(self) -> None:
@@ -121,10 +120,12 @@ class UploadView(Pictured):
     def _draw(self, one: Own) -> None:
         predictor = all_atom_predictor(one)
         model, graph = predictor.networks[0], predictor.graph_of(one)
-        heard = attention_table(model, [graph]).relative.to_numpy()
-        self.crystal = StructureView(graph, heard, RELATIVE, flat=False)
+        scores = looked_at(model, graph)
+        label, values = next(iter(scores.items()))
+        self.crystal = StructureView(graph, values, label, flat=False)
         self.place.children = [self.crystal, self.pull]
-        figure = prediction_map(model, graph, f"{one.defect} in {one.record.host}")[0].figure
+        figure = score_maps(graph, scores)[0].figure
+        figure.suptitle(in_figure(f"{one.defect} in {one.record.host}"))
         plt.close(figure)  # else a notebook would show it once more
         figure.set_size_inches(MAPS)
         figure.draw_without_rendering()  # of another size, its layout takes two turns

@@ -59,7 +59,7 @@ def test_a_file_is_answered_with_all_that_belongs_to_it(view, vacancy):
     assert len(view.crystal.values) == len(vacancy) + 1
     assert view.place.children == (view.crystal, view.picture, view.pull)
     assert bytes(view.picture.value).startswith(b"\x89PNG")
-    assert "attention relative to uniform" in view.alt
+    assert "change without the atom (eV)" in view.alt  # one node has none to attend to
 
 
 def test_host_and_positions_can_be_said_afterwards(view, vacancy):
