@@ -490,9 +490,9 @@ coverage.coverage_by(valid, rows, known.frame.host).style.format("{:.2f}", subse
 # ## 9 · A guard
 #
 # So we must notice when a row is *not* of the kind that the model knows. Two signs: the seeds disagree;
-# or nothing in the training set is near, in the vector from which the model reads its answer or in what
-# the defect is made of. Each misses what the other sees. Thresholds are the 95 % quantiles of the
-# validation rows. Every prediction of a `Predictor` carries the verdict:
+# or nothing in the training set is near, in the vector from which the model reads its answer, in what
+# the defect is made of, or in how its atoms stand to their neighbours. Each misses what the others see.
+# Thresholds are the 95 % quantiles of the validation rows. Every prediction of a `Predictor` carries the verdict:
 
 # %%
 predictor = Predictor.load(CHECKPOINTS / "hybrid.safetensors")
@@ -502,7 +502,7 @@ judged[["eform", "eform_lo", "eform_hi", "spin", "verdict", "sentence"]].head().
 
 # %%
 off = rows.eform_pred.sub(rows.eform).loc[some]
-signs = judged[["latent", "composition"]].assign(spread=judged.eform_sigma)
+signs = judged[list(predictor.training)].assign(spread=judged.eform_sigma)
 plots.evaluation.guard(signs, predictor.guard, off);
 
 # %%

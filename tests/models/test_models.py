@@ -36,7 +36,7 @@ REFERENCE = {
     "cgcnn": (3.890427400, 1.143221755),
     "alignn": (0.626658187, 0.632029220),
     "matformer": (-2.490430091, 0.318518968),
-    "hybrid": (1.458440198, 0.689786000),
+    "hybrid": (1.649556191, 7.824310712),
 }
 
 
@@ -149,8 +149,8 @@ def test_every_parameter_gets_a_gradient(model, training):
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-        # In training a batch norm takes out the bias before it.
-        assert training or parameter.grad.any(), key
+        # In training a batch norm takes out the bias before it, a softmax that of its scores ever.
+        assert training or parameter.grad.any() or key == "readout.score.2.bias", key
 
 
 def test_forces_are_the_slope_of_the_energy(model):
