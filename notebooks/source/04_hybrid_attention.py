@@ -679,8 +679,8 @@ starts[["n", "unread", "eform_mae", "eform_median", "coverage", "flagged", "caug
 # %% [markdown]
 # **Transfer.** Labels are dear; somebody else's may be at hand. A model that has learned from the demo
 # data, whose labels come from a potential, is trained further on few rows of 2DMD, whose labels are
-# DFT's; beside it one that starts from nothing. *Guess first:* does the head start help, and until
-# when?
+# DFT's; beside it one that starts from nothing. (Measured with the hybrid as it was before its atoms had
+# moments.) *Guess first:* does the head start help, and until when?
 
 # %%
 transfer = benchmark("transfer")
