@@ -34,6 +34,8 @@ app.add_typer(demo_app, name="demo")
 
 SHOWN_ROWS = 50  # of a benchmark, in the terminal
 
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to use instead.")]
 DataName = Annotated[str, typer.Argument(help="demo, imp2d, 2dmd, or a folder of structures.")]
 DataPath = Annotated[Path | None, typer.Option("--path", help="Where the data lie, if elsewhere.")]
 Rules = Annotated[str, typer.Option(help="Cleaning rules: strict or proposal.")]
@@ -395,12 +397,8 @@ def screen(
     predictor: Annotated[
         Path | None, typer.Option(help="A file of `defectkit join`; that of the kit by default.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one per core by default.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Predict every defect that could be made in some hosts, and hand over a short list."""
     from defectkit.predict.own import host_cells
@@ -661,12 +659,8 @@ def build(
         int, typer.Option(min=1, help="Rows wanted in all; those that are there stay.")
     ] = 8000,
     seed: Seed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one per core by default.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     output: Annotated[Path, typer.Option(help="The database.")] = Path("data/demo2d.db"),
     starts_of: Annotated[
         Path | None,

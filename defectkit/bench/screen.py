@@ -131,7 +131,7 @@ def measure_chgnet(
     demo.single_thread()
     metadata = connect(fetch("demo"), type="db", use_lock_file=False).metadata
     hosts = demo.read_hosts(metadata)
-    mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
+    mu = demo.read_potentials(metadata)
     given = {
         key: candidate
         for chunk in chunks

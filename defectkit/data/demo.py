@@ -95,6 +95,11 @@ def read_hosts(metadata: dict) -> dict[str, HostReference]:
     }
 
 
+def read_potentials(metadata: dict) -> dict[str, float]:
+    """Chemical potentials (eV an atom) stored with a demo database, by element."""
+    return {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One row to compute: a host, a site in it, a dopant ("X" for none), a biaxial strain.
@@ -340,7 +345,7 @@ def build(
         names, places = inventory(database, path)
         known = names | metadata["failed"].keys()
         hosts = read_hosts(metadata)
-        mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
+        mu = read_potentials(metadata)
         every = other.candidates(hosts, seed) if other else candidates(hosts, seed, places)
         todo = (c for c in every if c.name not in known)
         done = len(database)

@@ -653,13 +653,14 @@ def _vectors(
     model: nn.Module, graphs: GraphDataset, uids: Sequence[str], dataset: Dataset
 ) -> dict[str, pd.DataFrame]:
     """By name of `DISTANCES`, the vectors of those of the rows that have a graph."""
-    _, latent = predict_with_vectors(model, graphs, graphs.select(uids))
+    numbers = graphs.select(uids)
+    _, latent = predict_with_vectors(model, graphs, numbers)
     vectors = {
         "latent": latent,
         "composition": composition_vectors(dataset.frame.loc[latent.index]),
     }
     if "host_bonds" not in graphs.tensors:
-        vectors["surroundings"] = surroundings(graphs).loc[latent.index]
+        vectors["surroundings"] = surroundings(graphs, numbers)
     return vectors
 
 

@@ -4,6 +4,8 @@ A network that learned from structures of one origin does not say that a structu
 stands otherwise: bonds half as long as usual, an atom above a place where none was ever put.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 from ase.data import covalent_radii
@@ -20,8 +22,8 @@ SOFTNESS = 0.1  # of that step, in the same unit
 NAMES = ("shortest", "bonds", "side", "height", "near_moved", "most_moved", "nodes")
 
 
-def surroundings(graphs: GraphDataset) -> pd.DataFrame:
-    """Columns `NAMES`, a row a graph, indexed by uid.
+def surroundings(graphs: GraphDataset, numbers: Sequence[int] | None = None) -> pd.DataFrame:
+    """Columns `NAMES`, a row a graph, indexed by uid; of all graphs, or of those of `numbers`.
 
     Over the atoms of the defect (for vacancies alone zeros): `shortest`, the shortest bond in units
     of the sum of covalent radii, the least of all; `bonds`, how many each has, the mean; `side`,
@@ -30,10 +32,10 @@ def surroundings(graphs: GraphDataset) -> pd.DataFrame:
     far the host's atoms stand from their sites, the mean of the defect's neighbours and the largest
     of all. `nodes`, how many the defect has.
     """
-    rows = []
-    for start in range(0, len(graphs), BATCH):
-        rows.append(_rows(graphs.batch(range(start, min(start + BATCH, len(graphs))))))
-    return pd.DataFrame(torch.cat(rows).numpy(), graphs.uids, columns=list(NAMES))
+    chosen = range(len(graphs)) if numbers is None else numbers
+    parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+    rows = torch.cat([_rows(graphs.batch(part)) for part in parts])
+    return pd.DataFrame(rows.numpy(), [graphs.uids[k] for k in chosen], columns=list(NAMES))
 
 
 def _rows(graph: CrystalGraph) -> Tensor:

@@ -75,7 +75,7 @@ def _compute(
         return {}
     metadata = database.metadata
     hosts = demo.read_hosts(metadata)
-    mu = {symbol: entry["mu"] for symbol, entry in metadata["chemical_potentials"].items()}
+    mu = demo.read_potentials(metadata)
     failed = {}
     with process_pool(min(workers, len(todo)), demo.single_thread) as pool:
         tasks = ((one, hosts[one.host], mu) for one in todo)
@@ -92,11 +92,10 @@ def _compute(
 def _metadata(screening: Screening, candidates: list[demo.Candidate]) -> dict:
     """Of a database as the demo's is: hosts with their energies, and chemical potentials."""
     shipped = connect(fetch("demo"), type="db", use_lock_file=False).metadata
-    cells = screening.space.hosts
+    of_demo, cells = demo.read_hosts(shipped), screening.space.hosts
     hosts = {}
     for name in sorted({one.host for one in candidates}):
-        of_demo = demo.read_hosts(shipped).get(name)
-        same = of_demo is not None and of_demo.unit == cells[name]
+        same = name in of_demo and of_demo[name].unit == cells[name]
         hosts[name] = shipped["hosts"][name] if same else _host(name, cells[name])
     symbols = {symbol for unit in cells.values() for symbol in unit.symbols}
     symbols |= {one.dopant for one in candidates} - {demo.NO_DOPANT}
