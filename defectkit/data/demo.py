@@ -370,7 +370,6 @@ def _opened(path: Path) -> Iterator[SQLite3Database]:
     """The demo database at `path`, new or begun, for this process alone."""
     with contextlib.ExitStack() as stack:
         try:
-            check_demo_database(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(f"{path.resolve()}.lock"))
         except Timeout as error:
@@ -381,6 +380,7 @@ def _opened(path: Path) -> Iterator[SQLite3Database]:
             raise DefectkitError(
                 f"{path} cannot be written ({error.strerror or error}); give another file."
             ) from error
+        check_demo_database(path)  # under the lock: ASE makes its tables one after the other
         try:
             yield connect(path, type="db", use_lock_file=False)
         except sqlite3.Error as error:

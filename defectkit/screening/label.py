@@ -47,10 +47,10 @@ def label(
     Raises DefectkitError where the file is another database or is being written by another process.
     """
     path = Path(path)
-    demo.check_demo_database(path)
     made = [candidate for _, (candidate, _) in structures_of(screening, keys)]
     try:
         with locked(f"{path.resolve()}.lock"):
+            demo.check_demo_database(path)
             database = connect(path, type="db", use_lock_file=False)
             if not database.metadata:
                 database.metadata = _metadata(screening, made)
