@@ -40,7 +40,7 @@ from defectkit.structures.defects import Defect, DefectSite, make_defect, named_
 from defectkit.structures.hosts import HOSTS, supercell_size
 from defectkit.structures.names import one_line
 from defectkit.structures.record import MOMENT_FLOOR
-from defectkit.structures.writing import ahead, executor, locked
+from defectkit.structures.writing import ahead, atomic, executor, locked
 
 DOPANTS = (
     "Ag Al As Au B Ba Be Bi Br C Ca Cd Cl Co Cr Cs Cu F Fe Ga Ge H Hf Hg I In Ir K Li Lu Mg Mn Mo "
@@ -380,13 +380,24 @@ def _opened(path: Path) -> Iterator[SQLite3Database]:
             raise DefectkitError(
                 f"{path} cannot be written ({error.strerror or error}); give another file."
             ) from error
-        check_demo_database(path)  # under the lock: ASE makes its tables one after the other
         try:
-            yield connect(path, type="db", use_lock_file=False)
+            yield demo_database(path)
         except sqlite3.Error as error:
             raise DefectkitError(
                 f"{path} cannot be written ({one_line(error)}); the rows that it holds stay."
             ) from error
+
+
+def demo_database(path: Path) -> SQLite3Database:
+    """The demo database at `path`, to write to; a new one has all its tables before its name.
+
+    Raises DefectkitError as `check_demo_database` does, or where there can be no such file.
+    """
+    check_demo_database(path)
+    if not path.exists() or not path.stat().st_size:
+        with atomic(path) as part:
+            connect(part, type="db", use_lock_file=False).metadata  # noqa: B018 - makes the tables
+    return connect(path, type="db", use_lock_file=False)
 
 
 def check_demo_database(path: Path) -> None:
@@ -401,7 +412,7 @@ def check_demo_database(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             rows = connection.execute("SELECT COUNT(*) FROM systems").fetchone()[0]
         metadata = connect(path, type="db", use_lock_file=False).metadata
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, ValueError, TypeError) as error:  # TypeError: tables without a version
         raise DefectkitError(
             f"{path} cannot be read as an ASE database ({one_line(error)}); check the path, or "
             "give another file."

@@ -50,8 +50,7 @@ def label(
     made = [candidate for _, (candidate, _) in structures_of(screening, keys)]
     try:
         with locked(f"{path.resolve()}.lock"):
-            demo.check_demo_database(path)
-            database = connect(path, type="db", use_lock_file=False)
+            database = demo.demo_database(path)
             if not database.metadata:
                 database.metadata = _metadata(screening, made)
             there = {row.get("name") for row in database.select(include_data=False)}

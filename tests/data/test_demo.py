@@ -1,6 +1,7 @@
 """How the demo database is made: candidates, labels, resuming."""
 
 import contextlib
+import os
 import re
 import sqlite3
 import subprocess
@@ -319,6 +320,31 @@ def test_one_build_at_a_time(tmp_path, quick, monkeypatch):
     assert len(refused) == 3
     demo.build(path, rows=6)
     assert len(set(names_in(path))) == len(names_in(path)) == 6
+
+
+def test_a_new_database_has_all_its_tables_before_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "demo.db"
+    whole = []
+
+    def replace(part, target):
+        with contextlib.closing(sqlite3.connect(part)) as connection:
+            whole.extend(connection.execute("SELECT name FROM information"))
+        assert not path.exists()
+        os.rename(part, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    demo.demo_database(path)
+    assert ("version",) in whole
+    assert path.exists()
+
+
+def test_a_database_without_its_version_is_told_of(tmp_path):
+    path = tmp_path / "demo.db"
+    demo.demo_database(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM information")
+    with pytest.raises(demo.DefectkitError, match=r"cannot be read as an ASE database"):
+        demo.build(path, rows=3)
 
 
 TWO = """
