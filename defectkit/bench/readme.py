@@ -346,12 +346,14 @@ Written by `defectkit readme` from `data/benchmarks/scale.csv`, which `{command}
 ## Measured here
 
 A screening of {candidates:,.0f} candidates of the hosts of the demo data, {workers:.0f} worker
-processes, three networks, from the first candidate to the short list:
+processes, three networks, from the first candidate to the short list. It was killed {killed:.0f}
+times on the way (SIGKILL, in the middle of a chunk) and given again: its table holds {rows:,.0f}
+candidates, each once.
 
 | | |
 |:--|--:|
-| wall time, beside other work of the machine | {seconds:,.0f} s |
-| candidates a second, the start of workers included | {candidates_per_s:,.0f} |
+| wall time, starts and lost work included, beside other work of the machine | {seconds:,.0f} s |
+| candidates a second, the same included | {candidates_per_s:,.0f} |
 | largest memory of a worker | {worker_peak_mb:,.0f} MB |
 | largest memory of the process that writes | {parent_peak_mb:,.0f} MB |
 | bytes a row on disk, of which the latent vector {vector_bytes:.0f} | {bytes_per_row:,.0f} |

@@ -20,13 +20,14 @@ from defectkit.bench.measure import in_own_process, peak_mb
 
 if TYPE_CHECKING:  # they would count in the memory of what is measured
     from defectkit.data.demo import Candidate, HostReference
-    from defectkit.screening.candidates import Chunk
+    from defectkit.screening.candidates import Chunk, Space
 
 COUNT = 2000  # candidates that nobody has computed
 RELAXED = 200  # of them, drawn at random: half an hour of one core
 TOP = 20
 STRAINS = (0.0, -0.02, 0.02, -0.01, 0.01, -0.015, 0.015, -0.005, 0.005)
-SCALED = 2000  # candidates of the large screening; more on a machine with nothing else to do
+SCALED = 100_000  # candidates of the large screening
+KILLS = (0.2, 0.6)  # shares of them after which it is killed, to go on in another process
 SAMPLED = 4  # chunks, of which parts are timed one by one
 ROWS = 2000  # of the demo data, for replays
 BATCH, ROUNDS, SEEDS = 20, 10, 5
@@ -179,9 +180,10 @@ def scale_rows(seed: int, count: int = SCALED) -> list[dict]:
 
 
 def measure_screening(count: int) -> dict[str, float]:
-    """Of a screening of hosts of the demo data in a folder that is thrown away."""
+    """Of a screening of hosts of the demo data, killed on the way, in a folder thrown away."""
     import os
     import tempfile
+    from multiprocessing import get_context
     from pathlib import Path
 
     import psutil
@@ -204,8 +206,15 @@ def measure_screening(count: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
+        for share in KILLS:
+            killed = get_context("spawn").Process(
+                target=_screen_and_die, args=(space, folder, share)
+            )
+            killed.start()
+            killed.join()
         screening = screen(space, folder, engine=Engine(workers=os.cpu_count()), progress=watch)
         seconds = time.perf_counter() - begin
+        rows = len(screening.table())
         begin = time.perf_counter()
         screen(space, folder, engine=Engine(workers=os.cpu_count()))
         again = time.perf_counter() - begin
@@ -213,6 +222,8 @@ def measure_screening(count: int) -> dict[str, float]:
         vector = screening.vectors(screening.table("chosen").index).shape[1] * 2
     return {
         "candidates": len(space),
+        "rows": rows,
+        "killed": len(KILLS),
         "workers": os.cpu_count(),
         "chunk": CHUNK,
         "seconds": seconds,
@@ -224,6 +235,20 @@ def measure_screening(count: int) -> dict[str, float]:
         "sieve_s": again,  # all that a screening does when no candidate is missing
         "task_bytes": len(ForkingPickler.dumps(next(space.chunks()))),
     }
+
+
+def _screen_and_die(space: "Space", folder: str, share: float) -> None:
+    """Screen a share of the candidates, then end as a power cut would end it."""
+    import os
+    import signal
+
+    from defectkit.screening.store import Engine, screen
+
+    def watch(done: int, total: int) -> None:
+        if done >= share * total:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    screen(space, folder, engine=Engine(workers=os.cpu_count()), progress=watch)
 
 
 def measure_parts() -> dict[str, float]:

@@ -27,9 +27,8 @@ from sklearn.metrics import (
 
 from defectkit import DefectkitError
 from defectkit.data.splits import SAME_ENERGY
-from defectkit.predict.intervals import check_same_rows
+from defectkit.predict.intervals import MAGNETIC, check_same_rows
 
-MAGNETIC = 0.5  # μB: a defect with a larger moment is called magnetic
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 CLASSES = ["not magnetic", "magnetic"]

@@ -79,7 +79,9 @@ def ask(own: Sequence[Own], confidence: float = 0.9) -> pd.DataFrame:
     ]
     table = pd.concat(tables)
     silent = [one.record.uid for one in own if one.host and reduced_formula(one.host) in NO_MOMENTS]
-    table.loc[(table.model == SITES) & table.index.isin(silent), ["spin", "spin_sigma"]] = np.nan
+    table.loc[
+        (table.model == SITES) & table.index.isin(silent), ["spin", "spin_sigma", "magnetic"]
+    ] = np.nan
     order = {one.record.uid: number for number, one in enumerate(own)}
     return table.sort_index(key=lambda uids: uids.map(order), kind="stable")
 
@@ -96,6 +98,8 @@ def sentences(table: pd.DataFrame) -> Iterator[str]:
             yield f"  assumed: {first.assumed}"
         for row in rows.itertuples():
             moment = "" if pd.isna(row.spin) else f", moment {row.spin:.2f} μB"
+            if not pd.isna(row.magnetic):
+                moment += f" (magnetic: {row.magnetic:.0%})"
             yield (
                 f"  {row.label_source}: formation energy {row.eform:.2f} eV "
                 f"({row.eform_lo:.2f} to {row.eform_hi:.2f}){moment}"

@@ -1,4 +1,4 @@
-"""How sure a prediction is: the spread of a seed ensemble, and intervals that cover what they say.
+"""How sure a prediction is: spread of an ensemble, intervals, and the chance of a moment.
 
 A conformal interval is prediction ± factor x scale. The factor is a quantile of |error| / scale on
 calibration rows; for new rows that are drawn like those, the interval then covers the label at
@@ -12,9 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from defectkit import DefectkitError
 
+MAGNETIC = 0.5  # μB: a defect with a larger moment is called magnetic
+LEAST = 20  # calibration rows of either kind, below which no chance is told
+SMALL = 0.01  # μB, below which moments are all alike
 ROUNDING = 1e-4  # eV: predictions are stored with five decimals
 
 
@@ -116,6 +121,48 @@ class Conformal:
     def half_width(self, rows: pd.DataFrame, confidence: float = 0.9) -> pd.Series:
         """eV, to both sides of every prediction."""
         return (self.factor(confidence) * _scale(rows, self.floor)).rename("half_width")
+
+
+@dataclass(frozen=True)
+class Magnetism:
+    """The chance that a defect is magnetic, |spin| > `MAGNETIC`, from the moments of an ensemble.
+
+    logit p = constant + moment ln(spin + `SMALL`) + spread ln(spin_sigma + `SMALL`), with means and
+    standard deviations of the members: Platt's scaling (Adv. Large Margin Classifiers, 61, 1999)
+    with a second feature, as networks that learn an absolute error lean to no moment where they
+    doubt, and disagree there. Moments and their spread in μB.
+    """
+
+    constant: float
+    moment: float
+    spread: float
+
+    @classmethod
+    def fit(cls, rows: pd.DataFrame) -> "Magnetism | None":
+        """Calibrate; None with fewer than `LEAST` rows of a kind.
+
+        Args:
+            rows: columns spin, spin_pred and spin_sigma (μB), as of `ensemble`. Rows that were not
+                trained on; those without a label do not count.
+        """
+        known = rows.dropna(subset=["spin"])
+        magnetic = known.spin.abs() > MAGNETIC
+        if min(magnetic.sum(), (~magnetic).sum()) < LEAST:
+            return None
+        model = LogisticRegression(C=10.0).fit(
+            _moments(known.spin_pred, known.spin_sigma), magnetic
+        )
+        return cls(*map(float, (model.intercept_[0], *model.coef_[0])))
+
+    def chance(self, spin: pd.Series, sigma: pd.Series) -> pd.Series:
+        """The probability of each row, from mean and spread of the members' moments (μB)."""
+        logit = self.constant + _moments(spin, sigma) @ np.array([self.moment, self.spread])
+        return pd.Series(expit(logit), spin.index)
+
+
+def _moments(spin: pd.Series, sigma: pd.Series) -> np.ndarray:
+    """(n, 2) what `Magnetism` goes by."""
+    return np.log(np.column_stack([spin.abs(), sigma]) + SMALL)
 
 
 def _scale(rows: pd.DataFrame, floor: float | None) -> pd.Series:

@@ -45,7 +45,7 @@ from defectkit.predict.domain import (
     composition_vectors,
     predict_with_vectors,
 )
-from defectkit.predict.intervals import Conformal, ensemble, mean_and_sigma
+from defectkit.predict.intervals import Conformal, Magnetism, ensemble, mean_and_sigma
 from defectkit.predict.own import Own, read_own, training_hosts
 from defectkit.predict.physics import flags
 from defectkit.predict.surroundings import surroundings
@@ -78,6 +78,7 @@ NUMBERS = (
     "eform_sigma",
     "spin",
     "spin_sigma",
+    "magnetic",
     "eform_lo",
     "eform_hi",
     "latent",
@@ -87,6 +88,7 @@ NUMBERS = (
 )
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
+MAGNETISM = "magnetism"  # numbers of the file: those of `intervals.Magnetism`, in their order
 VALID = ["eform", "eform_pred", "eform_sigma"]  # then the distances, by name
 DISTANCES = ("latent", "composition", "surroundings")  # the last where all atoms are nodes
 
@@ -104,6 +106,8 @@ class Predictor:
             distances to the training rows.
         learned: which hosts, and of networks that see the defect's sites alone which changes, the
             training rows have.
+        magnetism: what tells magnetic defects, calibrated on the validation rows; None where too
+            few of these are magnetic.
 
     Networks that learned from random starts as well are judged on such starts of the validation
     rows beside those that the source has, and know such starts of the training rows.
@@ -113,6 +117,7 @@ class Predictor:
     training: dict[str, np.ndarray]
     valid: pd.DataFrame
     learned: Learned
+    magnetism: Magnetism | None = None
 
     @classmethod
     def fit(cls, runs: Sequence[Run], rows: int | None = None) -> "Predictor":
@@ -140,29 +145,31 @@ class Predictor:
         shown = graphs_of(dataset, config)
         known = [_vectors(models[0], shown, training, dataset)]
         new = _vectors(models[0], shown, valid.index, dataset)
-        tables = [valid.loc[new["latent"].index, VALID]]
-        news = [new]
+        tables, news = [valid.loc[new["latent"].index]], [new]
         if first.config.starts:
             starts = start_graphs(dataset, tuple(training), 0, config)
             known.append(_vectors(models[0], starts, training, dataset))
             starts = start_graphs(dataset, tuple(valid.index), 0, config)
             news.append(_vectors(models[0], starts, valid.index, dataset))
             members, _ = predict_together(models, starts)
-            mean, sigma = mean_and_sigma(members, "eform")
-            tables.append(
-                valid[["eform"]].join(pd.DataFrame({VALID[1]: mean, VALID[2]: sigma}), how="right")
-            )
+            tables.append(valid[["eform", "spin"]].loc[members[0].index])
+            for target in ("eform", "spin"):
+                mean, tables[1][f"{target}_sigma"] = mean_and_sigma(members, target)
+                tables[1][f"{target}_pred"] = mean
         arrays = {
             name: np.concatenate([one[name].to_numpy(np.float16) for one in known])
             for name in known[0]
         }
         nearness = _nearness(arrays)
-        judged = [table.join(_distances(nearness, vectors)) for table, vectors in zip(tables, news)]
+        judged = [
+            table[VALID].join(_distances(nearness, vectors)) for table, vectors in zip(tables, news)
+        ]
         return cls(
             tuple(run.folder for run in runs),
             arrays,
             pd.concat(judged).astype(np.float32),
             learned,
+            Magnetism.fit(pd.concat(tables)),
         )
 
     def hand_on(self, path: str | Path, replace: bool = False) -> None:
@@ -222,6 +229,8 @@ class Predictor:
             "valid": self.valid.to_numpy(np.float32),
             LEARNED: np.frombuffer(text.encode(), np.uint8),
         }
+        if self.magnetism is not None:
+            arrays[MAGNETISM] = np.array(dataclasses.astuple(self.magnetism))
         # The format knows rows that follow each other only, and tables keep columns.
         arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
         hashes = {folder.name: _weights_hash(folder) for folder in self.members}
@@ -249,8 +258,9 @@ class Predictor:
                     f"{path} was made of other weights than {folder / WEIGHTS} holds now; make it "
                     "again with `defectkit join`."
                 )
+        magnetism = Magnetism(*arrays.pop(MAGNETISM).tolist()) if MAGNETISM in arrays else None
         valid = pd.DataFrame(arrays.pop("valid"), columns=[*VALID, *arrays])
-        return cls(members, arrays, valid, learned)
+        return cls(members, arrays, valid, learned, magnetism)
 
     def __call__(
         self,
@@ -269,7 +279,8 @@ class Predictor:
 
         Returns:
             Columns `COLUMNS`, a row a record, indexed by uid: `eform` (eV) and `spin` (μB), means
-            of the members, and their spreads `eform_sigma` and `spin_sigma`; the conformal interval
+            of the members, and their spreads `eform_sigma` and `spin_sigma`; `magnetic`, the chance
+            that the moment is larger than `intervals.MAGNETIC`; the conformal interval
             `eform_lo` to `eform_hi`; the distances `latent`, `composition` and `surroundings` to
             the training rows (`domain.Nearness`; the last NaN where only sites are nodes); `fit`,
             how far (Å) the atoms stand from the sites of the host, and
@@ -447,6 +458,9 @@ class Predictor:
         card = self.card
         if card.spin_range is None:
             table[["spin", "spin_sigma"]] = np.nan
+        table["magnetic"] = np.nan
+        if self.magnetism is not None:
+            table["magnetic"] = self.magnetism.chance(table.spin, table.spin_sigma)
         wrong = flags(table, card.eform_range, card.spin_range, atoms, card.target)
         lowest = 0.0 if card.target == "gap" else -np.inf
         table = table.assign(
@@ -621,7 +635,8 @@ def _read(path: Path) -> tuple[dict[str, str], Learned, dict[str, np.ndarray]]:
         with safe_open(path, "numpy") as file:
             hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
             learned = TypeAdapter(Learned).validate_json(file.get_tensor(LEARNED).tobytes())
-            there = [key for key in DISTANCES if key in file.keys()]  # noqa: SIM118 - no dictionary
+            names = (*DISTANCES, MAGNETISM)
+            there = [key for key in names if key in file.keys()]  # noqa: SIM118 - no dictionary
             arrays = {key: file.get_tensor(key) for key in (*there, "valid")}
         _check_arrays(hashes, arrays)
     except (OSError, SafetensorError, KeyError, ValueError, DefectkitError) as error:
@@ -639,12 +654,14 @@ def _check_arrays(hashes: dict[str, str], arrays: dict[str, np.ndarray]) -> None
     if any(Path(name).name != name or name in ("", "..") or "\\" in name for name in hashes):
         raise ValueError("its members are no plain names of folders")
     valid = arrays["valid"]
-    training = [values for name, values in arrays.items() if name != "valid"]
+    training = [values for name, values in arrays.items() if name in DISTANCES]
     sizes = {len(values) if values.ndim == 2 else -1 for values in training}
     if len(training) < 2 or len(sizes) > 1 or -1 in sizes:
         raise ValueError("its tables of training rows do not fit each other")
     if valid.ndim != 2 or valid.shape[1] != len(VALID) + len(training) or not len(valid):
         raise ValueError("its table of validation rows has other columns")
+    if arrays.get(MAGNETISM, np.zeros(3)).shape != (3,):
+        raise ValueError("what tells magnetic defects is not three numbers")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("it holds values that are no numbers")
 

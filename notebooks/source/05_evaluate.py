@@ -375,6 +375,19 @@ plots.explain.score_maps(graph, {f"{source} (μB)": graph.y_site_spin.numpy(), "
 print(f"{shown}: the atoms of {source} sum up to {graph.y_site_spin.sum():.2f} μB, those of the hybrid to {moment.sum():.2f}")
 
 # %% [markdown]
+# **Magnetic or not?** Networks that learn an absolute error say "no moment" where they doubt, and disagree
+# there. So a moment above 0.5 μB is a poor test, and its spread over the seeds knows more. Three numbers
+# (`intervals.Magnetism`), fitted to the validation rows, make of both a chance. Is it met on test rows?
+
+# %%
+magnetism = intervals.Magnetism.fit(intervals.ensemble([run.part("valid") for run in runs["hybrid"]]))
+chance, is_magnetic = magnetism.chance(rows.spin_pred, rows.spin_sigma), rows.spin > metrics.MAGNETIC
+for name, called in {"moment": rows.spin_pred > metrics.MAGNETIC, "chance": chance > 0.5}.items():
+    print(f"called by its {name}: F1 {metrics.f1_score(is_magnetic, called):.2f}")
+told = pd.DataFrame({"chance told": chance, "share that is magnetic": is_magnetic})
+told.groupby(pd.cut(chance, [0, 0.1, 0.5, 0.9, 1])).mean().assign(rows=pd.cut(chance, [0, 0.1, 0.5, 0.9, 1]).value_counts())
+
+# %% [markdown]
 # ## 6 · Is a formation energy extensive?
 #
 # The energy of a crystal doubles with the crystal. The formation energy of *one defect* does not: set

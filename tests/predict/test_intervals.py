@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from defectkit import DefectkitError
 from defectkit.evaluation.coverage import coverage, coverage_by, ranking, reliability
-from defectkit.predict.intervals import Conformal, ensemble
+from defectkit.predict.intervals import MAGNETIC, Conformal, Magnetism, ensemble
 
 
 def made(n: int, seed: int, scale: float = 1.0) -> pd.DataFrame:
@@ -20,6 +20,16 @@ def made(n: int, seed: int, scale: float = 1.0) -> pd.DataFrame:
     predicted = label + scale * sigma * rng.normal(size=n)
     names = [f"{seed}-{number}" for number in range(n)]
     return pd.DataFrame({"eform": label, "eform_pred": predicted, "eform_sigma": sigma}, names)
+
+
+def moments(n: int, seed: int) -> pd.DataFrame:
+    """Rows of which a tenth has a moment; the members say less of it, and disagree the more."""
+    rng = np.random.default_rng(seed)
+    spin = np.where(rng.random(n) < 0.1, rng.uniform(0.6, 3.0, n), 0.0)
+    doubt = rng.uniform(0, 1, n) ** 2
+    predicted = spin * (1 - doubt) + rng.exponential(0.02, n)
+    sigma = spin * doubt + rng.exponential(0.01, n)
+    return pd.DataFrame({"spin": spin, "spin_pred": predicted, "spin_sigma": sigma})
 
 
 def errors(rows: pd.DataFrame) -> pd.Series:
@@ -143,3 +153,28 @@ def test_ensembles_of_one_or_of_other_rows_are_refused():
         ensemble([member([1.0, 2.0])])
     with pytest.raises(DefectkitError, match="one split"):
         ensemble([member([1.0, 2.0]), member([1.0, 2.0])[:1]])
+
+
+def test_the_chance_of_a_moment_is_met_and_finds_more_than_the_moment():
+    rows = moments(20000, 1)
+    magnetic = rows.spin > MAGNETIC
+    chance = Magnetism.fit(moments(2000, 0)).chance(rows.spin_pred, rows.spin_sigma)
+    assert chance.mean() == pytest.approx(magnetic.mean(), abs=0.01)
+    assert magnetic[chance > 0.9].mean() > 0.9
+    assert magnetic[chance < 0.1].mean() < 0.02
+    missed = (magnetic & (chance < 0.5)).sum()
+    assert missed < 0.5 * (magnetic & (rows.spin_pred < MAGNETIC)).sum()
+
+
+def test_no_chance_without_enough_rows_of_either_kind():
+    rows = moments(2000, 0)
+    few = pd.concat([rows[rows.spin > MAGNETIC][:19], rows[rows.spin == 0]])
+    assert Magnetism.fit(few) is None
+    assert Magnetism.fit(rows[rows.spin > MAGNETIC]) is None
+    assert Magnetism.fit(rows.assign(spin=np.nan)) is None
+
+
+def test_the_sign_of_a_label_does_not_make_it_magnetic():
+    rows = moments(2000, 0)
+    signed = rows.assign(spin=rows.spin * np.where(np.arange(len(rows)) % 2, 1, -1))
+    assert Magnetism.fit(signed) == Magnetism.fit(rows)

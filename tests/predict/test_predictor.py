@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from defectkit.cli import app
 from defectkit.data import load
 from defectkit.predict import predictor
 from defectkit.predict.domain import VERDICTS, Learned
+from defectkit.predict.intervals import Magnetism, ensemble
 from defectkit.predict.predictor import COLUMNS, DISTANCES, NUMBERS, UNREAD, VALID, Predictor
 from defectkit.structures.record import to_frame
 from defectkit.training import prepared
@@ -97,6 +98,11 @@ def test_what_was_saved_is_what_is_loaded(fitted, runs, rows, split):
     pd.testing.assert_frame_equal(again.valid, fitted.valid.reset_index(drop=True))
     records = [rows[uid] for uid in split.test]
     pd.testing.assert_frame_equal(again(records, rows.hosts), fitted(records, rows.hosts))
+    told = replace(fitted, magnetism=Magnetism(1.0, 2.0, 0.5))
+    told.save(path)
+    table = Predictor.load(path)(records, rows.hosts)
+    logit = 1 + 2 * np.log(table.spin + 0.01) + 0.5 * np.log(table.spin_sigma + 0.01)
+    assert table.magnetic.tolist() == pytest.approx(1 / (1 + np.exp(-logit)))
 
 
 def test_values_that_cannot_be_are_named(fitted, runs, rows, split, tmp_path):
@@ -239,6 +245,7 @@ def test_members_elsewhere_or_alike_are_refused(fitted, runs, tmp_path, members,
     [
         {"latent": np.zeros((3, 2), np.float16)},
         {"valid": np.zeros((4, 2), np.float32)},
+        {"magnetism": np.zeros(2)},
         {
             "composition": np.full((3, 2), np.nan, np.float16),
             "latent": np.zeros((3, 2), np.float16),
@@ -274,6 +281,9 @@ def test_the_shipped_predictors_belong_to_the_shipped_runs():
         assert shipped.valid.eform_pred[: len(mean)].tolist() == pytest.approx(mean, abs=1e-4)
         assert (len(shipped.valid) > len(mean)) == bool(Run(shipped.members[0]).config.starts)
         assert list(shipped.valid) == [*VALID, *DISTANCES]
+        if not Run(shipped.members[0]).config.starts:
+            again = Magnetism.fit(ensemble(parts))
+            assert astuple(shipped.magnetism) == pytest.approx(astuple(again), abs=1e-3)
 
 
 def test_join_writes_the_file_beside_the_runs(runs):
