@@ -79,16 +79,17 @@ print(f"{len(data):,} rows to compare with, labels {data.label_source}")
 
 # %%
 space = Space(host_cells(["MoS2", "WSe2"] if quick else ["all"]))
-print(f"{len(space):,} candidates; all hosts of the demo data: {len(Space(host_cells(['all']))):,}")
-counts = pd.DataFrame([(one.host, one.site.kind, len(one.dopants)) for one in space.families()],
-                      columns=["host", "kind", "candidates"])
-counts.groupby(["kind", "host"]).candidates.agg(["size", "sum"]).rename(
-    columns={"size": "sites", "sum": "candidates"}).unstack()
+every = len(Space(host_cells(["all"])))
+print(f"{len(space):,} candidates; of all hosts of the demo data {every:,}, "
+      f"under five strains {5 * every:,}")
+rows = [(one.site.kind, one.host, len(one.dopants)) for one in space.families()]
+groups = pd.DataFrame(rows, columns=["kind", "host", "n"]).groupby(["kind", "host"]).n
+groups.agg(sites="size", candidates="sum").unstack()
 
 # %% [markdown]
 # Nothing has been made yet: a space is a recipe, and its candidates come one after the other as somebody
-# asks. With five strains a handful of hosts fills 100,000, and DFT would take years for them. The networks
-# of the kit read where a recipe *puts* the atoms and say what comes out *after* relaxation.
+# asks. DFT would take years for all of them. The networks of the kit read where a recipe *puts* the atoms
+# and say what comes out *after* relaxation.
 #
 # ## 2 · The funnel
 #
@@ -99,7 +100,13 @@ counts.groupby(["kind", "host"]).candidates.agg(["size", "sum"]).rename(
 folder = tempfile.mkdtemp()
 wish = Wish(length=12, least_spin=0.5)
 engine = Engine(workers=0)  # this process alone; by default one a core, or a Dask cluster
-screening = screen(space, folder, wish, engine)
+
+
+def show(done, total):
+    print(f"\r{done:,} of {total:,} predicted", end="\n" if done == total else "")
+
+
+screening = screen(space, folder, wish, engine, show)
 table, source = screening.table(), screening.about["label_source"]
 plots.screening.funnel(screening.funnel);
 
@@ -108,19 +115,22 @@ plots.screening.funnel(screening.funnel);
 # away? Of each stage the candidate with the lowest energy, which you might miss most:
 
 # %%
-lowest = table[table.stage != "chosen"].sort_values("eform").groupby("stage", sort=False).head(1)
-checks.table(lowest[["name", "stage", "eform", "spin", "reason"]]).format(precision=2).hide(axis="index")
+stopped = table[table.stage != "chosen"].sort_values("eform")
+lowest = stopped.groupby("stage", sort=False).head(1)[["name", "stage", "eform", "spin", "reason"]]
+checks.table(lowest).format(precision=2).hide(axis="index")
 
 # %% [markdown]
 # "Do not rely on this value" does not say that the defect is bad: nobody knows. Such candidates are what
-# to compute if you can pay for it. *Elsewhere* is the hardest judge: a dopant that would rather be on
-# another site will not stay where you want it.
+# to compute if you can pay for it. *Elsewhere* is strict as well: a dopant that would rather be on another
+# site will not stay where you want it.
 #
 # Another wish asks no network again, since all predictions are kept. What if the moment does not matter?
 
 # %%
-other = screen(space, folder, Wish(length=12), engine).funnel.set_index("stage").left
-pd.DataFrame({"at least 0.5 μB": screening.funnel.set_index("stage").left, "any moment": other}).T
+left = {"at least 0.5 μB": screening.funnel.set_index("stage").left}
+left["any moment"] = screen(space, folder, Wish(length=12), engine).funnel.set_index("stage").left
+screening = screen(space, folder, wish, engine)  # as before
+pd.DataFrame(left).T
 
 # %% [markdown]
 # ## 3 · The map
@@ -129,7 +139,6 @@ pd.DataFrame({"at least 0.5 μB": screening.funnel.set_index("stage").left, "any
 # *guess first*, will you see the periods?
 
 # %%
-screening = screen(space, folder, wish, engine)
 plots.screening.energy_map(table[table.host.isin(["MoS2", "WSe2"])], source);
 
 # %% [markdown]
@@ -153,14 +162,15 @@ if margins is not ...:
     best = sound.groupby(["host", "dopant"]).eform.apply(lambda e: margins(e.to_numpy()).max())
     ax = plt.subplots(figsize=(7, 3), layout="constrained")[1]
     ax.hist(best, bins=40, color=plots.style.LIGHT_BLUE)
-    ax.axvline(sound.eform_sigma.median(), color=plots.style.ORANGE, ls="--", label="median spread of the networks")
-    ax.set(xlabel="margin of the best site over the second best (eV)", ylabel="pairs of host and dopant")
+    spread = sound.eform_sigma.median()
+    ax.axvline(spread, color=plots.style.ORANGE, ls="--", label="median spread of the networks")
+    ax.set(xlabel="margin of the best site over the second best (eV)", ylabel="hosts and dopants")
     ax.legend(frameon=False)
 
 # %% [markdown]
 # Many best sites win by less than the networks disagree. Errors of one dopant in one host are alike and
-# cancel in part (section 6 measures that), but a margin near zero is a coin that was tossed. That is why the short list
-# tells it.
+# cancel in part (section 6 measures that), but a margin near zero is a coin that was tossed. That is why the
+# short list tells it.
 #
 # ## 4 · No best one, but a front
 #
@@ -187,7 +197,7 @@ if front is not ...:
     on_front = front(costs)
     plots.screening.front(trusted, on_front, source)
     both = trusted[on_front].stage.value_counts()
-    print(f"{on_front.sum()} of {len(trusted):,} are beaten by nobody; where they ended: {both.to_dict()}")
+    print(f"{on_front.sum()} of {len(trusted):,} are beaten by nobody; they ended so: {both.to_dict()}")
 
 # %% [markdown]
 # With three wishes many are unbeaten: whoever has no moment can still be the one whose interval is narrowest. A
@@ -212,9 +222,10 @@ asked = chosen.assign(formula=chosen.host.map(formulas), predicted=chosen.eform,
 labels = data.frame[["formula", "dopant", "removed", "defecttype", "eform", "spin"]]
 same = asked[["name", "formula", "dopant", "removed", "predicted", "moment"]].merge(
     labels, on=["formula", "dopant", "removed"])
+same = same.sort_values("eform").drop_duplicates("name")
 columns = ["name", "predicted", "eform", "moment", "spin", "defecttype"]
 print(f"labels of {data.label_source}, energies in eV, moments in μB")
-checks.table(same.sort_values("eform").drop_duplicates("name")[columns]).format(precision=2).hide(axis="index")
+checks.table(same[columns]).format(precision=2).hide(axis="index")
 
 # %% [markdown]
 # Whoever runs DFT gets a folder: a POSCAR for each, a table that says why, units, the source of the labels.
@@ -232,10 +243,12 @@ print(chosen.reason.iloc[0])
 # *Guess first:* these models are wrong by 0.3 to 0.9 eV on average. How much do their choices lose?
 
 # %%
-demo = clean(load("demo"), "strict").dataset
+demo = clean(data if dataset == "demo" else load("demo"), "strict").dataset
 models = ("hybrid-unrelaxed", "lightgbm-unrelaxed", "names")
-tested = {name: intervals.ensemble([shipped_run(name, k).part("test") for k in range(3)]) for name in models}
-tested = {name: breakdown.described(rows, demo.frame) for name, rows in tested.items()}
+tested = {}
+for name in models:
+    members = [shipped_run(name, k).part("test") for k in range(3)]
+    tested[name] = breakdown.described(intervals.ensemble(members), demo.frame)
 axes = plt.subplots(2, 1, figsize=(9, 4.6), layout="constrained")[1]
 for ax, unit, option, what in ((axes[0], metrics.SITE, None, "site of a dopant in a host"),
                                (axes[1], metrics.DOPANT, "dopant", "dopant of a host")):
@@ -245,8 +258,8 @@ for name, rows in tested.items():
     print(f"{name}: mean absolute error {(rows.eform_pred - rows.eform).abs().mean():.2f} eV")
 
 # %% [markdown]
-# Far less than their errors: what all options share costs nothing, and most options are far apart. Only a
-# few rows compete here, as the test part has two or three of each group; in a screening there are more.
+# Far less than their errors: what all options share costs nothing, and most options are far apart. But only
+# test rows compete here, a tenth of all; in a screening there are more, and they lie closer.
 #
 # And nobody computes one alone. Take the first $k$ of the model's order, compute them, keep the best.
 #
@@ -262,10 +275,12 @@ check("09-3", lost)
 
 # %%
 if lost is not ...:
-    groups = {name: [part[["eform", "eform_pred"]].to_numpy().T for _, part in rows[rows.dopant != ""].groupby(
-        list(metrics.DOPANT)) if len(part) > 1] for name, rows in tested.items()}
-    means = {name: {k: np.mean([lost(*pair, k) for pair in own]) for k in range(1, 6)} for name, own in groups.items()}
-    plots.screening.lost(pd.DataFrame(means), "defects of a host")
+    means = pd.DataFrame(index=range(1, 6), columns=list(tested), dtype=float)
+    for name, rows in tested.items():
+        hosts = rows[rows.dopant != ""].groupby(list(metrics.DOPANT))
+        pairs = [own[["eform", "eform_pred"]].to_numpy().T for _, own in hosts if len(own) > 1]
+        means[name] = [np.mean([lost(*pair, k) for pair in pairs]) for k in means.index]
+    plots.screening.lost(means, "defects of a host")
 
 # %% [markdown]
 # A second and a third computation buy most of what there is to gain. A short list is not there because the
@@ -290,8 +305,8 @@ known, rest = pool[:10], pool[10:]
 model = surrogate(x[known], y[known])
 mean, sigma = model.predict(x[rest], return_std=True)
 world = Pool(mean, sigma, x[rest], x[known], y[known].min())
-chosen = {name: choose(world, 10, np.random.default_rng(seed)) for name, choose in STRATEGIES.items()}
-plots.screening.asked(x[rest, :2], sigma, x[known, :2], chosen);
+asked = {name: choose(world, 10, np.random.default_rng(seed)) for name, choose in STRATEGIES.items()}
+plots.screening.asked(x[rest, :2], sigma, x[known, :2], asked);
 
 # %% [markdown]
 # Each panel is the same pool, seen along the first two of its components. *Uncertain* asks where the model
@@ -336,9 +351,9 @@ def curve(choose, rounds=8):
     """Errors (eV) on the rows that judge, and the lowest label found, round by round."""
     rng, known, rest, rows = np.random.default_rng(seed), pool[:10], pool[10:], []
     for _ in range(rounds + 1):
-        model = surrogate(x[known], y[known])
-        rows.append((len(known), np.abs(model.predict(x[judges]) - y[judges]).mean(), y[known].min()))
-        world = Pool(*model.predict(x[rest], return_std=True), x[rest], x[known], y[known].min())
+        model, lowest = surrogate(x[known], y[known]), y[known].min()
+        rows.append((len(known), np.abs(model.predict(x[judges]) - y[judges]).mean(), lowest))
+        world = Pool(*model.predict(x[rest], return_std=True), x[rest], x[known], lowest)
         new = choose(world, 10, rng)
         known, rest = np.append(known, rest[new]), np.delete(rest, new)
     return pd.DataFrame(rows, columns=["labels", "error", "lowest"]).set_index("labels")
@@ -354,7 +369,8 @@ print(f"the lowest energy in this pool: {y[pool].min():.2f} eV")
 # 2DMD, labels of DFT:
 
 # %%
-here = replay(features, pd.Series(y, features.index), batch=10, rounds=8, seeds=range(seed, seed + 5))
+seeds = range(seed, seed + 5)
+here = replay(features, pd.Series(y, features.index), batch=10, rounds=8, seeds=seeds)
 curves = pd.concat([here.assign(data="here"), benchmark("choice"), benchmark("choice_2dmd")])
 titles = {"here": "MoS2 of the demo data, five seeds", "demo": f"demo data, {source}",
           "2dmd": f"2DMD by site, {SOURCES['2dmd'].label_source}"}
@@ -366,20 +382,24 @@ plots.screening.learning(curves, titles);
 # %%
 shipped = against_random(curves[curves.data != "here"])
 ratio, half = (shipped[name].unstack("data") for name in ("ratio", "half"))
-display((ratio.map("{:.3f}".format) + " ± " + half.map("{:.3f}".format)).loc[ratio.max(axis=1).sort_values().index])
+words = ratio.map("{:.3f}".format) + " ± " + half.map("{:.3f}".format)
+display(words.loc[ratio.max(axis=1).sort_values().index])
 for name, own in shipped.groupby("data"):
     low = own.ratio + own.half < 1
     print(f"{name}: lowest {own.ratio.idxmin()[1]}; better than random, with the whole interval: "
           f"{', '.join(own.index[low].get_level_values('strategy')) or 'none'}")
-print(f"the best where it is worst, which `screen --next` uses: {ratio.max(axis=1).idxmin()} ({BEST})")
+steady = ratio.max(axis=1).idxmin()
+print(f"the best where it is worst: {steady}; `screen --next` uses: {BEST}")
 
 # %% [markdown]
 # Rows drawn at random are a strong rival: they ask about what is common, and what is common is what judges.
-# What helps on one data set need not on another, so the kit takes the strategy that is best where it is at its worst.
+# What helps on one data set need not help on another, and nobody knows beforehand which of them yours is
+# like. So the kit takes the strategy whose worst data set is the best; by the mean of both data sets two
+# strategies are level, and their order would be chance.
 # *Improving* loses wherever errors count and wins where one looks for the lowest energy:
 
 # %%
-last = curves[curves.labelled == curves.groupby("data").labelled.transform("max")]
+last = curves[(curves.labelled == curves.labelled.max()) & (curves.data != "here")]
 display(last.pivot_table(index="strategy", columns="data", values="found").style.format("{:.0%}")
         .set_caption("of the lowest hundredth of all rows, the share that was found"))
 
@@ -389,7 +409,8 @@ display(last.pivot_table(index="strategy", columns="data", values="found").style
 
 # %%
 after = next_ones(screening, 5, engine.load().training["latent"])
-checks.table(after[["name", "eform", "eform_sigma", "stage", "reason"]]).format(precision=2).hide(axis="index")
+after = after[["name", "eform", "eform_sigma", "stage", "reason"]]
+checks.table(after).format(precision=2).hide(axis="index")
 
 # %% [markdown]
 # ## 8 · Sure, and wrong
@@ -399,8 +420,10 @@ checks.table(after[["name", "eform", "eform_sigma", "stage", "reason"]]).format(
 
 # %%
 sheet = graphene(a=2.46, vacuum=8)
-foreign = screen(Space({"graphene": sheet}, kinds=("vacancy", "substitution")), tempfile.mkdtemp(), wish, engine)
-print(foreign.funnel[["stage", "stopped", "left"]].query("stopped > 0").to_string(index=False))
+few = Space({"graphene": sheet}, kinds=("vacancy", "substitution"))
+foreign = screen(few, tempfile.mkdtemp(), wish, engine)
+stops = foreign.funnel.query("stopped > 0")
+print(stops[["stage", "stopped", "left"]].to_string(index=False))
 gone = foreign.table().query("kind == 'vacancy'")
 checks.table(gone[["name", "eform", "eform_lo", "eform_hi"]]).format(precision=2).hide(axis="index")
 
@@ -424,8 +447,9 @@ plots.screening.promised(gone.assign(computed=pd.Series(truth)), LABEL_SOURCE);
 
 # %%
 scale = benchmark("scale").set_index("what").value
-print(f"measured: {scale.candidates:,.0f} candidates in {scale.seconds:,.0f} s on {scale.workers:.0f} processes, "
-      f"{scale.worker_peak_mb:,.0f} MB each at most, {scale.bytes_per_row:,.0f} bytes a candidate on disk")
+print(f"measured: {scale.candidates:,.0f} candidates in {scale.seconds:,.0f} s, "
+      f"{scale.workers:.0f} processes of at most {scale.worker_peak_mb:,.0f} MB, "
+      f"{scale.bytes_per_row:,.0f} bytes a candidate on disk")
 
 # %% [markdown]
 # A screening is computed chunk by chunk, each written whole or not at all; one that was killed goes on

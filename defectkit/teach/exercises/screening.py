@@ -27,7 +27,10 @@ def pareto_front(data: Dataset, answer: object) -> str | None:
     """Rows that no other beats, lower being better in every column."""
     shapes = "costs is (n, k), the result (n,) of True and False."
     cases = (
-        ([[0, 3], [1, 1], [3, 0], [2, 2]], "Lower is better: [1, 1] beats [2, 2], and nobody beats [1, 1]."),
+        (
+            [[0, 3], [1, 1], [3, 0], [2, 2]],
+            "Lower is better: [1, 1] beats [2, 2], and nobody beats [1, 1].",
+        ),
         ([[0, 1], [0, 2], [1, 0]], "Equal in one and higher in the other is beaten as well."),
         ([[1, 1], [1, 1], [2, 2]], "Equal rows do not beat each other: both stay."),
         ([[0, 9, 9], [9, 0, 9], [3, 3, 3], [4, 3, 3]], "A row may stay that is lowest in nothing."),
