@@ -48,6 +48,7 @@ BENCHES = {
     "precision": ("speed", "precision_rows"),
     "screen": ("screen", "screen_rows"),
     "choice": ("screen", "choice_rows"),
+    "choice_2dmd": ("screen", "choice_2dmd_rows"),
     "scale": ("screen", "scale_rows"),
     "attention": ("studies", "attention_rows"),
     "ladder": ("studies", "ladder_rows"),

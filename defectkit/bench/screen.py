@@ -3,6 +3,7 @@
 screen   candidates a second, and how well their order agrees with relaxed energies.
 scale    one large screening: rate, memory, bytes; where the time of a candidate goes.
 choice   learning curves of the strategies of `screening.choose`, on labels of the demo data.
+choice_2dmd   the same on labels of DFT.
 """
 
 import time
@@ -19,6 +20,8 @@ from defectkit import DefectkitError
 from defectkit.bench.measure import in_own_process, peak_mb
 
 if TYPE_CHECKING:  # they would count in the memory of what is measured
+    from pathlib import Path
+
     from defectkit.data.demo import Candidate, HostReference
     from defectkit.screening.candidates import Chunk, Space
 
@@ -29,8 +32,9 @@ STRAINS = (0.0, -0.02, 0.02, -0.01, 0.01, -0.015, 0.015, -0.005, 0.005)
 SCALED = 100_000  # candidates of the large screening
 KILLS = (0.2, 0.6)  # shares of them after which it is killed, to go on in another process
 SAMPLED = 4  # chunks, of which parts are timed one by one
-ROWS = 2000  # of the demo data, for replays
-BATCH, ROUNDS, SEEDS = 20, 10, 5
+ROWS = 2000  # of a data set, for replays
+DENSE = "high_"  # how subsets of 2DMD begin whose cells have many defects of all kinds
+BATCH, ROUNDS, SEEDS = 20, 10, 20
 
 
 def screen_rows(seed: int, count: int = COUNT, relaxed: int = RELAXED) -> list[dict]:
@@ -296,7 +300,7 @@ def measure_parts() -> dict[str, float]:
     }
 
 
-def choice_rows(seed: int) -> list[dict]:
+def choice_rows(seed: int) -> pd.DataFrame:
     """Learning curves on rows of the demo data: a row a strategy, seed and number of labels.
 
     Args:
@@ -304,7 +308,6 @@ def choice_rows(seed: int) -> list[dict]:
     """
     from defectkit.graphs.dataset import load_graphs
     from defectkit.models.tabular.features import tabulate
-    from defectkit.screening.choose import replay
     from defectkit.training.config import load_config
     from defectkit.training.prepared import prepare
     from defectkit.training.pretrained import CONFIGS
@@ -313,10 +316,38 @@ def choice_rows(seed: int) -> list[dict]:
     dataset = prepare(config).dataset
     uids = dataset.frame.sample(ROWS, random_state=seed).index
     graphs = load_graphs([dataset[uid] for uid in uids], dataset.hosts, config.graph, skip=True)
-    features = tabulate(graphs)
-    features = features.loc[:, features.notna().all()]
-    labels = dataset.frame.eform[features.index]
+    return _replayed("demo", tabulate(graphs), dataset.frame.eform, seed)
+
+
+def choice_2dmd_rows(seed: int, path: "Path | None" = None) -> pd.DataFrame:
+    """The same on rows of 2DMD with a high density of defects, labels DFT, eV per site.
+
+    Args:
+        seed: of the first of `SEEDS` draws.
+        path: the folder of 2DMD; where `defectkit data fetch` put it by default.
+    """
+    from defectkit.bench.real import place, whole
+    from defectkit.graphs.dataset import load_graphs
+    from defectkit.models.tabular.sparse import site_features
+    from defectkit.training.config import load_config
+    from defectkit.training.pretrained import CONFIGS
+
+    graph = load_config(CONFIGS / "2dmd" / "lightgbm.yaml").graph
+    dataset = whole(place(path))
+    dense = dataset.frame[dataset.frame.subset.str.startswith(DENSE)]
+    uids = dense.sample(min(ROWS, len(dense)), random_state=seed).index
+    graphs = load_graphs([dataset[uid] for uid in uids], dataset.hosts, graph)
+    rows = _replayed("2dmd", site_features(graphs), dataset.frame.eform_per_site, seed)
+    return rows.assign(data_fingerprint=dataset.fingerprint)
+
+
+def _replayed(data: str, features: pd.DataFrame, labels: pd.Series, seed: int) -> pd.DataFrame:
+    """`choose.replay` of all columns that every row has, with the name of the data."""
+    from defectkit.screening.choose import replay
+
+    features, labels = features.loc[:, features.notna().all()], labels[features.index]
     if labels.isna().any():
-        raise DefectkitError("A row of the demo data has no label; fetch it anew.")
-    seeds = range(seed, seed + SEEDS)
-    return replay(features, labels, BATCH, ROUNDS, list(seeds)).round(4).to_dict("records")
+        raise DefectkitError(f"A row of {data} has no label; fetch it anew.")
+    curves = replay(features, labels, BATCH, ROUNDS, range(seed, seed + SEEDS))
+    curves.insert(0, "data", data)
+    return curves.round(4)

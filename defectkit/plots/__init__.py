@@ -9,6 +9,7 @@ from defectkit.plots import (
     graphs,
     real,
     results,
+    screening,
     studies,
     style,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "graphs",
     "real",
     "results",
+    "screening",
     "studies",
     "style",
 ]

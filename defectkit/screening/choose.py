@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.decomposition import PCA
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, WhiteKernel
@@ -25,11 +25,12 @@ from defectkit.structures.writing import atomic
 
 NEXT = "next.csv"
 WIDER = 10  # times the rows asked for: among as many of the most uncertain, unlike ones are chosen
-BEST = "unlike"  # errors fall fastest in the replay, `data/benchmarks/choice.csv`
+BEST = "unlike"  # of all strategies that whose worst data set in `against_random` is the best
 COMPONENTS = 20  # of the descriptors
 NOISE = 0.05  # of the variance of the labels, that no descriptor explains
 FEWEST = 5  # labelled rows, of which a replay's model learns
 LOWEST = 0.01  # of the rows of a pool: the lowest energies, which a search wants to find
+CONFIDENCE = 0.95  # of the intervals of means over seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,9 +180,7 @@ def replay(
             f"{rounds} rounds of {batch} rows do not fit {n:,} rows; ask for fewer of at least "
             f"{FEWEST}."
         )
-    scaled = StandardScaler().fit_transform(features.to_numpy(float))
-    x = PCA(min(COMPONENTS, *scaled.shape), random_state=0).fit_transform(scaled)
-    y, rows = labels.to_numpy(float), []
+    x, y, rows = components(features), labels.to_numpy(float), []
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(n)
         judges, pool = order[: n // 5], order[n // 5 :]
@@ -190,6 +189,38 @@ def replay(
             for labelled, scores in _curve(x, y, (judges, pool), (strategy, batch, rounds), rng):
                 rows.append({"strategy": name, "seed": seed, "labelled": labelled, **scores})
     return pd.DataFrame(rows)
+
+
+def against_random(curves: pd.DataFrame) -> pd.DataFrame:
+    """What strategies are worth: their error in units of that of rows drawn at random.
+
+    Args:
+        curves: of `replay`, with the name of the data in column data.
+
+    Returns:
+        A row a data set and strategy: `ratio` of the mean errors of all rounds but the first, a
+        mean over seeds, and `half` the width of its interval.
+    """
+    learned = curves[curves.labelled > curves.labelled.min()]
+    mae = learned.pivot_table(index="seed", columns=["data", "strategy"], values="mae")
+    tables = {}
+    for data, own in mae.T.groupby(level="data"):
+        own = own.droplevel("data").T
+        ratio, half = over_seeds(own.div(own["random"], axis=0))
+        tables[data] = pd.DataFrame({"ratio": ratio, "half": half})
+    return pd.concat(tables, names=["data"])
+
+
+def over_seeds(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """The mean of each column over its rows, a row a seed, and half of its 95 % interval (t)."""
+    n = table.notna().sum()
+    return table.mean(), t.ppf((1 + CONFIDENCE) / 2, n - 1) * table.sem()
+
+
+def components(features: pd.DataFrame) -> np.ndarray:
+    """(n, `COMPONENTS` or fewer) principal components of descriptors that are on one scale."""
+    scaled = StandardScaler().fit_transform(features.to_numpy(float))
+    return PCA(min(COMPONENTS, *scaled.shape), random_state=0).fit_transform(scaled)
 
 
 def _curve(
@@ -204,7 +235,7 @@ def _curve(
     lowest = pool[y[pool].argsort(kind="stable")[: max(1, int(LOWEST * len(pool)))]]
     known, rest, curve = pool[:batch], pool[batch:], []
     for number in range(rounds + 1):
-        model = _fitted(x[known], y[known])
+        model = surrogate(x[known], y[known])
         scores = {
             "mae": float(np.abs(model.predict(x[judges]) - y[judges]).mean()),
             "regret": float(y[known].min() - y[lowest].min()),
@@ -220,8 +251,13 @@ def _curve(
     return curve
 
 
-def _fitted(x: np.ndarray, y: np.ndarray) -> GaussianProcessRegressor:
-    """A Gaussian process whose length is the median distance of its rows; nothing is searched."""
+def surrogate(x: np.ndarray, y: np.ndarray) -> GaussianProcessRegressor:
+    """A Gaussian process whose length is the median distance of its rows; nothing is searched.
+
+    Args:
+        x: (n, D) of rows with a label.
+        y: (n,) labels.
+    """
     apart = np.linalg.norm(x[:, None] - x[None], axis=2)
     length = max(float(np.median(apart[apart > 0])), 1e-3) if (apart > 0).any() else 1.0
     kernel = Matern(length, nu=2.5) + WhiteKernel(NOISE)

@@ -311,6 +311,20 @@ def _why(row: pd.Series, number: int, pool: int) -> str:
     return f"{how} ({pool} were compared); {site}; {bulk}; {row.spin:.2f} μB"
 
 
+def front(costs: np.ndarray) -> np.ndarray:
+    """Rows that no other beats: none is as low in every column and lower in one (Pareto).
+
+    Args:
+        costs: (n, k), lower is better.
+
+    Returns:
+        (n,) bool; of equal rows all.
+    """
+    no_worse = (costs[:, None] <= costs[None]).all(axis=2)  # row against column
+    better = (costs[:, None] < costs[None]).any(axis=2)
+    return ~(no_worse & better).any(axis=0)
+
+
 def funnel(table: pd.DataFrame) -> pd.DataFrame:
     """How many candidates each stage stops and how many are left, a row a stage."""
     counts = table.stage.value_counts()

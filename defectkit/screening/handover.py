@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from ase import Atoms
 from ase.db import connect
 
 from defectkit.data.demo import Candidate
+from defectkit.screening.candidates import Family
 from defectkit.screening.store import Screening
 from defectkit.structures.files import write_structure
 from defectkit.structures.writing import atomic, make_folder, write_text
@@ -80,11 +82,18 @@ def structures_of(
     screening: Screening, keys: Iterable[str]
 ) -> Iterator[tuple[str, tuple[Candidate, Atoms]]]:
     """The key of each candidate with what it is and its unrelaxed structure."""
+    for key, family in families_of(screening, keys):
+        (candidate,) = family.candidates
+        yield key, (candidate, family.defect(candidate.dopant).atoms)
+
+
+def families_of(screening: Screening, keys: Iterable[str]) -> Iterator[tuple[str, Family]]:
+    """The key of each candidate with its family, of which it is the only one left."""
     wanted = set(keys)
     for family in screening.space.families():
-        for key, candidate in zip(family.keys, family.candidates, strict=True):
+        for key, dopant in zip(family.keys, family.dopants, strict=True):
             if key in wanted:
-                yield key, (candidate, family.defect(candidate.dopant).atoms)
+                yield key, replace(family, dopants=(dopant,))
 
 
 def file_name(row: tuple) -> str:

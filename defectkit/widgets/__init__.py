@@ -2,6 +2,7 @@
 
 from defectkit.widgets.attention import AttentionExplorer, HeadGallery
 from defectkit.widgets.browser import DatabaseBrowser
+from defectkit.widgets.cards import ShortList
 from defectkit.widgets.picture import LiveCurve
 from defectkit.widgets.sandbox import Sandbox
 from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
@@ -14,6 +15,7 @@ __all__ = [
     "HeadGallery",
     "LiveCurve",
     "Sandbox",
+    "ShortList",
     "StructureView",
     "UploadView",
     "view_defect",

@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from real_rows import some_rows
 
-from defectkit.bench import readme, screen
+from defectkit.bench import measure, readme, screen
 from defectkit.bench.measure import OUTPUT
 from defectkit.data.readers import load
+from defectkit.screening.choose import BEST, STRATEGIES
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,25 @@ def test_the_plan_counts_with_what_was_measured():
     assert readme.scale_page(twice) != page
 
 
-def test_strategies_stand_in_the_order_of_their_errors():
+def test_the_best_where_it_is_worst_stands_first():
     curves = pd.read_csv(OUTPUT / "choice.csv")
     lines = readme.choice_table(curves).splitlines()[2:]
-    assert lines[0].split("|")[1].strip() == "unlike"
+    assert lines[0].split("|")[1].strip() == BEST
     assert len(lines) == curves.strategy.nunique()
+    better = curves.assign(mae=curves.mae.where(curves.strategy != "unlike", 2 * curves.mae))
+    assert readme.choice_table(better).splitlines()[2].split("|")[1].strip() != "unlike"
+
+
+def test_rows_of_dft_are_replayed_and_say_whose_they_are(real_data, tmp_path, monkeypatch):
+    folder = some_rows(real_data, tmp_path, {"high_MoS2": 60, "high_BN": 60, "low_WSe2": 20})
+    for name, value in {"BATCH": 10, "ROUNDS": 3, "SEEDS": 2}.items():
+        monkeypatch.setattr(screen, name, value)
+    file = measure.run("choice_2dmd", output=tmp_path / "tables", path=folder)
+    curves = pd.read_csv(file)
+    assert set(curves.data) == {"2dmd"}
+    assert curves.data_fingerprint.nunique() == 1
+    assert len(curves) == len(STRATEGIES) * 2 * 4
+    assert curves.mae.between(0, 10).all()
+    assert str(folder) not in file.read_text()
+    pool = load("2dmd", folder).frame.query("subset.str.startswith('high')").eform_per_site
+    assert curves.mae.max() < 3 * pool.std()  # by site, and no row of low density

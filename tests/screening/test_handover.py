@@ -12,7 +12,14 @@ from defectkit.data.demo import _layer_shape, read_hosts
 from defectkit.predict.answer import shipped_predictor
 from defectkit.predict.own import training_hosts
 from defectkit.screening.candidates import Space
-from defectkit.screening.choose import BEST, STRATEGIES, Pool, next_ones, replay
+from defectkit.screening.choose import (
+    BEST,
+    STRATEGIES,
+    Pool,
+    against_random,
+    next_ones,
+    replay,
+)
 from defectkit.screening.funnel import Wish
 from defectkit.screening.handover import hand_over
 from defectkit.screening.label import label
@@ -94,11 +101,26 @@ def test_a_choice_that_cannot_be_is_refused(screening):
         next_ones(screening, 3, known, "best")
 
 
-def test_the_default_is_what_the_replay_chose():
-    curves = pd.read_csv(OUTPUT / "choice.csv")
-    assert set(curves.strategy) == set(STRATEGIES)
-    learned = curves[curves.labelled > curves.labelled.min()]
-    assert learned.groupby("strategy").mae.mean().idxmin() == BEST
+def test_the_default_is_what_the_replays_chose():
+    curves = pd.concat([pd.read_csv(OUTPUT / f"{name}.csv") for name in ("choice", "choice_2dmd")])
+    assert set(curves.data) == {"demo", "2dmd"}
+    for _, own in curves.groupby("data"):
+        assert set(own.strategy) == set(STRATEGIES)
+        assert own.seed.nunique() >= 5
+    assert against_random(curves).ratio.groupby("strategy").max().idxmin() == BEST
+
+
+def test_strategies_are_compared_with_rows_at_random_seed_by_seed():
+    errors = {("random", 0): 2.0, ("random", 1): 4.0, ("good", 0): 1.0, ("good", 1): 3.0}
+    rows = [
+        {"data": "a", "strategy": name, "seed": seed, "labelled": labelled, "mae": mae * scale}
+        for (name, seed), mae in errors.items()
+        for labelled, scale in ((10, 9.0), (20, 1.5), (30, 0.5))  # the first round does not count
+    ]
+    found = against_random(pd.DataFrame(rows))
+    assert found.loc[("a", "random")].tolist() == [1.0, 0.0]
+    assert found.ratio["a", "good"] == pytest.approx((1 / 2 + 3 / 4) / 2)
+    assert found.half["a", "good"] == pytest.approx(12.706 * 0.125, rel=1e-3)  # t, one degree
 
 
 def test_a_replay_learns():
