@@ -1,6 +1,7 @@
 """Attention to be explored: one structure closely, or all heads at a glance."""
 
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import ipywidgets
 import numpy as np
@@ -61,12 +62,14 @@ class AttentionExplorer(_Explored):
         weights: (n,) what is shown, one where attention is uniform.
     """
 
+    SHEET: ClassVar[dict[str, Any]] = {"size": (11, 4), "widths": (1.2, 1), "barred": 1}
+
     def __init__(
         self, model: torch.nn.Module, graphs: Iterable[CrystalGraph], size: str = "320px"
     ) -> None:
         super().__init__(model, graphs)
         self.size, self._quiet = size, False
-        self._sheet = Sheet((11, 4), (1.2, 1), barred=1)
+        self._sheet = Sheet(**self.SHEET)
         layers, heads = self.maps.shape[:2]
         every = [("all", ALL)]
         self.layer = ipywidgets.Dropdown(options=every + _counted(layers), description="layer")

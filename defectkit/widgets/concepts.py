@@ -1,8 +1,11 @@
-"""One concept each: controls, a picture whose axes stay as they are, and a sentence on what is seen.
+"""One concept each: controls, a picture whose axes stay, and a sentence on what is seen.
 
 Made for lectures (`widgets.lecture`) and as good in a notebook. All are computed from what the
 library has; rows and errors are those of the demo data, with its label source beside them.
 """
+
+from collections.abc import Sequence
+from typing import ClassVar
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -34,6 +37,7 @@ from defectkit.widgets.picture import LINE, ROW, Pictured, Sheet
 SIZE = (12.4, 5.6)  # inches; as wide as a screen of 1280 pixels, its text has 20 of them
 LOOK = {"font.size": 14.5, "lines.linewidth": 2, "axes.titlesize": "medium"}
 SHARP = 150  # dots an inch: sharp on a screen of 1920 pixels as well
+WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "390px"}}
 PLANE = np.array([True, True, False])
 
 
@@ -74,12 +78,19 @@ class Concept(Pictured):
 
 
 def slider(
-    words: str, value: float, low: float, high: float, step: float, kind: str = "float"
+    words: str, value: float, low: float, high: float, step: float
 ) -> ipywidgets.FloatSlider | ipywidgets.IntSlider:
-    """A slider as wide as its words need; `kind` is "float" or "int"."""
+    """A slider of numbers; of whole ones where all that is given is whole."""
     settings = {"value": value, "min": low, "max": high, "step": step, "description": words}
-    made = ipywidgets.IntSlider if kind == "int" else ipywidgets.FloatSlider
-    return made(**settings, style={"description_width": "initial"}, layout={"width": "390px"})
+    if all(isinstance(number, int) for number in (value, low, high, step)):
+        return ipywidgets.IntSlider(**settings, **WIDE)
+    digits = len(f"{step:g}".partition(".")[2])
+    return ipywidgets.FloatSlider(**settings, **WIDE, readout_format=f".{digits}f")
+
+
+def choices(words: str, options: Sequence[int], value: int) -> ipywidgets.SelectionSlider:
+    """A slider of a few numbers."""
+    return ipywidgets.SelectionSlider(options=options, value=value, description=words, **WIDE)
 
 
 class MinimumImage(Concept):
@@ -94,8 +105,8 @@ class MinimumImage(Concept):
         self.shares = np.array([_wrong_share(self.cell(angle), points) for angle in self.ANGLES])
         controls = {
             "angle": slider("angle of the cell (°)", 120, 60, 120, 2.5),
-            "a": slider("j along a", 0.45, 0, 1, 0.05),
-            "b": slider("j along b", 0.55, 0, 1, 0.05),
+            "a": slider("j along a", 0.45, 0.0, 1.0, 0.05),
+            "b": slider("j along b", 0.55, 0.0, 1.0, 0.05),
         }
         super().__init__(controls, (1.25, 1), edges=(0.07, 0.985, 0.14, 0.84, 0.24))
 
@@ -163,7 +174,7 @@ class ReceptiveField(Concept):
         self.around = node_table(self.graph, [self.node])
         controls = {
             "cutoff": slider("cutoff (Å)", 3.0, 2.0, self.LONGEST, 0.1),
-            "layers": slider("layers", 2, 1, self.LAYERS, 1, "int"),
+            "layers": slider("layers", 2, 1, self.LAYERS, 1),
         }
         super().__init__(controls, (1, 1.15), edges=(0.06, 0.95, 0.13, 0.93, 0.2), barred=None)
 
@@ -219,7 +230,11 @@ class AttentionChain(Concept):
 
     NAMES, PLACES, LENGTH = list("ABCD"), (0.0, 1.0, 2.0), 6.0  # Å; D moves
     CONTENT = np.array([0.0, 1.0, 0.0, 2.0])  # query of A times keys, in units of ln 2
-    STEPS = {"content": style.LIGHT_GREY, "and distance": style.SKY, "and kind": style.BLUE}
+    STEPS: ClassVar[dict[str, str]] = {
+        "content": style.LIGHT_GREY,
+        "and distance": style.SKY,
+        "and kind": style.BLUE,
+    }
 
     def __init__(self) -> None:
         controls = {
@@ -282,17 +297,10 @@ class Intervals(Concept):
         run = shipped_run(model)
         self.rows, self.source = run.part("test"), run.summary["label_source"]
         self.model = model
-        rows = ipywidgets.SelectionSlider(
-            options=self.ROWS,
-            value=50,
-            description="rows that are known",
-            style={"description_width": "initial"},
-            layout={"width": "390px"},
-        )
         controls = {
-            "rows": rows,
-            "confidence": slider("confidence (%)", 90, 50, 95, 5, "int"),
-            "draw": slider("another draw", 0, 0, 20, 1, "int"),
+            "rows": choices("rows that are known", self.ROWS, 50),
+            "confidence": slider("confidence (%)", 90, 50, 95, 5),
+            "draw": slider("another draw", 0, 0, 20, 1),
         }
         super().__init__(controls, (1, 1.5), edges=(0.075, 0.985, 0.14, 0.92, 0.24))
 
@@ -375,16 +383,11 @@ class LeakageTrap(Concept):
 
     def __init__(self) -> None:
         self.table = benchmark("leakage")
-        copies, rows = (sorted(self.table[name].unique()) for name in ("copies", "n"))
-        self.most = int(copies[-1])
-        choose = {"style": {"description_width": "initial"}, "layout": {"width": "390px"}}
+        copies, rows = (self.table[name].unique().tolist() for name in ("copies", "n"))
+        self.most = max(copies)
         controls = {
-            "copies": ipywidgets.SelectionSlider(
-                options=[int(k) for k in copies], description="copies of each row", **choose
-            ),
-            "rows": ipywidgets.SelectionSlider(
-                options=[int(n) for n in rows], description="rows", **choose
-            ),
+            "copies": choices("copies of each row", copies, copies[0]),
+            "rows": choices("rows", rows, rows[0]),
         }
         super().__init__(controls, (1.35, 1), edges=(0.03, 0.985, 0.15, 0.92, 0.2))
 

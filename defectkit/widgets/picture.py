@@ -45,7 +45,7 @@ class Sheet:
         widths: of the axes of a row, relative.
         rows: of axes.
         edges: left, right, bottom and top of the axes in shares of the figure, and the room between
-            them, beside and above each other. To find the best ones takes longer than to draw as well.
+            them, beside and above each other. To find the best ones takes longer than to draw.
         barred: how many axes lie left of the colour bar; all where it is not given, and where it
             is zero there is no bar.
         dpi: dots an inch.
