@@ -96,8 +96,10 @@ def serve(port: int) -> None:
     subprocess.run(command(path, port), env=environment(path), check=True)
 
 
+# Text has 20 pixels on a screen of 1280 x 800, and grows with the screen as the pictures do.
 _LOOK = """
-body { margin: 0; font: 20px/1.35 system-ui, sans-serif; color: #222; background: #fff }
+:root { --text: max(20px, min(1.5625vw, 2.5vh)) }
+body { margin: 0; font: var(--text)/1.35 system-ui, sans-serif; color: #222; background: #fff }
 a { color: #0072b2 }
 """
 
@@ -109,14 +111,14 @@ _START = (
 <style>"""
     + _LOOK
     + """
-main { max-width: 1500px; margin: auto; padding: 3vh 40px }
-h1 { font-size: 36px; margin: 0 0 0.3em }
-ul { list-style: none; padding: 0; margin: 3vh 0; display: grid; gap: 20px;
-     grid-template-columns: repeat(3, 1fr) }
-li a { display: block; height: 100%; box-sizing: border-box; padding: 4vh 24px; color: inherit;
+main { max-width: 60em; margin: auto; padding: 3vh 2em }
+h1 { font-size: 1.8em; margin: 0 0 0.3em }
+ul { list-style: none; padding: 0; margin: 3vh 0; display: grid; gap: 1em;
+     grid-template-columns: repeat(auto-fit, minmax(16em, 1fr)) }
+li a { display: block; height: 100%; box-sizing: border-box; padding: 4vh 1.2em; color: inherit;
        text-decoration: none; border: 2px solid #0072b2; border-radius: 8px }
 li a:hover, li a:focus { background: #eaf3fa }
-li b { display: block; font-size: 24px; color: #0072b2; margin-bottom: 0.3em }
+li b { display: block; font-size: 1.2em; color: #0072b2; margin-bottom: 0.3em }
 </style></head><body><main>
 <h1>Machine learning for point defects in 2D materials</h1>
 <p>One concept a page. Links keep what is set on a page, so that a lecture can begin there.</p>
@@ -143,29 +145,36 @@ _TEMPLATE = (
     + _LOOK
     + """
 .jp-mod-noOutputs.jp-mod-noInput { display: none }
-body { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 34px; --jp-ui-font-size1: 20px;
-       --jp-widgets-inline-width: 390px; --jp-content-font-size1: 20px;
-       --jp-content-line-height: 1.35; --jp-widgets-inline-label-width: 100px }
+body { --jp-widgets-font-size: var(--text); --jp-ui-font-size1: var(--text);
+       --jp-content-font-size1: var(--text); --jp-content-line-height: 1.35;
+       --jp-widgets-inline-height: 1.7em; --jp-widgets-inline-label-width: 5em }
 body.jp-Notebook, #rendered_cells { overflow: visible; padding: 0; margin: 0 }
 #rendered_cells .jp-Cell, #rendered_cells .jp-Cell-outputWrapper, #rendered_cells .jp-OutputArea,
 #rendered_cells .jp-OutputArea-child, #rendered_cells .jp-OutputArea-output {
-  padding: 0; margin: 0; border: 0; overflow: visible; font-size: 20px }
+  padding: 0; margin: 0; border: 0; overflow: visible; font-size: var(--text) }
 .jp-OutputPrompt { display: none }
-.defectkit-page { height: 100vh; box-sizing: border-box; padding: 10px 20px; overflow: visible;
-                  gap: 6px }
-.defectkit-page .widget-html .widget-html-content { line-height: 1.35; font-size: 20px }
+.defectkit-page { height: 100vh; box-sizing: border-box; padding: 0.5em 1em; overflow: visible;
+                  gap: 0.3em }
+.defectkit-page .jupyter-widgets { font-size: var(--text) }
+.defectkit-page .widget-html .widget-html-content { line-height: 1.35; font-size: var(--text) }
+.defectkit-page .widget-label { margin-right: 0.6em }
+.defectkit-page .widget-readout { min-width: 3em }
 .defectkit-page .noUi-target { background: #bbb !important }
 .defectkit-page .noUi-handle { background: #0072b2 !important }
-.defectkit-page .widget-toggle-button { font-size: 20px; border: 1px solid #999 }
+.defectkit-page .widget-dropdown select { border: 1px solid #999 !important }
+.defectkit-page :is(select, button, input) { font-size: var(--text) }
+.defectkit-page .widget-button { width: auto; height: auto; border: 1px solid #999 }
+.defectkit-page .widget-toggle-button { border: 1px solid #999 }
 .defectkit-page .widget-toggle-button.mod-active { background: #0072b2; color: white }
-.defectkit-page .widget-dropdown select { font-size: 20px; border: 1px solid #999 !important }
-.defectkit-page .widget-readout { min-width: 3em }
-.defectkit-head .widget-html-content { display: flex; gap: 30px; align-items: baseline }
-.defectkit-head h1 { font-size: 28px; margin: 0; flex: 1 }
-.defectkit-body { flex: 1 1 0; min-height: 0; overflow: visible; gap: 6px }
-.defectkit-body .defectkit-sentence { min-height: 84px }
-.defectkit-body > .widget-image { flex: 1 1 0; min-height: 0; width: 100%; object-fit: contain;
-                                  align-self: center !important }
+.defectkit-head .widget-html-content { display: flex; gap: 1.5em; align-items: baseline }
+.defectkit-head h1 { font-size: 1.4em; margin: 0; flex: 1 }
+.defectkit-body { flex: 1 1 0; min-height: 0; overflow: visible; gap: 0.3em }
+.defectkit-body > * { flex-shrink: 0 }
+.defectkit-sentence { min-height: 4.2em }
+.defectkit-sentence + .widget-image { flex: 1 1 0; min-height: 0; width: 100%; object-fit: contain;
+                                      align-self: center !important }
+.defectkit-long { height: auto }
+.defectkit-long .defectkit-body { flex: none }
 </style>
 {%- endblock -%}
 """

@@ -37,7 +37,7 @@ from defectkit.widgets.picture import LINE, ROW, Pictured, Sheet
 SIZE = (12.4, 5.6)  # inches; as wide as a screen of 1280 pixels, its text has 20 of them
 LOOK = {"font.size": 14.5, "lines.linewidth": 2, "axes.titlesize": "medium"}
 SHARP = 150  # dots an inch: sharp on a screen of 1920 pixels as well
-WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "390px"}}
+WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "19.5em"}}
 PLANE = np.array([True, True, False])
 
 
@@ -386,10 +386,10 @@ class LeakageTrap(Concept):
         copies, rows = (self.table[name].unique().tolist() for name in ("copies", "n"))
         self.most = max(copies)
         controls = {
-            "copies": choices("copies of each row", copies, copies[0]),
-            "rows": choices("rows", rows, rows[0]),
+            "copies": choices("copies of each row", copies, copies[1]),
+            "rows": choices("rows", rows, rows[1]),
         }
-        super().__init__(controls, (1.35, 1), edges=(0.03, 0.985, 0.15, 0.92, 0.2))
+        super().__init__(controls, (1.35, 1), edges=(0.02, 0.985, 0.15, 0.9, 0.2))
 
     @property
     def chosen(self) -> pd.DataFrame:
@@ -429,20 +429,23 @@ class LeakageTrap(Concept):
         uids = pd.Index(range(len(names)))
         _, test = next(folds_by_row(uids))
         _, apart = next(folds_by_structure(pd.Series(np.arange(self.STRUCTURES))))
-        trap = uids.isin(test)
-        honest = np.isin(names, apart)
+        trap, honest = uids.isin(test), np.isin(names, apart)
         kept = ~honest | (levels == 0)
-        top = self.most + 1.6
-        for base, tested, shown in ((top, trap, trap | ~trap), (0.0, honest, kept)):
-            for chosen, colour in ((~tested & shown, style.BLUE), (tested & shown, style.ORANGE)):
-                look = {"s": 330, "marker": "s", "color": colour, "edgecolor": "white"}
-                ax.scatter(names[chosen], base + levels[chosen], **look)
-        texts = {"augment, then split": 2 * self.most + 1.0, "split, then augment": self.most - 0.4}
-        for words, height in texts.items():
-            ax.text(-0.4, height + 0.15, words, va="bottom")
-        ax.text(9.4, self.most + 0.75 + self.most, "training", color=style.BLUE, ha="right")
-        ax.text(9.4, self.most - 0.25, "test", color=style.ORANGE, ha="right")
-        ax.set(xlim=(-0.7, 9.7), ylim=(-0.7, 2 * self.most + 2.2), yticks=[], xticks=[])
-        ax.set_xlabel(f"{self.STRUCTURES} structures, a square a copy; the first of five folds")
+        room = self.most + 1.5  # of a protocol and its name
+        for top, words, tested, shown in (
+            (2 * room, "augment, then split", trap, trap | ~trap),
+            (room, "split, then augment", honest, kept),
+        ):
+            ax.text(-0.4, top - 0.7, words, va="center")
+            for chosen, colour, side in (
+                (~tested & shown, style.BLUE, "training"),
+                (tested & shown, style.ORANGE, "test"),
+            ):
+                look = {"s": 300, "marker": "s", "color": colour, "edgecolor": "white"}
+                label = side if top > room else None
+                ax.scatter(names[chosen], top - 1.7 - levels[chosen], label=label, **look)
+        ax.set(xlim=(-0.7, 9.7), ylim=(-0.4, 2 * room), yticks=[], xticks=[])
+        ax.set_xlabel(f"{self.STRUCTURES} structures, a square a copy; one of five folds")
+        ax.legend(**style.ABOVE, ncols=2)
         leaks = [name in set(names[~trap]) for name in names[trap]]
         return sum(leaks), len(leaks)

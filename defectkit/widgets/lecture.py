@@ -33,7 +33,7 @@ from defectkit.widgets.upload import UploadView
 
 HOME = "../../"  # from a page to the start page
 ABOVE, SOLID = "from above", "in 3D"
-BESIDES = "calc(100vh - 350px)"  # height of the 3D view, beside all else on the screen
+BESIDES = "calc(100vh - 18em)"  # height of the 3D view, beside all else on the screen
 
 
 class WhoListens(AttentionExplorer):
@@ -65,7 +65,7 @@ class WhoListens(AttentionExplorer):
         self.kinds = data.frame.defecttype
         graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in data.records]
         self.view = ipywidgets.ToggleButtons(options=[ABOVE, SOLID])
-        self.view.style.button_width = "150px"
+        self.view.style.button_width = "7.5em"
         self.sentence = ipywidgets.HTML(layout=LINE)
         with plt.rc_context(LOOK):
             super().__init__(model, graphs, size=BESIDES)
@@ -77,7 +77,7 @@ class WhoListens(AttentionExplorer):
             "view": self.view,
         }
         for control in (self.structure, self.layer, self.head, self.query):
-            control.layout.width = "290px"
+            control.layout.width = "14.5em"
         self.view.observe(lambda change: self._arrange(), names="value")
         self._arrange()
 
@@ -136,9 +136,12 @@ def page(query: str) -> ipywidgets.VBox:
     head = _head(PAGES[name][0], link(name, app))
     for control in getattr(app, "controls", {}).values():
         control.observe(partial(_relink, head, name, app), names="value")
+    framed = _framed(head, app)
     if hasattr(app, "sentence"):
         app.sentence.add_class("defectkit-sentence")
-    return _framed(head, app)
+    else:
+        framed.add_class("defectkit-long")  # an answer takes the room that it needs
+    return framed
 
 
 def preset(app: Pictured, values: Mapping[str, str]) -> None:

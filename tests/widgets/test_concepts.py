@@ -85,14 +85,14 @@ def test_distances_are_those_of_all_images(app):
 @pytest.mark.parametrize("cutoff", [2.5, 3.3, 6.0])
 def test_hops_are_those_of_the_neighbourhoods(app, cutoff):
     graph = app.graph
-    app.controls["cutoff"].value = cutoff
     geometry = graph.pos, graph.cell, graph.edge_index, graph.edge_shift
     near = graph.edge_index[:, lengths(edge_vectors(*geometry)) <= cutoff]
     for layers in range(1, app.LAYERS + 1):
-        app.controls["layers"].value = layers
         heard = k_hop_subgraph(app.node, layers, near, num_nodes=graph.num_nodes)[0]
-        assert set(np.flatnonzero(app.hops <= layers)) == set(heard.tolist())
-        assert f"{len(heard)} of {graph.num_nodes} nodes" in app.sentence.value
+        far = concepts.hops(graph, app.node, cutoff)
+        assert set(np.flatnonzero(far <= layers)) == set(heard.tolist())
+    app.controls["cutoff"].value, app.controls["layers"].value = cutoff, app.LAYERS
+    assert f"{len(heard)} of {graph.num_nodes} nodes" in app.sentence.value
 
 
 @of("chain")
