@@ -47,12 +47,26 @@ def weight_by_distance(
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
     host, defect = table[~table.defect], table[table.defect]
     alpha = float(np.clip(60 / max(len(host), 1) ** 0.5 / 4, 0.12, 0.7))
-    look = {"ms": 3.5, "mew": 0, "color": GREY, "alpha": alpha, "label": "an atom of the host"}
+    size = plt.rcParams["lines.markersize"]
+    look = {
+        "ms": 0.6 * size,
+        "mew": 0,
+        "color": GREY,
+        "alpha": alpha,
+        "label": "an atom of the host",
+    }
     ax.plot(host.distance, host.relative, "o", **look)
-    look = {"ms": 5, "mew": 0, "color": DEFECT, "alpha": min(1.0, 2 * alpha)}
+    look = {"ms": 0.85 * size, "mew": 0, "color": DEFECT, "alpha": min(1.0, 2 * alpha)}
     ax.plot(defect.distance, defect.relative, "D", label="a node of the defect", **look)
     means = host.groupby(np.floor(host.distance))[["distance", "relative"]].mean()
-    ax.plot(means.distance, means.relative, "s-", ms=5, color=BLUE, label="mean of a ring of 1 Å")
+    ax.plot(
+        means.distance,
+        means.relative,
+        "s-",
+        ms=0.85 * size,
+        color=BLUE,
+        label="mean of a ring of 1 Å",
+    )
     if fit is not None and np.isfinite(fit["length"]):
         d = np.linspace(host.distance.min(), host.distance.max(), 200)
         text = f"decay over {fit['length']:.2g} Å"

@@ -147,7 +147,8 @@ _TEMPLATE = (
 .jp-mod-noOutputs.jp-mod-noInput { display: none }
 body { --jp-widgets-font-size: var(--text); --jp-ui-font-size1: var(--text);
        --jp-content-font-size1: var(--text); --jp-content-line-height: 1.35;
-       --jp-widgets-inline-height: 1.7em; --jp-widgets-inline-label-width: 5em }
+       --jp-widgets-inline-height: 1.7em; --jp-widgets-inline-width: 19em;
+       --jp-widgets-inline-label-width: 5em }
 body.jp-Notebook, #rendered_cells { overflow: visible; padding: 0; margin: 0 }
 #rendered_cells .jp-Cell, #rendered_cells .jp-Cell-outputWrapper, #rendered_cells .jp-OutputArea,
 #rendered_cells .jp-OutputArea-child, #rendered_cells .jp-OutputArea-output {
@@ -159,6 +160,7 @@ body.jp-Notebook, #rendered_cells { overflow: visible; padding: 0; margin: 0 }
 .defectkit-page .widget-html .widget-html-content { line-height: 1.35; font-size: var(--text) }
 .defectkit-page .widget-label { margin-right: 0.6em }
 .defectkit-page .widget-readout { min-width: 3em }
+.defectkit-page .slider-container { margin: 0 0.6em }
 .defectkit-page .noUi-target { background: #bbb !important }
 .defectkit-page .noUi-handle { background: #0072b2 !important }
 .defectkit-page .widget-dropdown select { border: 1px solid #999 !important }

@@ -35,7 +35,7 @@ from defectkit.training.pretrained import benchmark, shipped_run
 from defectkit.widgets.picture import LINE, ROW, Pictured, Sheet
 
 SIZE = (12.4, 5.6)  # inches; as wide as a screen of 1280 pixels, its text has 20 of them
-LOOK = {"font.size": 14.5, "lines.linewidth": 2, "axes.titlesize": "medium"}
+LOOK = {"font.size": 14.5, "lines.linewidth": 2, "lines.markersize": 10, "axes.titlesize": "medium"}
 SHARP = 150  # dots an inch: sharp on a screen of 1920 pixels as well
 WIDE = {"style": {"description_width": "initial"}, "layout": {"width": "19.5em"}}
 PLANE = np.array([True, True, False])

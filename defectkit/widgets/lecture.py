@@ -92,13 +92,15 @@ class WhoListens(AttentionExplorer):
         if self._quiet:
             return
         table, most = node_table(self.graph), int(self.weights.argmax())
+        where = f"{table.distance[most]:.1f} Å from the defect"
+        if table.defect[most]:
+            where = "a node of the defect itself"
         uid, asked = self.structure.value, dict(map(reversed, self.query.options))
         self.sentence.value = (
             f"In {in_html(uid)} ({in_html(self.kinds[uid])}), asked by "
             f"{asked[self.query.value]}, node {most} ({table.symbol[most]}) has most weight: "
             f"<b>{self.weights[most]:.1f} times</b> that of uniform attention, "
-            f"{table.distance[most]:.1f} Å from the defect. Mind notebook 06: in this model, "
-            "attention is not explanation."
+            f"{where}. Mind notebook 06: in this model, attention is not explanation."
         )
 
 

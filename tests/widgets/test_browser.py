@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,8 @@ ONE_SCREEN = """() => {
 }"""
 CLIPPED = """() => [...document.querySelectorAll(".defectkit-page *")].filter(element =>
     element.scrollHeight > element.clientHeight + 4 && element.clientHeight
-    && getComputedStyle(element).overflowY !== "visible" && !element.closest("select, canvas, .ui-resizable")
+    && getComputedStyle(element).overflowY !== "visible"
+    && !element.closest("select, canvas, .ui-resizable")
 ).map(element => element.outerHTML)"""
 ALONE = """number => document.querySelectorAll("[cell-index]").forEach(cell => {
     const page = cell.querySelector(".defectkit-page");
@@ -678,9 +680,9 @@ def _asked_elsewhere(page, own: str):
     page.remove_listener("request", note)
 
 
-def _assert_one_screen(page, name: str) -> None:
-    """No scroll bars, all text large, the picture inside; at both sizes, of which pictures stay."""
-    for width, height in SCREENS:
+def _assert_one_screen(page, name: str, sizes: Sequence[tuple[int, int]] = SCREENS) -> None:
+    """No scroll bars, nothing cut off, all text large, a picture inside; screenshots stay."""
+    for width, height in sizes:
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_timeout(300)
         page.screenshot(path=SHOTS / f"{name}_{width}.png")
@@ -751,8 +753,12 @@ def test_every_page_for_lectures_is_one_screen_and_follows_its_controls(page, tm
                 shown.locator(".noUi-handle").first.press("ArrowLeft")
             _wait_for_another(picture, before, SHOTS / f"{name}_moved.png")
             assert link.get_attribute("href") != address_before
-        shown.get_by_role("button", name="in 3D").click()
-        shown.locator("canvas").wait_for(timeout=30_000)
-        page.wait_for_timeout(4000)
-        _assert_one_screen(page, "attention_3d")
+        for size in SCREENS:
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            shown.get_by_role("button", name="in 3D").click()
+            shown.locator("canvas").wait_for(timeout=30_000)
+            page.wait_for_timeout(3000)
+            _assert_one_screen(page, "attention_3d", [size])
+            shown.get_by_role("button", name="from above").click()
+            picture.wait_for()
     assert elsewhere == []
