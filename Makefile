@@ -1,7 +1,7 @@
 # make tour   install everything, run every notebook, make pages of them (NB=01 one, FULL=1 long)
 # make lab    install everything, open the notebooks in JupyterLab
 # make test   install everything, run all tests
-# make demo   install everything, serve a page: attention explorer, your own files
+# make demo   install everything, serve pages for lectures, and a place for your own files
 PYTHON := .venv/bin/python
 DEFECTKIT := $(PYTHON) -m defectkit.cli
 

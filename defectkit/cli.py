@@ -148,10 +148,10 @@ def present(
         int, typer.Option(min=1, max=65535, help="Where the page is served, on this machine.")
     ] = 8866,
 ) -> None:
-    """Serve a page: the attention explorer, and predictions of your own files, until Ctrl-C."""
-    from defectkit.teach.notebooks import serve_lecture
+    """Serve pages for lectures, one concept each, and for your own files, until Ctrl-C."""
+    from defectkit.teach.lecture import serve
 
-    serve_lecture(port)
+    serve(port)
 
 
 @app.command()

@@ -52,6 +52,7 @@ BENCHES = {
     "scale": ("screen", "scale_rows"),
     "attention": ("studies", "attention_rows"),
     "ladder": ("studies", "ladder_rows"),
+    "leakage": ("studies", "leakage_rows"),
     "reach_2dmd": ("reach", "reach_rows"),
     "pairs_2dmd": ("reach", "pair_rows"),
     "attention_2dmd": ("reach", "attention_rows"),

@@ -3,6 +3,7 @@
 studies     `configs/studies/NAME.yaml`, judged on validation rows. A run is not shown the test
             rows: they are taken out of its split. All are kept in `build/studies/NAME/`.
 readouts    the ablation's hybrids with every read-out, on structures in larger cells.
+leakage     a trap that needs no run at all: copies of a row on both sides of a split.
 ladder      the ladder of generalisation: the same models, on test rows that are ever less like
             training. Configuration, predictions and summary of every run are shipped in
             `data/ladder/`.
@@ -23,8 +24,11 @@ from tqdm.auto import tqdm
 
 from defectkit.bench.judge import Judged, errors_by_split, judge
 from defectkit.bench.measure import shipped
+from defectkit.data import load
+from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
 from defectkit.evaluation.breakdown import size_slope
+from defectkit.evaluation.leakage import augmentation_before_split
 from defectkit.evaluation.metrics import scores
 from defectkit.graphs.dataset import GraphDataset, load_graphs
 from defectkit.structures.transforms import LabelNotKept, PadSupercell
@@ -65,6 +69,7 @@ ENSEMBLE = {"host": (0, 1, 2)}  # seeds of the hybrid, for its spread
 MODEL = "hybrid"
 STRUCTURES = 204
 PARTS = ("phi", "psi", "content")
+LEAK_ROWS, LEAK_COPIES, LEAKS = (100, 200, 400), (2, 3, 4, 6), 3  # rows, copies of each, seeds
 
 
 class Job(NamedTuple):
@@ -295,3 +300,23 @@ def attention_rows(seed: int) -> list[dict]:
     ).set_index("uid")
     joined = labels.join(pd.concat(tables)).reset_index()
     return joined.sort_values(["model", "uid"]).round(3).to_dict("records")
+
+
+def leakage_rows(seed: int) -> list[dict]:
+    """The trap of augmenting before the split, for few and many rows and copies of each.
+
+    Columns of `evaluation.leakage.augmentation_before_split`, n, copies and seed.
+
+    Args:
+        seed: the first of `LEAKS` draws of the rows, and of everything else drawn at random.
+    """
+    dataset = clean(load("demo"), "strict").dataset
+    tables = [
+        augmentation_before_split(dataset, n, copies, number).assign(
+            n=n, copies=copies, seed=number, label_source=dataset.label_source
+        )
+        for number in range(seed, seed + LEAKS)
+        for n in LEAK_ROWS
+        for copies in LEAK_COPIES
+    ]
+    return [row for table in tables for row in table.round(4).to_dict("records")]

@@ -122,7 +122,7 @@ def chain(
         ax.axvline(border, color=GREY, ls="--", lw=1)
     for number in range(1, len(x)):
         nearest = (x[number] - x[0] + length / 2) % length - length / 2
-        height = 0.45 + 0.32 * number
+        height = 0.45 + 0.4 * number
         arrow = {"arrowstyle": "->", "color": ORANGE, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", (x[0] + nearest, height), (x[0], height), arrowprops=arrow)
         ax.text(
@@ -131,10 +131,9 @@ def chain(
             f"{abs(nearest):g} Å to {names[number]}",
             ha="center",
             va="bottom",
-            size=9,
             color=ORANGE,
         )
-    ax.set(xlim=ends, ylim=(-0.5, 0.95 + 0.32 * len(x)), xlabel="x (Å)", aspect="equal", yticks=[])
+    ax.set(xlim=ends, ylim=(-0.5, 0.7 + 0.4 * len(x)), xlabel="x (Å)", aspect="equal", yticks=[])
     ax.spines[["left", "right", "top"]].set_visible(False)
     return ax
 

@@ -33,6 +33,7 @@ def weight_by_distance(
     fit: Mapping[str, float] | None = None,
     centre: str = "the defect",
     ax: Axes | None = None,
+    top: float | None = None,
 ) -> Axes:
     """Attention against the distance from the defect, with means of rings and the fitted decay.
 
@@ -41,16 +42,31 @@ def weight_by_distance(
         fit: of `explain.decay_length`; no curve where it is not given or found none.
         centre: what distances are measured from.
         ax: where to draw; a new figure where it is not given.
+        top: of the frame; just above nearly all nodes where it is not given.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
     host, defect = table[~table.defect], table[table.defect]
     alpha = float(np.clip(60 / max(len(host), 1) ** 0.5 / 4, 0.12, 0.7))
-    look = {"ms": 3.5, "mew": 0, "color": GREY, "alpha": alpha, "label": "an atom of the host"}
+    size = plt.rcParams["lines.markersize"]
+    look = {
+        "ms": 0.6 * size,
+        "mew": 0,
+        "color": GREY,
+        "alpha": alpha,
+        "label": "an atom of the host",
+    }
     ax.plot(host.distance, host.relative, "o", **look)
-    look = {"ms": 5, "mew": 0, "color": DEFECT, "alpha": min(1.0, 2 * alpha)}
+    look = {"ms": 0.85 * size, "mew": 0, "color": DEFECT, "alpha": min(1.0, 2 * alpha)}
     ax.plot(defect.distance, defect.relative, "D", label="a node of the defect", **look)
     means = host.groupby(np.floor(host.distance))[["distance", "relative"]].mean()
-    ax.plot(means.distance, means.relative, "s-", ms=5, color=BLUE, label="mean of a ring of 1 Å")
+    ax.plot(
+        means.distance,
+        means.relative,
+        "s-",
+        ms=0.85 * size,
+        color=BLUE,
+        label="mean of a ring of 1 Å",
+    )
     if fit is not None and np.isfinite(fit["length"]):
         d = np.linspace(host.distance.min(), host.distance.max(), 200)
         text = f"decay over {fit['length']:.2g} Å"
@@ -62,14 +78,14 @@ def weight_by_distance(
         ax.plot(d, curve, color=ORANGE, lw=2, label=text)
     ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
     # A few far-off points would flatten all others.
-    top = np.nanquantile(table.relative, 0.995) * 1.25
+    top = np.nanquantile(table.relative, 0.995) * 1.25 if top is None else top
     above = int((table.relative > top).sum())
     ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=RELATIVE)
     ax.set_ylim(0, top if top > 0 else None)
     if above:
         words = f"{above} of {len(table):,} nodes\nlie above the frame"
-        ax.text(0.09, 0.98, words, size=9, va="top", transform=ax.transAxes)
-    ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
+        ax.text(0.09, 0.98, words, va="top", transform=ax.transAxes)
+    ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
     return ax
 
 

@@ -23,7 +23,11 @@ MARGIN = 1.5  # Å around a cutoff
 
 
 def image_choice(
-    cell: np.ndarray, start: np.ndarray, end: np.ndarray, ax: Axes | None = None
+    cell: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    ax: Axes | None = None,
+    reach: float | None = None,
 ) -> Axes:
     """All images of an atom around another one: the nearest, and what rounding would take.
 
@@ -32,6 +36,7 @@ def image_choice(
         start: (2,) Å, the atom that looks for its neighbour.
         end: (2,) Å, the neighbour.
         ax: where to draw; a new figure where it is not given.
+        reach: Å, half the width of the frame about `start`; as wide as what is drawn if not given.
     """
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
     steps = np.array(list(product((-1, 0, 1), repeat=2)))
@@ -51,7 +56,9 @@ def image_choice(
         )
     ax.plot(*start, "s", color="black", ms=8, label="i")
     ax.set(aspect="equal", xlabel="x (Å)", ylabel="y (Å)")
-    ax.legend(**ABOVE, fontsize=9)
+    if reach is not None:
+        ax.set(xlim=(start[0] - reach, start[0] + reach), ylim=(start[1] - reach, start[1] + reach))
+    ax.legend(**ABOVE)
     return ax
 
 
@@ -98,6 +105,29 @@ def local_edges(
         ylim=(pos[node, 1] - reach, pos[node, 1] + reach),
         title=f"cutoff {cutoff:.1f} Å: {len(ends)} edges to {_symbol(graph.z[node])}",
     )
+    return ax
+
+
+def receptive_field(
+    graph: CrystalGraph, places: np.ndarray, layer: np.ndarray, most: int, ax: Axes
+) -> Axes:
+    """Nodes around one of them, coloured by the layer that brings their news, white where none.
+
+    Args:
+        graph: a `CrystalGraph`.
+        places: (n, 3) Å, from the node in the middle to the nearest image of every node.
+        layer: (n,) from 0 for the node in the middle; NaN where its news does not come.
+        most: the last layer on the scale of colours.
+        ax: where to draw.
+    """
+    faces = plt.get_cmap(style.SEQUENTIAL)(layer / most)
+    faces[np.isnan(layer)] = 1.0
+    order = np.argsort(places[:, 2], kind="stable")
+    radii = style.atom_radii(graph.z.numpy(), vacancy=0.6)
+    style.discs(ax, places[order, :2], radii[order], faces[order])
+    reach = np.abs(places[:, :2]).max() + MARGIN
+    ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
+    ax.set(xlabel="x from the node in the middle (Å)", ylabel="y (Å)")
     return ax
 
 

@@ -9,8 +9,6 @@ import ast
 import hashlib
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -45,39 +43,6 @@ CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.05  # a kernel can fill its memory and end within a few tenths
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
 OnCell = Callable[[str, int, int, str], None]
-LECTURE_FOLDER = Path("build/present")
-_LECTURE_TITLE = """# Whom does a defect listen to?
-
-Attention of the shipped hybrid model on test structures, one of each type of defect. Choose a
-layer, a head and who asks; one is uniform. Mind notebook 06: in this model, attention is not
-explanation. [Your own structure](#Your-own-structure) stands below.
-"""
-_LECTURE_CODE = """import torch
-
-from defectkit.training.inference import load_model
-from defectkit.graphs.build import build_graph
-from defectkit.training.pretrained import benchmark, shipped_run
-from defectkit.training.prepared import prepare
-from defectkit.widgets import AttentionExplorer
-
-torch.set_num_threads(1)
-run = shipped_run("hybrid")
-model, card = load_model(run.folder)
-data = prepare(run.config).dataset
-chosen = benchmark("attention").groupby("defecttype").uid.first()
-records = [data[uid] for uid in chosen[::-1]]
-graphs = [build_graph(one, card.graph, data.hosts[one.host]) for one in records]
-AttentionExplorer(model, graphs, size="420px")
-"""
-_OWN_TITLE = """# Your own structure
-
-What the shipped networks say of it, how far to trust that, and what they looked at. Notebook 08
-goes through every step.
-"""
-_OWN_CODE = """from defectkit.widgets import UploadView
-
-UploadView()
-"""
 
 
 if TYPE_CHECKING:  # IPython is needed in a notebook only
@@ -387,28 +352,3 @@ def _cell_counter(name: str, notebook: NotebookNode, on_cell: OnCell) -> Callabl
 def _describe(failure: "PapermillExecutionError") -> str:
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback))
     return f"The cell\n\n{failure.source.strip()}\n\nfailed with\n\n{trace}"
-
-
-def write_lecture(folder: Path = LECTURE_FOLDER) -> Path:
-    """Write the notebook of the page that needs no notebook, and return its path."""
-    cells = [
-        nbformat.v4.new_markdown_cell(_LECTURE_TITLE, id="title"),
-        nbformat.v4.new_code_cell(_LECTURE_CODE, id="page"),
-        nbformat.v4.new_markdown_cell(_OWN_TITLE, id="own-title"),
-        nbformat.v4.new_code_cell(_OWN_CODE, id="own"),
-    ]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
-    path = make_folder(folder) / "attention.ipynb"
-    write_text(path, as_text(notebook))
-    return path
-
-
-def lecture_command(path: Path, port: int) -> list[str]:
-    """The command that serves the page on this machine only, until it is stopped."""
-    voila = [sys.executable, "-m", "voila", str(path)]
-    return [*voila, "--no-browser", f"--port={port}", "--strip_sources=True"]
-
-
-def serve_lecture(port: int) -> None:
-    """Write the page of `write_lecture` and serve it until Ctrl-C."""
-    subprocess.run(lecture_command(write_lecture(), port), check=True)

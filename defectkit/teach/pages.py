@@ -1,8 +1,8 @@
-"""HTML pages of notebooks: executed ones as files, and one for lectures that a kernel serves.
+"""HTML pages of executed notebooks.
 
 The files need nothing else: no network, no kernel, no script. Formulas are MathML, which browsers
 set themselves. Widgets are the pictures that they left. Pictures have words for readers who do not
-see them. The page for lectures is the attention explorer and a place for files, served by Voila.
+see them. Pages for lectures, which a kernel serves, are in `teach.lecture`.
 """
 
 import re

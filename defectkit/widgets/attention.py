@@ -1,6 +1,7 @@
 """Attention to be explored: one structure closely, or all heads at a glance."""
 
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import ipywidgets
 import numpy as np
@@ -15,6 +16,7 @@ from defectkit.widgets.structure import StructureView
 
 ALL = -1
 DEFECT, EVERYONE = -1, -2  # who asks, beside single nodes
+ROOM = 1.05  # of the frame over the largest weight
 
 
 class _Explored(Pictured):
@@ -45,7 +47,8 @@ class AttentionExplorer(_Explored):
     """Choose a structure, a layer, a head and who asks: in 3D, from above, and by distance.
 
     The picture holds the map on the lattice and the weights against distance, and stays where
-    there is no 3D view. A click on an atom in 3D lets that atom ask.
+    there is no 3D view. Its scales are those of the largest weight of all layers and heads, so
+    that heads can be compared. A click on an atom in 3D lets that atom ask.
 
     Args:
         model: with attention, in evaluation mode.
@@ -59,12 +62,14 @@ class AttentionExplorer(_Explored):
         weights: (n,) what is shown, one where attention is uniform.
     """
 
+    SHEET: ClassVar[dict[str, Any]] = {"size": (11, 4), "widths": (1.2, 1), "barred": 1}
+
     def __init__(
         self, model: torch.nn.Module, graphs: Iterable[CrystalGraph], size: str = "320px"
     ) -> None:
         super().__init__(model, graphs)
         self.size, self._quiet = size, False
-        self._sheet = Sheet((11, 4), (1.2, 1), barred=1)
+        self._sheet = Sheet(**self.SHEET)
         layers, heads = self.maps.shape[:2]
         every = [("all", ALL)]
         self.layer = ipywidgets.Dropdown(options=every + _counted(layers), description="layer")
@@ -102,13 +107,15 @@ class AttentionExplorer(_Explored):
         table = node_table(graph, None if single is None else [single])
         asking = {DEFECT: np.flatnonzero(table.defect), EVERYONE: None}.get(node, [node])
         self.weights = seen_by(matrix, asking) * len(table)
-        limits = 0.0, float(self.weights.max())
+        asked = [seen_by(one, asking).max() for layer in self.maps for one in layer]
+        limits = 0.0, float(max(asked)) * len(table)  # the same for every layer and head
         self._place_crystal(limits)
         centre = "the defect" if single is None else f"node {single}, which asks"
         left, right = self._sheet.wipe()[0]
         lattice_map(graph, self.weights, "", limits, single, ax=left)
         set_bar(self._sheet.bar, self.weights, RELATIVE, limits)
-        weight_by_distance(table.assign(relative=self.weights), centre=centre, ax=right)
+        shown = table.assign(relative=self.weights)
+        weight_by_distance(shown, centre=centre, ax=right, top=ROOM * limits[1])
         self.paint(self._sheet)
 
     def _place_crystal(self, limits: tuple[float, float]) -> None:

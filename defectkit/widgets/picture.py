@@ -45,9 +45,10 @@ class Sheet:
         widths: of the axes of a row, relative.
         rows: of axes.
         edges: left, right, bottom and top of the axes in shares of the figure, and the room between
-            them. To find the best ones takes longer than to draw as well.
+            them, beside and above each other. To find the best ones takes longer than to draw.
         barred: how many axes lie left of the colour bar; all where it is not given, and where it
             is zero there is no bar.
+        dpi: dots an inch.
 
     Attributes:
         axes: (rows, len(widths)) of matplotlib, without labels yet.
@@ -61,10 +62,11 @@ class Sheet:
         rows: int = 1,
         edges: tuple[float, ...] = (0.05, 0.99, 0.13, 0.96, 0.2),
         barred: int | None = None,
+        dpi: int = DPI,
     ) -> None:
-        self.figure = Figure(figsize=size, dpi=DPI)  # not of pyplot, which would show it once more
+        self.figure = Figure(figsize=size, dpi=dpi)  # not of pyplot, which would show it once more
         self.canvas = FigureCanvasAgg(self.figure)
-        names = ("left", "right", "bottom", "top", "wspace")
+        names = ("left", "right", "bottom", "top", "wspace", "hspace")
         self.figure.subplots_adjust(**dict(zip(names, edges)))
         self.axes = self.figure.subplots(rows, len(widths), width_ratios=widths, squeeze=False)
         for ax in self.axes.flat:
@@ -81,6 +83,7 @@ class Sheet:
         for ax in self.axes.flat:
             for artist in (*ax.collections, *ax.lines, *ax.patches, *ax.texts):
                 artist.remove()
+            ax.containers.clear()  # or a legend would show bars of before
         return self.axes
 
     def png(self) -> bytes:

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from run_cases import HYBRID
 
 from defectkit import bench
 from defectkit.bench import speed, studies
+from defectkit.evaluation.leakage import augmentation_before_split
 from defectkit.training.config import StudyConfig, load_config, save_config
 
 VARIANTS = {
@@ -65,3 +68,16 @@ def test_parts_of_a_prediction_are_measured_by_size():
     times = table.set_index(["n_atoms", "part"]).ms
     assert times[50, "whole"] > times[50, "global"] > 0
     assert speed.measure_parts("alignn", 0, (28,))[0]["part"] == "alignn"
+
+
+def test_leakage_rows_are_those_of_the_library_for_every_seed(rows, monkeypatch):
+    cleaned = SimpleNamespace(dataset=rows)
+    monkeypatch.setattr(studies, "load", lambda name: rows)
+    monkeypatch.setattr(studies, "clean", lambda dataset, rules: cleaned)
+    for name, value in (("LEAK_ROWS", (20, 30)), ("LEAK_COPIES", (2,)), ("LEAKS", 2)):
+        monkeypatch.setattr(studies, name, value)
+    table = pd.DataFrame(studies.leakage_rows(5))
+    assert list(zip(table.seed, table.n))[::2] == [(5, 20), (5, 30), (6, 20), (6, 30)]
+    assert set(table.label_source) == {rows.label_source}
+    one = augmentation_before_split(rows, 30, 2, 6).round(4)
+    assert one.to_dict("records") == table[-2:][list(one)].to_dict("records")

@@ -176,9 +176,7 @@ def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
 
 @pytest.mark.parametrize("port", ["0", "-1", "65536", "99999", "http"])
 def test_ports_that_do_not_exist_are_refused(port, monkeypatch):
-    monkeypatch.setattr(
-        "defectkit.teach.notebooks.serve_lecture", lambda port: pytest.fail("served")
-    )
+    monkeypatch.setattr("defectkit.teach.lecture.serve", lambda port: pytest.fail("served"))
     result = CliRunner().invoke(cli.app, ["present", "--port", port])
     assert result.exit_code == 2
     assert "--port" in result.stderr

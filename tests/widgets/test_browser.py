@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from defectkit import teach
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
-from defectkit.teach import notebooks, pages
+from defectkit.teach import lecture, notebooks, pages
 from defectkit.widgets import structure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,32 @@ torch.set_num_threads(1)
 UploadView()
 """
 ]
+SCREENS = (1280, 800), (1920, 1080)
+# Of what is to be seen: how far it reaches, elements that end outside, text that is too small.
+ONE_SCREEN = """() => {
+    const page = document.scrollingElement, cut = [], small = [], pictures = [];
+    for (const element of document.body.querySelectorAll("*")) {
+        const box = element.getBoundingClientRect();
+        if (!box.width || !box.height || element.closest(".noUi-target, canvas, style")) continue;
+        const text = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+        if (element.tagName === "IMG") pictures.push(box.toJSON());
+        const out = box.bottom > innerHeight || box.right > innerWidth;
+        if (text && out) cut.push(element.outerHTML);
+        const size = parseFloat(getComputedStyle(element).fontSize);
+        if (text && size < 20 && element.tagName !== "SUP") small.push([size, element.outerHTML]);
+    }
+    return {height: page.scrollHeight, width: page.scrollWidth, cut, small, pictures};
+}"""
+CLIPPED = """() => [...document.querySelectorAll(".defectkit-page *")].filter(element =>
+    element.scrollHeight > element.clientHeight + 4 && element.clientHeight
+    && getComputedStyle(element).overflowY !== "visible"
+    && !element.closest("select, canvas, .ui-resizable")
+).map(element => element.outerHTML)"""
+ALONE = """number => document.querySelectorAll("[cell-index]").forEach(cell => {
+    const page = cell.querySelector(".defectkit-page");
+    const all = [...document.querySelectorAll(".defectkit-page")];
+    cell.style.display = page === all[number] ? "" : "none";
+})"""
 # How many code cells there are, how many have run, whether one has failed, which one is at work.
 STATE = """() => {
     const cells = [...document.querySelectorAll(".jp-CodeCell")];
@@ -622,32 +649,116 @@ def _wait_for_port(port: int, server: subprocess.Popen) -> None:
     pytest.fail("Voila did not start")
 
 
-def test_the_page_for_lectures_explores_and_takes_files(page, tmp_path):
+@contextmanager
+def _served(path: Path, folder: Path):
+    """The address of pages for lectures, and what they ask of other hosts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = notebooks.lecture_command(notebooks.write_lecture(tmp_path / "page"), port)
-    (tmp_path / "files").mkdir()
-    files = _files(tmp_path / "files")
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
+    command, given = lecture.command(path, port), lecture.environment(path)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=given)
     try:
         _wait_for_port(port, server)
-        page.goto(f"http://127.0.0.1:{port}/", timeout=180_000)
-        page.get_by_text("who asks").first.wait_for(timeout=120_000)
-        page.locator("canvas").first.wait_for(timeout=60_000)
-        _drop(page, files["fine"])
-        page.get_by_text("Formation energy").first.wait_for(timeout=60_000)
-        assert page.get_by_text(f"{HOSTILE}: S vacancy in MoS2, unrelaxed").count() == 1
-        page.locator("canvas").nth(1).wait_for(timeout=60_000)
-        page.wait_for_timeout(4000)
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SHOTS / "lecture.png", full_page=True)
-        assert page.locator("[onerror]").count() == 0
-        told = "() => [...document.querySelectorAll('select')].map(s => s.selectedOptions.length)"
-        assert set(page.evaluate(told)) == {1}, "a dropdown shows none of its options"
-        page.get_by_text("Formation energy").last.scroll_into_view_if_needed()
-        page.screenshot(path=SHOTS / "lecture_answer.png")
+        yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+@contextmanager
+def _asked_elsewhere(page, own: str):
+    """What a page asks of other hosts than its own."""
+    asked = []
+
+    def note(request) -> None:
+        if not request.url.startswith((own, "data:", "blob:")):
+            asked.append(request.url)
+
+    page.on("request", note)
+    yield asked
+    page.remove_listener("request", note)
+
+
+def _assert_one_screen(page, name: str, sizes: Sequence[tuple[int, int]] = SCREENS) -> None:
+    """No scroll bars, nothing cut off, all text large, a picture inside; screenshots stay."""
+    for width, height in sizes:
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(300)
+        page.screenshot(path=SHOTS / f"{name}_{width}.png")
+        look = page.evaluate(ONE_SCREEN)
+        assert look["height"] <= height, f"{name} scrolls at {width} x {height}"
+        assert look["width"] <= width, f"{name} scrolls sideways at {width} x {height}"
+        assert look["cut"] == [], f"cut off at {width} x {height}"
+        assert look["small"] == [], "text under 20 pixels"
+        assert page.evaluate(CLIPPED) == []
+        for box in look["pictures"]:
+            assert box["bottom"] <= height
+            assert box["width"] > 0.6 * width or box["height"] > 0.5 * height, "a small picture"
+
+
+def test_the_start_page_leads_to_files_that_are_answered(page, tmp_path):
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "files").mkdir()
+    files = _files(tmp_path / "files")
+    with (
+        _served(lecture.write(tmp_path / "page"), tmp_path) as address,
+        _asked_elsewhere(page, address) as elsewhere,
+    ):
+        page.goto(address)
+        for title, _ in lecture.PAGES.values():
+            assert page.get_by_text(title, exact=True).count() == 1
+        _assert_one_screen(page, "start")
+        page.get_by_role("link", name="Your own structure").click()
+        page.locator("input[type=file]").last.wait_for(timeout=180_000)
+        _drop(page, files["fine"])
+        page.get_by_text("Formation energy").first.wait_for(timeout=60_000)
+        assert page.get_by_text(f"{HOSTILE}: S vacancy in MoS2, unrelaxed").count() == 1
+        page.locator("canvas").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(4000)
+        page.screenshot(path=SHOTS / "lecture_answer.png")
+        page.get_by_text("labels of DFT-PBE").wait_for()
+        assert page.evaluate(CLIPPED) == []
+        assert page.locator("[onerror]").count() == 0
+        told = "() => [...document.querySelectorAll('select')].map(s => s.selectedOptions.length)"
+        assert set(page.evaluate(told)) == {1}, "a dropdown shows none of its options"
+        page.get_by_role("link", name="all pages").click()
+        page.get_by_text("One concept a page").wait_for()
+    assert elsewhere == []
+
+
+def test_every_page_for_lectures_is_one_screen_and_follows_its_controls(page, tmp_path):
+    """All in one kernel, which takes longer to start than a page to draw."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    names = [name for name in lecture.PAGES if name != "upload"]
+    path = lecture.write(tmp_path / "page")
+    code = [lecture.CODE[0], *(f"page('app={name}')" for name in names)]
+    cells = [nbformat.v4.new_code_cell(source) for source in code]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=notebooks.METADATA), path)
+    with _served(path, tmp_path) as address, _asked_elsewhere(page, address) as elsewhere:
+        page.goto(f"{address}voila/render/{path.name}", timeout=180_000)
+        page.locator(".defectkit-page img.widget-image").nth(len(names) - 1).wait_for(
+            state="attached", timeout=180_000
+        )
+        for number, name in enumerate(names):
+            page.evaluate(ALONE, number)
+            shown = page.locator(".defectkit-page").nth(number)
+            picture = shown.locator("img.widget-image")
+            _assert_one_screen(page, name)
+            link = shown.get_by_role("link", name="link to this view")
+            before, address_before = picture.screenshot(), link.get_attribute("href")
+            if name == "attention":
+                shown.locator("select").nth(2).select_option(label="0")
+            else:
+                shown.locator(".noUi-handle").first.press("ArrowLeft")
+            _wait_for_another(picture, before, SHOTS / f"{name}_moved.png")
+            assert link.get_attribute("href") != address_before
+        for size in SCREENS:
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            shown.get_by_role("button", name="in 3D").click()
+            shown.locator("canvas").wait_for(timeout=30_000)
+            page.wait_for_timeout(3000)
+            _assert_one_screen(page, "attention_3d", [size])
+            shown.get_by_role("button", name="from above").click()
+            picture.wait_for()
+    assert elsewhere == []
