@@ -208,24 +208,29 @@ def use(dataset: Dataset) -> None:
     _dataset = dataset
 
 
+def in_use() -> Dataset:
+    """The data set in use; raises DefectkitError where none was named with `use`."""
+    if _dataset is None:
+        raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
+    return _dataset
+
+
 def check(number: str, answer: object) -> Verdict:
     """Judge an answer; an unanswered exercise (`...`) gets a friendly reminder.
 
     Where the data set lacks the rows of the question, any answer passes and the verdict says why.
     Raises DefectkitError for an unknown exercise, or when no data set was named with `use`.
     """
-    asked = find(number)
-    if _dataset is None:
-        raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
-    verdict = _verdict(asked, _dataset, answer)
+    verdict = judge(number, answer)
     if not verdict.right and os.environ.get(STRICT):
         raise AssertionError(repr(verdict))
     journal.note_answer(number, verdict.right)
     return verdict
 
 
-def _verdict(asked: Exercise, data: Dataset, answer: object) -> Verdict:
-    number = asked.number
+def judge(number: str, answer: object) -> Verdict:
+    """The verdict of `check`, which is neither kept nor raised."""
+    asked, data = find(number), in_use()
     if reason := asked.nothing_to_ask(data):
         return Verdict(number, True, f"nothing to answer on this data set: {reason}.")
     if answer is ... or (type(answer) is tuple and any(part is ... for part in answer)):
@@ -302,8 +307,10 @@ def call(function: object, names: Sequence[str], takes: str, arguments: Sequence
         raise Fault(f"answer with a function of {words}, not with {kind(function)}.")
     given = copy.deepcopy(list(arguments))
     try:
-        with _at_most(SECONDS):
+        with at_most(SECONDS):
             found = function(*given)
+    except Fault:
+        raise
     except TimeoutError as error:
         raise Fault(
             f"your function does not come to an end within {SECONDS:g} s: is there a loop?"
@@ -322,7 +329,7 @@ def call(function: object, names: Sequence[str], takes: str, arguments: Sequence
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def at_most(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in the block after some time; not in threads, nor on Windows."""
     main = threading.current_thread() is threading.main_thread()
     if not main or not hasattr(signal, "setitimer"):

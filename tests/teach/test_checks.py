@@ -146,7 +146,18 @@ def test_each_notebook_has_goals_time_and_at_least_four_checked_exercises(source
     ):
         assert part in text, part
     assert 'tags=["parameters"]' in text
+    assert f"**Time.** {notebooks.minutes(source)} minutes." in text
     asked = re.findall(r"\*\*Exercise (\d\d-\d+)\.", text)
     assert len(asked) >= 4
     assert re.findall(r'^check\("(\d\d-\d+)"', text, flags=re.MULTILINE) == asked
     assert sorted(asked) == teach.exercise_numbers(source.stem[:2])
+
+
+@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)
+def test_each_notebook_asks_for_guesses_and_answers_them(source):
+    text = source.read_text(encoding="utf-8")
+    made = re.findall(r'teach\.guess\("(\d\d-[a-z])"', text)
+    told = re.findall(r'teach\.reveal\("(\d\d-[a-z])"', text)
+    assert made
+    assert made == told
+    assert {number[:2] for number in made} == {source.stem[:2]}
