@@ -101,7 +101,7 @@ def reveal(number: str, truth: object, ax: "Axes | None" = None) -> Answer:
     """
     known = _book()["guesses"].get(number)
     if known is None:
-        return Answer(number, None, f"it is {_text(truth)}. (You made no guess.)")
+        return Answer(number, None, f"the answer is “{_text(truth)}”. (You made no guess.)")
     right = _nearest(known["options"], truth)
     won = known["choice"] == right
     _change(lambda book: book["guesses"].setdefault(number, known).update(truth=right))

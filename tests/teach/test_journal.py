@@ -41,7 +41,7 @@ def test_a_wrong_guess_hears_what_it_is(notebook):
 def test_whoever_makes_no_guess_is_told_all_the_same(notebook):
     told = teach.reveal("01-a", "dopant")
     assert told.right is None
-    assert "it is dopant" in repr(told)
+    assert "the answer is “dopant”" in repr(told)
 
 
 def test_a_guess_is_one_of_the_options(notebook):
