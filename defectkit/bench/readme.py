@@ -417,8 +417,8 @@ def mistakes_list() -> str:
     parts = []
     for number in exercise_numbers():
         asked = find(number)
-        lines = [f"* {sentence}" for sentence in asked.mistakes]
-        parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
+        if lines := [f"* {sentence}" for sentence in asked.mistakes]:
+            parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
     return "\n\n".join(parts)
 
 
