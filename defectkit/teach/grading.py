@@ -30,6 +30,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pandas as pd
+from IPython.core.interactiveshell import InteractiveShell
 from nbformat import NotebookNode
 
 from defectkit import DefectkitError
@@ -397,12 +398,12 @@ def _prepare(name: str, dataset: str, prepared: dict) -> dict[str, str]:
         for cell in code:
             for number, expression in _expressions(cell):
                 prepared["answers"][number] = expression
-        names: dict = {}
+        shell = InteractiveShell.instance()
         with contextlib.redirect_stdout(io.StringIO()):
             for cell in code:
-                exec(notebooks.plain(cell), names)
-                if "parameters" not in names and "seed" in names:
-                    names.update(dataset=dataset, quick=True, seed=0, parameters=True)
+                shell.run_cell(cell, store_history=False).raise_error()
+                if cell is code[0]:  # the parameters
+                    shell.push({"dataset": dataset})
                 if "teach.use(" in cell:
                     break
         prepared["data"] = checks.in_use()

@@ -122,7 +122,7 @@ def _answer(shell: InteractiveShell, request: dict) -> dict:
             done = shell.run_cell(request["run"], store_history=False)
         error = done.error_before_exec or done.error_in_exec
         return {"failed": type(error).__name__} if error else {"ran": True}
-    value = eval(request["value"], shell.user_ns)
+    value = shell.ev(request["value"])
     if "arguments" not in request:
         return {"value": encode(value)}
     arguments = [decode(one) for one in request["arguments"]]

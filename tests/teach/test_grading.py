@@ -33,7 +33,7 @@ except OSError:
     pass""",
     """for descriptor in range(3, 30):
     try:
-        os.write(descriptor, b'{"id": "x", "said": {"value": {"plain": 4096}}}\\n' + bytes(100))
+        os.write(descriptor, b'{"id": "x", "said": {"value": {"plain": 4096}}}\\n' + bytes(100) + b'\\n')
     except OSError:
         pass""",
     'answer = "right"\ncheck("07-1", answer)',
@@ -82,8 +82,8 @@ def test_what_is_wired_comes_out_as_it_went_in():
 
 @pytest.mark.slow
 def test_a_class_of_five_one_of_them_hostile(tmp_path, monkeypatch):
-    monkeypatch.setattr(grading, "CELL_SECONDS", 8.0)
-    monkeypatch.setattr(grading, "GRACE", 4.0)
+    monkeypatch.setattr(grading, "CELL_SECONDS", 20.0)
+    monkeypatch.setattr(grading, "GRACE", 10.0)
     school = tmp_path / "class"
     write(school / "a/07.ipynb", SETUP, FUNCTION, ANSWERS, 'check("07-6", surprise)')
     write(school / "b/mine.ipynb", SETUP, "1 / 0", 'answer = (9, 4.5)\ncheck("07-1", answer)')
@@ -97,9 +97,9 @@ def test_a_class_of_five_one_of_them_hostile(tmp_path, monkeypatch):
     if "files" not in walls.hold:  # then it would do what it says
         cells = [cell for cell in cells if "rmtree" not in cell]
     write(school / "e.ipynb", *cells)
-    table = graded(school, minutes=2)
+    table = graded(school, minutes=5)
     assert len(table) == 5
-    assert table.right["a/07.ipynb"] == "07-1 07-6"
+    assert table.right["a/07.ipynb"] == "07-1 07-6", table.note["a/07.ipynb"]
     assert "no check of 07-2" in table.note["a/07.ipynb"]
     assert table.wrong["b/mine.ipynb"] == "07-1"
     assert "2 of 3 cells stopped" in table.note["b/mine.ipynb"]
