@@ -31,9 +31,10 @@ try:
     os.kill({parent}, signal.SIGTERM)
 except OSError:
     pass""",
-    """for descriptor in range(3, 30):
+    """said = b'{"id": "x", "said": {"value": {"plain": 4096}}}\\n'
+for descriptor in range(3, 30):
     try:
-        os.write(descriptor, b'{"id": "x", "said": {"value": {"plain": 4096}}}\\n' + bytes(100) + b'\\n')
+        os.write(descriptor, said + bytes(100) + b'\\n')
     except OSError:
         pass""",
     'answer = "right"\ncheck("07-1", answer)',
