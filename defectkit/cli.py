@@ -121,6 +121,35 @@ def notebooks(check: Check = False) -> None:
 
 
 @app.command()
+def grade(
+    folder: Annotated[Path, typer.Argument(help="A class's notebooks, in any folders below it.")],
+    output: Annotated[Path, typer.Option(help="The table.")] = Path("grades.csv"),
+    minutes: Annotated[float, typer.Option(min=0.1, help="Longest time of one notebook.")] = 10.0,
+    data: Annotated[
+        str, typer.Option(help="What the notebooks read: a name, or the path of a folder.")
+    ] = "demo",
+) -> None:
+    """Run the notebooks of a class, each kept in, and write which checks they pass."""
+    from defectkit.data.sources import SOURCES
+    from defectkit.teach import grading
+
+    walls = grading.find_walls()
+    print(walls, flush=True)
+    dataset = data if data in SOURCES else str(Path(data).resolve())
+
+    def show(number: int, total: int, one: grading.Grade) -> None:
+        row = one.row()
+        print(
+            f"{number}/{total}  {in_terminal(one.file)}: {row['passed']} of {row['exercises']} "
+            f"passed, {one.seconds:.0f} s{f' ({one.note})' if one.note else ''}",
+            flush=True,
+        )
+
+    table = grading.grade(folder, output, walls, minutes, dataset, show)
+    print(f"{len(table)} notebooks: {output}")
+
+
+@app.command()
 def readme(check: Check = False) -> None:
     """Write the tables of README from data/benchmarks."""
     from defectkit.bench.readme import update

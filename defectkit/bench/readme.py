@@ -35,6 +35,8 @@ from defectkit.screening.choose import against_random
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
 from defectkit.structures.record import MOMENT_FLOOR
 from defectkit.structures.writing import atomic, make_folder, write_text
+from defectkit.teach import exercise_numbers, notebooks
+from defectkit.teach.checks import find
 from defectkit.training.pretrained import PUBLISHED, ROOT, benchmark, published_2dmd
 from defectkit.training.run import Run
 
@@ -400,8 +402,35 @@ thousand need; for more, rank folder by folder and join the short lists.
 PAGES = {"docs/scale.md": ("scale", scale_page)}  # path: the table that it is made of, and how
 
 
+def minutes_table() -> str:
+    """Markdown: a row a notebook, its goals, exercises and minutes."""
+    rows = [
+        {
+            "notebook": f"`{source.stem}`",
+            "exercises": len(exercise_numbers(source.stem[:2])),
+            "minutes": notebooks.minutes(source),
+        }
+        for source in notebooks.sources()
+    ]
+    return _markdown(rows)
+
+
+def mistakes_list() -> str:
+    """Markdown: for every exercise what students get wrong."""
+    parts = []
+    for number in exercise_numbers():
+        asked = find(number)
+        if lines := [f"* {sentence}" for sentence in asked.mistakes]:
+            parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
+    return "\n\n".join(parts)
+
+
+# Blocks of pages that are written by hand.
+BLOCKS = {"docs/teaching.md": {"minutes": minutes_table, "mistakes": mistakes_list}}
+
+
 def update(readme: Path = README, check: bool = False) -> bool:
-    """Write every table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`; and `PAGES`.
+    """Write tables and `BLOCKS` between their marks, `<!-- NAME -->` and `<!-- /NAME -->`; `PAGES`.
 
     Args:
         readme: the file.
@@ -412,15 +441,11 @@ def update(readme: Path = README, check: bool = False) -> bool:
 
     Raises DefectkitError where a mark or a table's file is missing.
     """
-    new = readme.read_text(encoding="utf-8")
-    for name, render in TABLES.items():
-        block = f"<!-- {name} -->\n{render(_measured(readme, name))}\n<!-- /{name} -->"
-        new, found = re.subn(
-            f"<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, new, flags=re.DOTALL
-        )
-        if found != 1:
-            raise DefectkitError(f"{readme} has no place for the table {name}.")
-    texts = {readme: new}
+    tables = {name: render(_measured(readme, name)) for name, render in TABLES.items()}
+    texts = {readme: _filled(readme, tables)}
+    for place, blocks in BLOCKS.items():
+        if (page := readme.parent / place).is_file():
+            texts[page] = _filled(page, {name: render() for name, render in blocks.items()})
     for place, (name, render) in PAGES.items():
         texts[readme.parent / place] = render(_measured(readme, name))
     stale = {
@@ -431,6 +456,19 @@ def update(readme: Path = README, check: bool = False) -> bool:
     for path, text in {} if check else stale.items():
         write_text(path, text)
     return not stale
+
+
+def _filled(page: Path, blocks: dict[str, str]) -> str:
+    """The text of a page with each block between its marks."""
+    text = page.read_text(encoding="utf-8")
+    for name, content in blocks.items():
+        block = f"<!-- {name} -->\n{content}\n<!-- /{name} -->"
+        text, found = re.subn(
+            f"<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL
+        )
+        if found != 1:
+            raise DefectkitError(f"{page} has no place for the table {name}.")
+    return text
 
 
 def _measured(readme: Path, name: str) -> pd.DataFrame:

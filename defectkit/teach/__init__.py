@@ -1,5 +1,17 @@
 """What a course needs: exercise checks, notebooks, pages, the guided tour."""
 
-from defectkit.teach.checks import STRICT, Verdict, check, exercise, exercise_numbers, use
+from defectkit.teach.checks import Verdict, check, exercise, exercise_numbers, progress, use
+from defectkit.teach.journal import STRICT, forget, guess, reveal
 
-__all__ = ["STRICT", "Verdict", "check", "exercise", "exercise_numbers", "use"]
+__all__ = [
+    "STRICT",
+    "Verdict",
+    "check",
+    "exercise",
+    "exercise_numbers",
+    "forget",
+    "guess",
+    "progress",
+    "reveal",
+    "use",
+]

@@ -1,21 +1,29 @@
-"""Exercise checks: `check("01-2", answer)` answers at once, right or with a hint.
+"""Exercises and their checks: `check("01-2", answer)` answers at once.
 
-Nothing is stored: every expected value is computed from the data set in use, so the same
-exercise works on the demo database, on Imp2d, or on a student's own files. An exercise is a
-judge, a function of (data set, answer) that returns None for a right answer and a hint for a
-wrong one; judges live in `defectkit.teach.exercises`. Where a data set may lack the rows of a
-question, the exercise is registered with a function that says so. Helpers of the notebooks choose
-rows to show: a student's own files may hold no adsorbate, no moment, no energy, a single host or
-none, so a helper takes another row, or passes a step over and prints one sentence on why.
+An exercise is the function that computes its right answer from the data set in use, or, where a
+function is asked for, that function itself; `exercise` registers it together with the wrong answers
+that students give, and with what each of them suggests. So the same exercise works on the demo
+database, on Imp2d, or on a student's own files, and where these lack the rows of a question it says
+so. A right answer is told what it means. A wrong one is told what this mistake suggests; asked
+again, a hint; and again, the way. Whatever is handed in, the verdict is a sentence.
+
+Helpers of the notebooks choose rows to show: a student's own files may hold no adsorbate, no
+moment, no energy, a single host or none, so a helper takes another row, or passes a step over and
+prints one sentence on why.
 """
 
+import copy
 import html
 import importlib
+import inspect
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from numbers import Number
-from typing import TYPE_CHECKING
+import pkgutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -26,59 +34,210 @@ from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
 from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
+from defectkit.teach import exercises, journal
+from defectkit.teach.answers import ANY, Fault, differs, kind, row_id
+from defectkit.teach.journal import STRICT
 
-Judge = Callable[["Dataset", object], str | None]
-Reason = Callable[["Dataset"], str]
-_judges: dict[str, Judge] = {}
-_reasons: dict[str, Reason] = {}
-_dataset: "Dataset | None" = None
-STRICT = "DEFECTKIT_STRICT_CHECKS"  # set by the runs that must prove every solution right
+Same = Callable[[object, object], str]
+Reason = Callable[[Dataset], str]
 EASY_TO_SEE = 40  # atoms: examples come from cells no larger than this, where there are any
-
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from torch import Tensor
-
-    from defectkit.data.dataset import Dataset
+SECONDS = 10.0  # longest time that a student's function may take for one case
+COLOURS = {True: "#1b7837", False: "#b35806", None: "#666666"}
+SIGNS = {True: "✓", False: "✗", None: "…"}
+OPEN = "no answer yet. Replace the three dots by your code, then run both cells again."
+_exercises: dict[str, "Exercise"] = {}
+_wrong = Counter()  # wrong answers of this session, by exercise
+_computed: dict = {}  # by key, for the data set under None
+_dataset: Dataset | None = None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of a check: `right` and a sentence; shows itself in text and in a notebook."""
+    """What a check answers; it shows itself in text and in a notebook.
+
+    Attributes:
+        number: of the exercise.
+        right: None where there is no answer yet.
+        message: what there is to say, a sentence or two.
+        more: the steps of help that were asked for so far.
+    """
 
     number: str
-    right: bool
+    right: bool | None
     message: str
+    more: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"{'✓' if self.right else '✗'} {self.number}: {self.message}"
+        return "\n  ".join([f"{SIGNS[self.right]} {self.number}: {self.message}", *self.more])
 
     def _repr_html_(self) -> str:
-        colour = "#1b7837" if self.right else "#b35806"
+        colour = COLOURS[self.right]
+        lines = "<br>".join(html.escape(line) for line in (self.message, *self.more))
         return (
             f'<div style="border-left: 4px solid {colour}; padding: 0.4em 0.8em">'
-            f'<b style="color: {colour}">{html.escape(repr(self)[:1])} {self.number}</b> '
-            f"{html.escape(self.message)}</div>"
+            f'<b style="color: {colour}">{SIGNS[self.right]} {html.escape(self.number)}</b> '
+            f"{lines}</div>"
         )
 
 
-def use(dataset: "Dataset") -> None:
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise as registered by `exercise`, which explains what it is made of."""
+
+    number: str
+    right: Callable
+    hint: str
+    way: str
+    meaning: str | Callable[[object], str]
+    mistakes: Mapping[str, object] = field(default_factory=dict)
+    given: Callable[[Dataset, object], tuple] | None = None
+    cases: Sequence[tuple] | Callable[[Dataset], Sequence[tuple]] | None = None
+    takes: str = ""
+    rel: float = 1e-3
+    same: Same | None = None
+    nothing_to_ask: Reason = lambda data: ""
+
+    @property
+    def title(self) -> str:
+        """What is asked for, in a few words."""
+        return inspect.getdoc(self.right).splitlines()[0].rstrip(".")
+
+    def judge(self, data: Dataset, answer: object) -> tuple[str, str]:
+        """What is wrong with an answer, or what it means; the other one is empty.
+
+        What is wrong begins with the mistake that the answer looks like. Raises Fault where there
+        is nothing to compare.
+        """
+        found, right, given_by = self._sides(data, answer)
+        faults = [self._fault(*pair) for pair in zip(found, right)]
+        place = next((k for k, fault in enumerate(faults) if fault), None)
+        if place is None:
+            value = None if self.cases is not None else right[0]
+            return "", self._meant(value)
+        for sentence, mistake in self.mistakes.items():
+            try:
+                wrong = given_by(mistake)
+            except Exception:  # a wrong way need not lead anywhere on every data set
+                continue
+            if not any(self._fault(*pair) for pair in zip(found, wrong)):
+                return sentence, ""
+        return f"{faults[place]}{self._example(data, place)}.", ""
+
+    def _meant(self, value: object) -> str:
+        return self.meaning(value) if callable(self.meaning) else self.meaning.format(x=value)
+
+    def _sides(self, data: Dataset, answer: object) -> tuple[list, list, Callable[[object], list]]:
+        """What was answered and what is right, a value for each case; what a mistake gives."""
+        if self.cases is None:
+            asked = (data,)
+            if self.given is not None:
+                part, answer = self.given(data, answer)
+                asked = (data, part)
+            found, cases = [answer], [asked]
+        else:
+            cases = self._cases(data)
+            names = list(inspect.signature(self.right).parameters)
+            found = [call(answer, names, self.takes, case) for case in cases]
+        key = cases[0][1:] if self.cases is None else ()
+
+        def given_by(mistake: object) -> list:
+            if not callable(mistake):
+                return [mistake] * len(cases)
+            return once(data, (mistake, *key), lambda: [mistake(*case) for case in cases])
+
+        return found, given_by(self.right), given_by
+
+    def _cases(self, data: Dataset) -> Sequence[tuple]:
+        if not callable(self.cases):
+            return self.cases
+        return once(data, self.cases, lambda: self.cases(data))
+
+    def _fault(self, found: object, expected: object) -> str:
+        try:
+            return self.same(found, expected) if self.same else differs(found, expected, self.rel)
+        except Exception:  # of the answer's own making, which may do anything when it is read
+            return f"this cannot be read as an answer; it is {kind(found)}"
+
+    def _example(self, data: Dataset, place: int) -> str:
+        """For which arguments a function was found wrong, where they are few and short."""
+        if self.cases is None:
+            return ""
+        names = inspect.signature(self.right).parameters
+        values = self._cases(data)[place]
+        given = [f"{name} = {_shown(value)}" for name, value in zip(names, values)]
+        text = ", ".join(given)
+        return f", for {text}" if len(text) < 160 and "\n" not in text else ""
+
+
+class Judged(Exercise):
+    """An exercise whose function is a judge."""
+
+    def judge(self, data: Dataset, answer: object) -> tuple[str, str]:
+        """What the judge says of an answer, or that it is right."""
+        try:
+            fault = self.right(data, answer)
+        except (Fault, DefectkitError):
+            raise
+        except Exception:
+            fault = f"this cannot be read as an answer; it is {kind(answer)}."
+        return ("", self.meaning) if fault is None else (fault, "")
+
+
+def exercise(
+    number: str,
+    nothing_to_ask: Reason = lambda data: "",
+    *,
+    hint: str = "",
+    way: str = "",
+    meaning: str | Callable[[object], str] = "right!",
+    **more: object,
+) -> Callable[[Callable], Callable]:
+    """Register the function that gives the right answer of exercise `number`, for example "01-2".
+
+    A value is asked for: the function takes the data set and returns the right value. With `given`
+    it takes the first part of the answer as well, such as the id of a row. A function is asked for:
+    it is that function, and `cases` are what it is tried on.
+
+    Args:
+        number: of the exercise.
+        hint: second help, after the sentence of the mistake.
+        way: third help: how it is done.
+        meaning: what the right answer means: a sentence, in which {x} stands for the value, or a
+            function of the value.
+        nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "".
+        more: any of these:
+            mistakes: by what there is to say of it, each wrong answer that students give: a value,
+                or a function of what the right one is a function of;
+            given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
+            cases: tuples of arguments, or a function of the data set that returns them;
+            takes: what the arguments are, in a sentence;
+            rel: largest relative distance of numbers;
+            same: says how an answer differs from the right one, in place of `answers.differs`.
+
+    Without a hint the function is a judge: of the data set and the answer it returns None for a
+    right one and a sentence for a wrong one.
+    """
+
+    def register(right: Callable) -> Callable:
+        kind_of = Exercise if hint else Judged
+        more["nothing_to_ask"] = nothing_to_ask
+        _exercises[number] = kind_of(number, right, hint, way, meaning, **more)
+        return right
+
+    return register
+
+
+def use(dataset: Dataset) -> None:
     """Check the exercises that follow against this data set."""
     global _dataset
     _dataset = dataset
 
 
-def exercise(number: str, nothing_to_ask: Reason = lambda data: "") -> Callable[[Judge], Judge]:
-    """Register a judge for exercise `number`, for example "01-2".
-
-    `nothing_to_ask(data)` says in words what a data set lacks for this exercise, else "".
-    """
-
-    def register(judge: Judge) -> Judge:
-        _judges[number], _reasons[number] = judge, nothing_to_ask
-        return judge
-
-    return register
+def in_use() -> Dataset:
+    """The data set in use; raises DefectkitError where none was named with `use`."""
+    if _dataset is None:
+        raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
+    return _dataset
 
 
 def check(number: str, answer: object) -> Verdict:
@@ -87,128 +246,177 @@ def check(number: str, answer: object) -> Verdict:
     Where the data set lacks the rows of the question, any answer passes and the verdict says why.
     Raises DefectkitError for an unknown exercise, or when no data set was named with `use`.
     """
-    judge = _find(number)
-    if _dataset is None:
-        raise DefectkitError("Run the notebook's first cells: they name the data set in use.")
-    if reason := _reasons[number](_dataset):
-        return Verdict(number, True, f"nothing to answer on this data set: {reason}.")
-    if answer is ...:
-        hint = "no answer yet: replace the three dots by your code, then run both cells again."
-    else:
-        try:
-            hint = judge(_dataset, answer)
-        except Fault as fault:
-            hint = str(fault)
-    verdict = Verdict(number, hint is None, hint or "right!")
+    verdict = judge(number, answer)
     if not verdict.right and os.environ.get(STRICT):
         raise AssertionError(repr(verdict))
+    journal.note_answer(number, verdict.right)
     return verdict
 
 
-def exercise_numbers(notebook: str) -> list[str]:
-    """Numbers of the exercises of one notebook, for example `exercise_numbers("01")`."""
+def judge(number: str, answer: object) -> Verdict:
+    """The verdict of `check`, which is neither kept nor raised."""
+    asked, data = find(number), in_use()
+    if reason := asked.nothing_to_ask(data):
+        return Verdict(number, True, f"nothing to answer on this data set: {reason}.")
+    if answer is ... or (type(answer) is tuple and any(part is ... for part in answer)):
+        return Verdict(number, None, OPEN)
+    try:
+        fault, meant = asked.judge(data, answer)
+    except Fault as found:
+        fault, meant = str(found), ""
+    if not fault:
+        return Verdict(number, True, meant)
+    _wrong[number] += 1
+    if _wrong[number] == 1 and asked.hint:
+        return Verdict(number, False, fault, ("(Run the check again for a hint.)",))
+    help_ = (f"Hint: {asked.hint}", f"The way: {asked.way}") if asked.hint else ()
+    return Verdict(number, False, fault, help_[: _wrong[number] - 1])
+
+
+def exercise_numbers(notebook: str = "") -> list[str]:
+    """Numbers of the exercises of one notebook, such as "01"; of all by default."""
     _load()
-    numbers = sorted(number for number in _judges if number.startswith(f"{notebook}-"))
+    prefix = f"{notebook}-" if notebook else ""
+    numbers = sorted(number for number in _exercises if number.startswith(prefix))
     if not numbers:
         raise DefectkitError(f"There is no notebook {notebook!r} with exercises.")
     return numbers
 
 
-class Fault(Exception):  # noqa: N818 - an answer's, not the program's
-    """What is wrong with an answer, in words for the student; `check` shows them."""
+def progress() -> journal.Progress:
+    """What a student did so far: exercises, guesses and their calibration; shows itself."""
+    return journal.summary(exercise_numbers())
 
 
-def result_of(answer: object, names: str, shapes: str, *arguments: object) -> object:
-    """A judge's helper: what the student's function returns for these arguments.
-
-    Args:
-        answer: the function.
-        names: of its arguments, as in "(h, index, weight)".
-        shapes: what they are, as in "h is (N, D)."
-        arguments: the values.
-
-    Raises Fault where the answer is no function, or stops with an error.
-    """
-    if not callable(answer):
-        raise Fault(f"answer with a function of {names}.")
-    try:
-        return answer(*arguments)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise Fault(f"your function stopped: {error}. {shapes}") from error
-
-
-def pair_of(answer: object, words: str) -> tuple:
-    """A judge's helper: the two parts of an answer; raises Fault with `words` for anything else."""
-    if not (isinstance(answer, tuple | list | np.ndarray) and len(answer) == 2):
-        raise Fault(words)
-    return tuple(answer)
-
-
-def check_row(data: "Dataset", uid: object, name: str) -> None:
-    """A judge's helper: raises Fault where `uid`, written as `name` in a notebook, is no row."""
-    if uid not in data.frame.index:
-        raise Fault(f"{uid!r} is no row of this data set; {name} is the id of the row in use.")
-
-
-def same_number(answer: object, expected: float, hint: str, rel: float = 1e-3) -> str | None:
-    """A judge's helper: None when `answer` is a number close to `expected`, else a hint."""
-    if isinstance(answer, np.generic):
-        answer = answer.item()
-    if isinstance(answer, bool) or not isinstance(answer, Number):
-        return f"a number is wanted here, not {type(answer).__name__}. {hint}"
-    if np.isclose(answer, expected, rtol=rel, atol=1e-9):
-        return None
-    return f"{answer:g} is too {'high' if answer > expected else 'low'}. {hint}"
-
-
-def same_numbers(answers: Sequence, expected: Sequence[float], hints: Sequence[str]) -> str | None:
-    """A judge's helper: the first fault of `same_number` among several answers."""
-    faults = map(same_number, answers, expected, hints)
-    return next(filter(None, faults), None)
-
-
-def same_text(answer: object, expected: str, hint: str) -> str | None:
-    """A judge's helper: None when `answer` is the text `expected`, else a hint."""
-    if not isinstance(answer, str):
-        return f"a text in quotes is wanted here, not {type(answer).__name__}. {hint}"
-    return None if answer.strip() == expected else f"not {answer.strip()!r}. {hint}"
-
-
-def same_tensor(answer: object, expected: "Tensor", hint: str) -> str | None:
-    """A judge's helper: None when `answer` is a tensor close to `expected`, else a hint."""
-    import torch
-
-    if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
-        found = tuple(getattr(answer, "shape", ())) or type(answer).__name__
-        return f"a tensor of shape {tuple(expected.shape)} is wanted, not {found}. {hint}"
-    if torch.allclose(answer, expected, atol=1e-5):
-        return None
-    return f"right shape, other numbers than expected. {hint}"
-
-
-def same_array(answer: object, expected: np.ndarray, hint: str) -> str | None:
-    """A judge's helper: None when `answer` is an array close to `expected`, else a hint."""
-    if np.shape(answer) != expected.shape:
-        return f"an array of shape {expected.shape} is wanted, not {np.shape(answer)}. {hint}"
-    if np.allclose(answer, expected):
-        return None
-    return f"right shape, other numbers than expected. {hint}"
-
-
-def _load() -> None:
-    """Import the judges, which register themselves."""
-    for subject in ("data", "models", "trust", "real", "own", "screening"):
-        importlib.import_module(f"defectkit.teach.exercises.{subject}")
-
-
-def _find(number: str) -> Judge:
-    notebook = number.partition("-")[0]
-    known = exercise_numbers(notebook)
+def find(number: str) -> Exercise:
+    """An exercise by its number; raises DefectkitError, which names those there are."""
+    notebook = str(number).partition("-")[0]
+    known = exercise_numbers(notebook or "?")
     if number not in known:
         raise DefectkitError(
             f"There is no exercise {number!r}; notebook {notebook} has {', '.join(known)}."
         )
-    return _judges[number]
+    return _exercises[number]
+
+
+def once(data: Dataset, key: Hashable, compute: Callable[[], object]) -> object:
+    """What `compute` gives, computed once for a data set: a second try should not wait again."""
+    if _computed.get(None) is not data:
+        _computed.clear()
+        _computed[None] = data
+    if key not in _computed:
+        _computed[key] = compute()
+    return _computed[key]
+
+
+def _load() -> None:
+    """Import the exercises, which register themselves."""
+    for subject in pkgutil.iter_modules(exercises.__path__, f"{exercises.__name__}."):
+        importlib.import_module(subject.name)
+
+
+def call(function: object, names: Sequence[str], takes: str, arguments: Sequence) -> object:
+    """What a student's function returns for copies of these arguments.
+
+    Args:
+        function: anything that was handed in as one.
+        names: of its arguments.
+        takes: what they are, in a sentence.
+        arguments: the values.
+
+    Raises Fault where it is no function, stops with an error, takes longer than `SECONDS`, changes
+    its arguments, or returns nothing.
+    """
+    words = f"({', '.join(names)})"
+    if not callable(function):
+        raise Fault(f"answer with a function of {words}, not with {kind(function)}.")
+    given = copy.deepcopy(list(arguments))
+    try:
+        with at_most(SECONDS):
+            found = function(*given)
+    except Fault:
+        raise
+    except TimeoutError as error:
+        raise Fault(
+            f"your function does not come to an end within {SECONDS:g} s: is there a loop?"
+        ) from error
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Fault(
+            f"your function stopped with {reason}. Its arguments are {words}: {takes}"
+        ) from error
+    for name, before, after in zip(names, arguments, given):
+        if not _unchanged(before, after):
+            raise Fault(f"your function changes {name} itself; let it work on something new.")
+    if found is None:
+        raise Fault("your function returns nothing: its last line must be return, and the result.")
+    return found
+
+
+def result_of(answer: object, names: str, shapes: str, *arguments: object) -> object:
+    """A judge's helper: `call` with the names of the arguments in one text, "(h, index)"."""
+    return call(answer, names.strip("()").split(", "), shapes, arguments)
+
+
+def pair_of(answer: object, words: str) -> tuple:
+    """A judge's helper: the two parts of an answer; raises Fault with `words` for anything else."""
+    if differs(answer, (ANY, ANY)):
+        raise Fault(words)
+    return tuple(answer)
+
+
+def check_row(data: Dataset, uid: object, name: str) -> None:
+    """A judge's helper: raises Fault where `uid`, written as `name` in a notebook, is no row."""
+    row_id(name, "value")(data, (uid, None))
+
+
+def same_number(answer: object, expected: object, hint: str, rel: float = 1e-3) -> str | None:
+    """A judge's helper: None where an answer is the expected one, else how it differs; a hint."""
+    fault = differs(answer, int(expected) if rel == 0 else expected, rel)
+    return f"{fault}. {hint}" if fault else None
+
+
+same_text = same_tensor = same_array = same_number
+
+
+def same_numbers(answers: Sequence, expected: Sequence, hints: Sequence[str]) -> str | None:
+    """A judge's helper: the first fault of `same_number` among several answers."""
+    return next(filter(None, map(same_number, answers, expected, hints)), None)
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after some time; not in threads, nor on Windows."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _unchanged(before: object, after: object) -> bool:
+    if isinstance(before, pd.DataFrame | pd.Series):
+        return before.equals(after)
+    if hasattr(before, "shape"):
+        one, other = np.asarray(before), np.asarray(after)
+        return one.shape == other.shape and bool(((one == other) | (one != one)).all())
+    return before == after
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return np.array2string(value, precision=2, separator=", ")
+    return str(value)
 
 
 def has(values: pd.Series, what: str, least: int = 1) -> bool:

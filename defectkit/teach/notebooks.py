@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,56 @@ def solved(source: Path) -> NotebookNode:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = f"{digest}-{seen[digest]}"  # changes with its own cell only: small diffs
+    _mark_exercises(notebook.cells, source.stem[:2])
+    _mark_slides(notebook.cells)
     return notebook
+
+
+def _mark_exercises(cells: list[NotebookNode], notebook: str) -> None:
+    """What nbgrader wants to know of answers and of the checks below them."""
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    for place, (cell, below) in enumerate(pairwise(code)):
+        if not has_tag(cell, "solution"):
+            continue
+        asked = re.match(r'check\("([\d-]+)"', below.source)
+        number = asked[1] if asked else f"{notebook}-{place}"
+        cell.metadata.nbgrader = _nbgrader(f"answer-{number}", solution=True)
+        if asked:
+            below.metadata.nbgrader = _nbgrader(
+                f"check-{number}", points=1, grade=True, locked=True
+            )
+
+
+def _nbgrader(grade_id: str, **settings: bool | int) -> dict:
+    """Metadata of a cell, version 3 of nbgrader's schema."""
+    plain = {"grade": False, "solution": False, "locked": False, "task": False}
+    return {"schema_version": 3, "grade_id": grade_id, **plain, **settings}
+
+
+def _mark_slides(cells: list[NotebookNode]) -> None:
+    """A deck for `jupyter nbconvert --to slides`: a slide a section, what is not for a lecture out.
+
+    Below the slide of a heading stand its further texts, and every figure after the first.
+    """
+    shown = 0  # code cells since the last text
+    for place, cell in enumerate(cells):
+        below = cells[place - 1] if place else None
+        asked = below is not None and has_tag(below, "solution")
+        if cell.cell_type == "markdown":
+            heads = re.match(r"#{1,2} ", cell.source)
+            kind = "skip" if has_tag(cell, "solution") else "slide" if heads else "subslide"
+            shown = 0
+        elif has_tag(cell, "solution") or has_tag(cell, "parameters") or asked:
+            kind = "skip"
+        else:
+            kind = "skip" if _sets_up(cell.source) else "subslide" if shown else "-"
+            shown += kind != "skip"
+        cell.metadata.slideshow = {"slide_type": kind}
+
+
+def _sets_up(code: str) -> bool:
+    """Whether a cell only imports things and reads the data: nothing to show."""
+    return code.startswith(("import ", "from ", "check("))
 
 
 def student(source: Path) -> NotebookNode:
@@ -118,7 +168,12 @@ def _empty_answer(solution: str, later_cells: list[NotebookNode]) -> str:
 
 def _parse(code: str) -> ast.Module:
     """The syntax tree of a cell without IPython's own commands."""
-    return ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))
+    return ast.parse(plain(code))
+
+
+def plain(code: str) -> str:
+    """A cell without IPython's own commands."""
+    return re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE)
 
 
 def _names_assigned(statement: ast.stmt) -> list[str]:
@@ -170,6 +225,19 @@ def outdated(folder: Path | None = None) -> list[str]:
 def title(source: Path) -> str:
     """The notebook's first heading."""
     return _opening(source, r"^# +([^\n]+)$", source.stem)
+
+
+def minutes(source: Path) -> int:
+    """How long a notebook takes, in steps of five minutes: counted from what there is to do.
+
+    130 words of text are read in a minute, an exercise takes seven, and what a cell shows half of
+    one. Nobody was watched with a clock: these are assumptions, the same for all notebooks.
+    """
+    cells = jupytext.read(source, fmt="py:percent").cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    words = sum(len(text.split()) for text in texts)
+    exercises = sum(text.count("**Exercise ") for text in texts)
+    return 5 * round((words / 130 + 7 * exercises + 0.5 * (len(cells) - len(texts))) / 5)
 
 
 def contents(folder: Path | None = None) -> "Markdown":

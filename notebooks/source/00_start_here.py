@@ -18,7 +18,7 @@
 #
 # **Prerequisites.** A little Python. No physics beyond the word *energy*.
 #
-# **Time.** 20 minutes.
+# **Time.** 45 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
@@ -88,7 +88,10 @@ checks.table(pd.DataFrame(known, columns=["name", "title", "labels", "licence"])
 #
 # The same structure from above and from the side. Rings mark the defect, dashed ones missing atoms.
 # *Guess first:* which of the two views tells you whether an added atom is an adsorbate or an
-# interstitial?
+# interstitial? A click says so, and how sure you are.
+
+# %%
+teach.guess("00-a", ("from above", "from the side"))
 
 # %%
 frame = data.frame
@@ -100,6 +103,9 @@ record = checks.example(
 row = frame.loc[record.uid]
 marked, vacant = checks.defect_of(data, record)
 plots.database.two_views(record.atoms, marked, checks.caption(record), vacant);
+
+# %%
+teach.reveal("00-a", "from the side")
 
 # %% [markdown]
 # The view from the side: what counts is how high the atom stands. The column `depth` has it as a
@@ -131,7 +137,8 @@ display(row[terms].to_frame(f"{record.name or record.uid}, eV"))
 #
 # Write your answer in place of the three dots, run the cell, then run the check below it. The
 # check is computed from the data in use, so it also works on other data sets; where these lack what
-# the exercise asks about, it says so. A wrong answer gets a hint. Try it:
+# the exercise asks about, it says so. A wrong answer is told what it looks like; ask again for a hint, and
+# once more for the way. Try it:
 #
 # **Exercise 00-1.** How many rows does the data set have?
 
@@ -181,11 +188,20 @@ check("00-4", answer)
 notebooks.contents()
 
 # %% [markdown]
+# ## How far you are
+#
+# Exercises, guesses, and whether you are as often right as sure. What stands here is kept in the file
+# `progress.json` beside the notebooks and goes nowhere; `teach.forget()` removes it.
+
+# %%
+teach.progress()
+
+# %% [markdown]
 # ## Summary
 #
 # * A defect is described by a structure, a formation energy (eV) and a magnetic moment (μB).
 # * Every number carries its label source. CHGNet's are not DFT's.
-# * Exercises answer at once and never store the answer: they compute it from your data.
+# * Exercises answer at once and know no answer by heart: they compute it from your data.
 #
 # **Further reading.** J. Davidsson, F. Bertoldo, K. S. Thygesen and R. Armiento, *Absorption versus
 # adsorption: high-throughput computation of impurities in 2D materials*, npj 2D Mater. Appl. **7**,

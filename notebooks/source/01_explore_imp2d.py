@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebook 00; a little pandas.
 #
-# **Time.** 80 minutes.
+# **Time.** 90 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -99,6 +99,9 @@ check("01-1", answer)
 #
 # Which materials stand in the table, how many rows has each, and how far apart do their formation
 # energies lie? *Guess first:* does the host or the dopant decide more of the energy?
+
+# %%
+teach.guess("01-a", ("host", "dopant"))
 
 # %%
 hosts = frame.groupby("host").agg(
@@ -183,6 +186,7 @@ if checks.has(named.eform, "energies of impurities", least=2):
           f"both together {r2['host, dopant']:.0%}.\nWhich site of the host it is adds "
           f"{max(0, r2['host and site, dopant'] - r2['host, dopant']):.0%}; no name explains the last "
           f"{1 - r2['host and site, dopant']:.0%}.")
+    display(teach.reveal("01-a", "host" if r2["host"] > r2["dopant"] else "dopant"))
 
 # %% [markdown]
 # These shares were measured on the rows that the numbers were fitted to. With as many names as rows
@@ -314,11 +318,16 @@ plots.database.traps(frame);
 # new place, but not above it. *Guess first:* on which side of zero do the points lie?
 
 # %%
+teach.guess("01-b", ("below", "above", "on both sides"))
+
+# %%
 rise = energy_rise(frame)[frame.eform.notna()].dropna()
 if checks.has(rise, "rows with a formation energy and the total energies of two stages"):
     plots.database.stages(frame)
     print(f"{(rise > RISE_BOUND).sum():,} of {len(rise):,} rows end more than {RISE_BOUND:g} eV above their first "
           f"stage; en2 - en1 runs from {rise.min():.1f} to {rise.max():.1f} eV.")
+    sides = "below" if rise.max() <= 0 else "above" if rise.min() >= 0 else "on both sides"
+    display(teach.reveal("01-b", sides, plt.gca()))
     top = frame.loc[rise.idxmax()]
     print(f"{top['name']} is suspect: a relaxation cannot climb {rise.max():.1f} eV on one surface, and its label, "
           f"{top.eform:.1f} eV, is made of the upper end." if rise.max() > RISE_BOUND else
@@ -481,6 +490,9 @@ check("01-8", names)
 # than always predicting the mean?
 
 # %%
+teach.guess("01-c", tuple(splits))
+
+# %%
 energy = kept.frame.eform
 if names is not ... and checks.has(energy, "formation energies", least=2):
     table, errors = names(kept.frame), {}
@@ -496,6 +508,8 @@ if names is not ... and checks.has(energy, "formation energies", least=2):
     display(pd.DataFrame(errors).T.style.format({"test rows": "{:.0f}"}, precision=3))
     for kind, mae in errors.items():
         print(f"{kind}: names take away {1 - mae['names'] / mae['always the mean']:.0%} of the error")
+    left = {kind: mae["names"] / mae["always the mean"] for kind, mae in errors.items()}
+    display(teach.reveal("01-c", max(left, key=left.get, default="none")))
 
 # %% [markdown]
 # The table holds mean absolute errors in eV. Mind the first line: a network that reads structures and

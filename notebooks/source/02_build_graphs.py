@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 and 01; vectors and matrices.
 #
-# **Time.** 75 minutes.
+# **Time.** 70 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -67,6 +67,9 @@ print(f"{len(data):,} rows, labels from {data.label_source}")
 # fail in a hexagonal one?
 
 # %%
+teach.guess("02-a", (0, 1, 10, 30))  # % of the pairs
+
+# %%
 hexagonal = np.array([[3.2, 0.0], [-1.6, 2.77]])
 i, j = np.array([[0.1, 0.5], [0.55, 0.05]]) @ hexagonal
 plots.graphs.image_choice(hexagonal, i, j);
@@ -79,6 +82,7 @@ images = gap[:, None] + np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)
 nearest = np.linalg.norm(images, axis=-1).min(axis=1)
 wrong = np.linalg.norm(rounded, axis=1) > nearest + 1e-9
 print(f"rounding takes the wrong image for {wrong.mean():.1%} of random pairs in a hexagonal cell")
+teach.reveal("02-a", 100 * wrong.mean())
 
 # %% [markdown]
 # Most 2D materials are hexagonal. The kit therefore reduces the lattice first and then tries all
@@ -134,6 +138,9 @@ pd.DataFrame(
 # doubles? On a page without a kernel, look at the three pictures below instead.
 
 # %%
+teach.guess("02-b", (2, 4, 8))
+
+# %%
 middle = int(graph.is_defect.int().argmax())  # the first of the defect; 0 where none is known
 wide = build_graph(record, GraphConfig(cutoff=8.0), host)
 explorer = CutoffExplorer(wide, middle, longest=8.0)
@@ -149,6 +156,7 @@ far = lengths(edge_vectors(wide.pos, wide.cell, wide.edge_index, wide.edge_shift
 near, every = int((far < 4).sum()), len(far)
 print(f"{near:,} edges of the whole graph within 4 Å and {every:,} within 8 Å: "
       f"{every / max(near, 1):.1f} times as many")
+teach.reveal("02-b", every / max(near, 1))
 
 # %% [markdown]
 # In a sheet the number grows with the *square* of the radius, about fourfold, as the area of the ring
@@ -340,6 +348,9 @@ axes[1].set(xlabel="cos(angle)", title="angular basis, 8 of the usual 40");
 # count how many different sets of edge vectors they get. *Guess first:* for which $k$ will it be one?
 
 # %%
+teach.guess("02-c", ("all", "even ones", "where a shell ends", "none"))
+
+# %%
 sheet = HOSTS["MoS2"].unit_cell().repeat((4, 4, 1))
 sheet = sheet[rng.permutation(len(sheet))]
 copies = np.flatnonzero(sheet.symbols == "Mo")
@@ -369,7 +380,9 @@ plt.axhline(1, color="black", lw=1)
 plt.xlabel("neighbours k, ties dropped (green: k ends a shell)")
 plt.ylabel(f"sets of {len(copies)} equal atoms")
 plt.xticks(ks)
-print("all copies agree for k =", *ks[ties_dropped == 1])
+agreed = ks[ties_dropped == 1]
+print("all copies agree for k =", *agreed)
+teach.reveal("02-c", "where a shell ends" if set(agreed) <= set(ends) else "others", plt.gca())
 
 # %% [markdown]
 # Only where $k$ ends a shell. Everywhere else a shell is cut, and each atom keeps a piece of its own.

@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 02; what a neural network and its loss are.
 #
-# **Time.** 90 minutes.
+# **Time.** 100 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -79,6 +79,9 @@ print(f"{len(data):,} clean rows, labels from {data.label_source}. {about(baseli
 # what number will it hold?
 
 # %%
+teach.guess("03-a", (1, 2, 3, 4))  # rounds
+
+# %%
 points = np.array([[0.0, 0.0], [0.8, 0.6], [2.7, 0.0], [3.5, 0.6]])
 bonds = [(0, 1), (1, 2), (2, 3)]
 index = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])  # (2, E): senders, receivers
@@ -95,6 +98,7 @@ plots.results.message_rounds(points, bonds, list("ABCD"), torch.stack(rounds).nu
 known_at = next(k for k, values in enumerate(rounds) if values[3] != 0)
 print(f"D knows of A after {known_at} rounds and holds {rounds[known_at][3]:g}: "
       f"the product of the weights on the way, {weight[0]:g} x {weight[2]:g} x {weight[4]:g}")
+teach.reveal("03-a", known_at)
 
 # %% [markdown]
 # News travels one bond a round. What an atom can know after $L$ rounds ends $L$ bonds away: its
@@ -309,11 +313,19 @@ if labels.spin.isna().all():
 # again?
 
 # %%
+teach.guess("03-b", ("never below the line", "below it, and rising again", "below it to the end"))
+
+# %%
 curve = LiveCurve(baseline=guess)
 run = train(Prepared(config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
 
 # %%
 print(curve.in_words())
+
+# %%
+error = curve.metrics.valid_eform_mae
+rising = "below it, and rising again" if error.iloc[-1] > error.min() else "below it to the end"
+teach.reveal("03-b", rising if error.min() < guess else "never below the line")
 
 # %% [markdown]
 # If the last number is above the best one, the error rose again: by luck from step to step, or because the
@@ -379,6 +391,9 @@ print(f"{(tested.spin < 0.05).mean():.0%} of the moments are zero, {tested.spin.
 # and `matformer` read graphs. *Put them in order before you look.* Do the networks win?
 
 # %%
+teach.guess("03-c", ("all networks win", "one of them", "none"))
+
+# %%
 table = benchmark("models_demo")
 table = table[(table.input == "relaxed") & ~table.model.str.startswith("hybrid")]  # see notebook 04
 plots.results.model_errors(table, card.label_source);
@@ -393,6 +408,8 @@ networks = order[order.index.isin(["cgcnn", "alignn", "matformer"])]
 print(", ".join(f"{name} {error:.2f} eV" for name, error in order.items()))
 print(f"the best network, {networks.index[0]}, comes in at place {order.index.get_loc(networks.index[0]) + 1}, "
       f"the last, {networks.index[-1]}, at place {order.index.get_loc(networks.index[-1]) + 1} of {len(order)}")
+ahead = (networks < order.drop(networks.index).min()).sum()  # of every model without a network
+teach.reveal("03-c", {0: "none", len(networks): "all networks win"}.get(ahead, "one of them"))
 
 # %% [markdown]
 # Being a network is no merit by itself. Look where `names` stands: whatever is no better has learned less

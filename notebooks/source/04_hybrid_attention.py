@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 03.
 #
-# **Time.** 105 minutes.
+# **Time.** 125 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -102,6 +102,9 @@ plots.attention.strain_map(offset, local_strain(ringed)[0].numpy(), reach=2 * pl
 # the read-out. *Guess first:* at which distances from the defect does either notice anything?
 
 # %%
+teach.guess("04-a", ("both everywhere", "local layers far out only", "neither near the defect"))
+
+# %%
 small = {"hidden": 32, "local_layers": 2, "lattice": False, "descriptors": False}
 changes = {}
 for title, layers in (("local layers only", 0), ("and one of attention", 1)):
@@ -114,6 +117,9 @@ plots.attention.change_by_distance(distance, changes, inner);
 # %%
 for title, change in changes.items():
     print(f"{title}: something has changed from {distance[change > 0].min():.1f} Å on")
+blind, seeing = ((change > 0) & (distance < 1) for change in changes.values())  # at the defect itself
+teach.reveal("04-a", "both everywhere" if blind.any() else
+             "local layers far out only" if seeing.any() else "neither near the defect")
 
 # %% [markdown]
 # For the local layers, the two sheets are the *same* sheet as far as the defect is concerned: not
@@ -143,8 +149,14 @@ for title, change in changes.items():
 # far is D from A?
 
 # %%
+teach.guess("04-b", (2, 4, 6))  # Å
+
+# %%
 x, cell_length, names = np.array([0.0, 1.0, 2.0, 4.0]), 6.0, list("ABCD")
 plots.attention.chain(x, cell_length, names, vacancies=[3]);
+
+# %%
+teach.reveal("04-b", min(x[3] - x[0], cell_length - x[3] + x[0]))
 
 # %% [markdown]
 # D is 2 Å from A, to the left: its nearest image lies in the next cell. (Inside the cell it would be 4 Å.)
@@ -265,6 +277,9 @@ check("04-3", answer)
 # more.)
 
 # %%
+teach.guess("04-c", ("minimum image", "all images", "both", "neither"))
+
+# %%
 repeats = {"2 x 1 cells": (2, 1, 1), "2 x 2 cells": (2, 2, 1)}
 found = pd.DataFrame(index=list(repeats), columns=list(readings), dtype=float)
 for title, config in readings.items():
@@ -277,6 +292,11 @@ for title, config in readings.items():
         again = attention.node_vectors(model, larger)[: len(once)]
         found.loc[name, title] = ((again - once).norm(dim=1) / once.norm(dim=1)).max().item()
 found.style.format("{:.0e}").set_caption("largest relative change of a site's vector")
+
+# %%
+same = found.max() < 1e-6
+teach.reveal("04-c", "both" if same.all() else "neither" if not same.any() else
+             "minimum image" if same.iloc[0] else "all images")
 
 # %% [markdown]
 # The sum over images answers for the *crystal*: what is left is rounding. The minimum image answers
@@ -587,6 +607,9 @@ tuning.pivot(index="settings", columns="model", values="valid_mae").style.format
 # most? Think of section 3: how much can attention bring in cells as small as these?
 
 # %%
+teach.guess("04-d", ("attention helps", "it makes no clear difference", "it does harm"))
+
+# %%
 ablation = benchmark("ablation")
 plots.studies.variants(ablation, card.label_source);
 
@@ -601,6 +624,8 @@ found.style.format({"eform_mae": "{:.3f}", "change": "{:+.3f}", "percent": "{:+.
 # %%
 alone = found.loc["no global block"]
 print(f"without any attention the error changes by {alone.change:+.3f} eV: {alone.verdict}")
+told = {"worse": "attention helps", "better": "it does harm"}
+teach.reveal("04-d", told.get(alone.verdict, "it makes no clear difference"))
 
 # %% [markdown]
 # In the small cells of the demo set local layers reach nearly everything, and attention has little to add.

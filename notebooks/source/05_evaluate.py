@@ -20,7 +20,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 04.
 #
-# **Time.** 100 minutes.
+# **Time.** 110 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -117,6 +117,9 @@ table.T.style.format("{:.3f}")
 # *Guess first:* are large errors where energies are large? Are they too high or too low?
 
 # %%
+teach.guess("05-a", ("not where energies are high", "there, too high", "there, too low"))
+
+# %%
 first = tested["hybrid"][0]
 plots.results.parity(first, source, title="hybrid, seed 0, test rows");
 
@@ -128,6 +131,9 @@ error = (first.eform_pred - first.eform).dropna()
 high = first.eform[error.index].nlargest(len(error) // 20).index
 for name, part in (("the 5 % with the highest energies", error[high]), ("all others", error.drop(high))):
     print(f"{name}: mean absolute error {part.abs().mean():.2f} eV, mean of prediction − label {part.mean():+.2f} eV")
+larger = error[high].abs().mean() > error.drop(high).abs().mean()
+sign = "too high" if error[high].mean() > 0 else "too low"
+teach.reveal("05-a", f"there, {sign}" if larger else "not where energies are high")
 
 # %% [markdown]
 # Errors are largest where energies are highest, and there predictions are too low: such rows are rare, and a
@@ -231,6 +237,9 @@ check("05-3", leaks)
 # *Guess first:* which step hurts most? Is every step harder than the one before?
 
 # %%
+teach.guess("05-b", ("random", "pair", "host", "dopant", "block"))
+
+# %%
 ladder = benchmark("ladder")
 ladder_axes = plots.studies.ladder(ladder, source)
 
@@ -267,6 +276,7 @@ for name, values in (("error", by_step), ("share", by_step.div(spread, axis=0)))
     most, least = values.idxmax().value_counts(), values.idxmin().value_counts()
     print(f"largest {name}: {most.index[0]}, for {most.iloc[0]} of {values.shape[1]} models; "
           f"smallest: {least.index[0]}, for {least.iloc[0]}")
+teach.reveal("05-b", by_step.idxmax().value_counts().index[0], ladder_axes)
 
 # %% [markdown]
 # A new host hurts most. And what sounds furthest from home need not be hard: the block has the smallest
@@ -559,6 +569,9 @@ missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(["
 # get the same answer. *Guess first:* how many digits will agree, in 32-bit numbers?
 
 # %%
+teach.guess("05-c", (2, 5, 7, 15))
+
+# %%
 model, card = load_model(runs["hybrid"][0].folder)
 few = [known[uid] for uid in first.index[:: max(1, len(first) // 12)]]
 equal = physics.equal_crystals(model, card.graph, few, known.hosts, seed)
@@ -569,6 +582,7 @@ alike = equal[~equal.ambiguous]
 relative = (alike.difference / alike.eform).abs().max()
 print(f"largest difference {alike.difference.abs().max():.0e} eV; at least {int(-np.log10(relative))} digits agree, "
       f"and a 32-bit number has about {-np.log10(np.finfo(np.float32).eps):.0f}")
+teach.reveal("05-c", int(-np.log10(relative)))
 
 # %% [markdown]
 # A small push must change the answer a little. Here an added atom is lifted off its layer, neighbours

@@ -20,7 +20,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 04.
 #
-# **Time.** 80 minutes.
+# **Time.** 90 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -151,6 +151,9 @@ StructureView(graph, weights, plots.explain.RELATIVE)
 # distance. *Guess first:* does the weight fall with the distance?
 
 # %%
+teach.guess("06-a", ("for every type of defect", "for some types", "for none"))
+
+# %%
 chosen = trained.reset_index().groupby("defecttype").uid.first()
 chosen["vacancy"] = uid
 several = [graphs[one] for one in chosen[::-1]]
@@ -209,9 +212,11 @@ lengths = explain.decay_lengths(looked, "defecttype", resamples=100)
 lengths[["length", "lo", "hi", "settled", "near", "far", "r2", "structures"]].style.format(precision=2)
 
 # %%
-print(f"falls from near to far: {', '.join(lengths.index[lengths.near > lengths.far])}")
+falls = lengths.near > lengths.far
+print(f"falls from near to far: {', '.join(lengths.index[falls])}")
 print(f"with a settled length: {', '.join(lengths.index[lengths.settled]) or 'none'}; "
       f"the curves explain {lengths.r2.min():.0%} to {lengths.r2.max():.0%} of the scatter")
+teach.reveal("06-a", "for every type of defect" if falls.all() else "for some types" if falls.any() else "for none")
 
 # %% [markdown]
 # `length` is in Å, with its interval (95 %) from a bootstrap over structures; `near` and `far` are the
@@ -374,6 +379,9 @@ if spearman is not ...:
 # its interval (95 %). *Guess first:* which pair agrees best, and where is attention?
 
 # %%
+teach.guess("06-b", ("one with attention", "occlusion and gradient", "gradient and relaxation", "occlusion and relaxation"))
+
+# %%
 pairs = [("attention", other) for other in ("occlusion", "gradient", "relaxation")]
 pairs += [("occlusion", "gradient"), ("occlusion", "relaxation"), ("gradient", "relaxation")]
 
@@ -391,6 +399,8 @@ plots.explain.agreement_dots({"trained": everywhere, "untrained": agreement(untr
 # %%
 for pair in everywhere.sort_values("mean", ascending=False).itertuples():
     print(f"{pair.first:>10} and {pair.second:<10} {pair.mean:+.2f} ({pair.lo:+.2f} to {pair.hi:+.2f})")
+first = everywhere.loc[everywhere["mean"].idxmax(), ["first", "second"]]
+teach.reveal("06-b", "one with attention" if "attention" in first.values else " and ".join(first))
 
 # %% [markdown]
 # Two things stand out. Attention agrees with all three, if less than those agree with each other. One could
@@ -435,6 +445,9 @@ explain.summary(lean, "ratio", "direction").set_index("direction").style.format(
 # without which nobody has a say of their own. *Guess first:* which one is missed most?
 
 # %%
+teach.guess("06-c", ("without phi", "without psi", "without content"))
+
+# %%
 table["error"] = (table.predicted - table.label).abs()
 table["near"] = table["defect attention"] + table["first_shell attention"]
 error = explain.summary(table, "error", "model").set_index("model")
@@ -445,6 +458,7 @@ pd.concat({f"error (eV), {card.label_source}": error[["mean", "lo", "hi"]],
 # %%
 grows = error["mean"].filter(like="without").sub(error.loc["trained", "mean"]).sort_values(ascending=False)
 print("the error grows by", ", ".join(f"{value:+.3f} eV {name}" for name, value in grows.items()))
+teach.reveal("06-c", grows.index[0])
 
 # %% [markdown]
 # The intervals are wide since structures differ; the differences between two rows are about the same

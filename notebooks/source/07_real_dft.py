@@ -107,6 +107,9 @@ pd.DataFrame({"now": sites_graph.z, "before": sites_graph.original_z, "x (Å)": 
 # Three rows. *Guess first:* can the whole structure be had from them and the host, to the last digit?
 
 # %%
+teach.guess("07-a", ("yes", "nearly", "no"))
+
+# %%
 rebuilt = crystal.copy()
 gone = []
 for z, place in zip(sites_graph.z.tolist(), sites_graph.ideal_pos.numpy()):
@@ -116,6 +119,9 @@ for z, place in zip(sites_graph.z.tolist(), sites_graph.ideal_pos.numpy()):
 del rebuilt[gone]
 print("elements equal:", (rebuilt.numbers == example.numbers).all(),
       "· largest difference of positions, Å:", np.abs(rebuilt.positions - example.positions).max())
+same = (rebuilt.numbers == example.numbers).all()
+off = np.abs(rebuilt.positions - example.positions).max()
+teach.reveal("07-a", "no" if not same else "yes" if off == 0 else "nearly")
 
 # %% [markdown]
 # So DFT was given nothing that these rows do not hold: energies, gap and moment are functions of *host,
@@ -396,7 +402,13 @@ for k, rows in weights.groupby("seed"):
 
 # %%
 ladder = benchmark("ladder_2dmd")
-plots.real.rungs(ladder, source)
+rungs = ladder[~ladder.step.str.startswith("few-shot")]
+teach.guess("07-b", tuple(rungs.step.unique()))
+
+# %%
+axes = plots.real.rungs(ladder, source)
+whole = rungs[rungs.subset.str.startswith("mean of")]
+teach.reveal("07-b", whole.groupby("step").mae.mean().idxmax(), axes[1])
 
 # %% [markdown]
 # An interval is calibrated on rows like those of training, and a rung is made of others: it cannot know. Only

@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 05.
 #
-# **Time.** 60 minutes.
+# **Time.** 50 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # where labels to compare with come from
@@ -74,7 +74,11 @@ print(f"{vacancy.atoms.symbols}: {vacancy.removed[0]} is missing, "
 # In a gas poor in sulfur, $\mu_S$ lies $\Delta\mu_S < 0$ below that, and a sulfur vacancy costs less. How poor
 # may it be? Until MoS$_2$ itself falls apart: $\Delta\mu_{Mo} + 2\,\Delta\mu_S = \Delta H_f(\mathrm{MoS_2})$,
 # each at most zero. *Guess first:* does the choice matter as much as the error of a network?
-#
+
+# %%
+teach.guess("08-a", ("less than the interval", "as much", "more"))
+
+# %% [markdown]
 # **Exercise 08-1.** Write `shifted(eform, removed, added, dmu)`: the formation energy where the chemical
 # potentials lie `dmu` (a dictionary by symbol, eV; zero where a symbol is not in it) away from the
 # elements. `removed` and `added` are lists of symbols.
@@ -125,6 +129,9 @@ if shifted is not ...:
                     color=plots.style.BLUE, alpha=0.2, label="90 % interval")
     ax.set(xlabel="Δμ(S), poor to rich (eV)", ylabel=f"formation energy, {row.label_source} (eV)")
     ax.legend()
+    ratio = abs(heat / 2) / (row.eform_hi - row.eform_lo)  # over the whole interval
+    told = "as much" if 0.8 < ratio < 1.25 else "more" if ratio > 1 else "less than the interval"
+    display(teach.reveal("08-a", told, ax))
 
 # %% [markdown]
 # ## 4 · Chromium, on every site
@@ -248,9 +255,14 @@ print(f"{before:.2f} eV before, {atoms.get_potential_energy():.2f} eV after; "
 # that most atoms follow. *Guess first:* what does the verdict say?
 
 # %%
+teach.guess("08-b", ("inside", "not inside"))
+
+# %%
 sheet = graphene(a=2.46, vacuum=8).repeat((6, 6, 1))
 del sheet[20]
-print("\n".join(sentences(answer(sheet))))
+foreign = answer(sheet)
+print("\n".join(sentences(foreign)))
+teach.reveal("08-b", "inside" if (foreign.verdict == "inside").any() else "not inside")
 
 # %% [markdown]
 # A number comes out all the same; it always does. The verdict is what keeps it out of your paper.

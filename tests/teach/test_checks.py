@@ -1,16 +1,24 @@
-"""Exercise checks: verdicts, hints, and that every exercise of a notebook has a judge."""
+"""Exercise checks: verdicts, hints, and that every exercise of a notebook is asked."""
 
 import re
+from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from defectkit import DefectkitError, teach
+from defectkit.data import load
 from defectkit.teach import notebooks
 
 
 class Eleven:
-    """A stand-in for a data set: exercises ask for its length only."""
+    """A stand-in for a data set of eleven rows in two columns."""
+
+    frame = pd.DataFrame({"host": ["MoS2"] * 11, "spin": 0.0})
 
     def __len__(self):
         return 11
@@ -19,25 +27,94 @@ class Eleven:
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
     monkeypatch.setattr(teach.checks, "_dataset", Eleven())
+    monkeypatch.setattr(teach.checks, "_wrong", Counter())
     monkeypatch.delenv(teach.STRICT, raising=False)
 
 
 def test_right_wrong_and_missing_answers():
     assert teach.check("00-1", 11).right
-    assert teach.check("00-1", np.int64(11)).right
     low = teach.check("00-1", 3)
-    assert not low.right
+    assert low.right is False
     assert "too low" in low.message
-    assert "number" in teach.check("00-1", "eleven").message
-    assert "number" in teach.check("00-1", True).message
-    assert "no answer yet" in teach.check("00-1", ...).message
+    assert "without quotes" in teach.check("00-1", "eleven").message
+    assert "take the sum" in teach.check("00-1", True).message
+    waiting = teach.check("00-1", ...)
+    assert waiting.right is None
+    assert "no answer yet" in waiting.message
+    assert repr(waiting)[0] not in "✓✗"
+
+
+@pytest.mark.parametrize(
+    "eleven",
+    [
+        11.0,
+        np.int64(11),
+        np.array(11),
+        np.array([11.0]),
+        torch.tensor(11),
+        torch.tensor([[11.0]], requires_grad=True),
+        pd.Series([11]),
+        pd.DataFrame({"n": [11]}),
+        Fraction(11),
+        Decimal(11),
+    ],
+    ids=str,
+)
+def test_a_number_counts_in_whatever_it_is_wrapped(eleven):
+    assert teach.check("00-1", eleven).right
+
+
+@pytest.mark.parametrize("wrap", [tuple, list, np.array, torch.tensor, pd.Series])
+def test_parts_count_in_whatever_they_are_wrapped(wrap):
+    assert teach.check("04-5", wrap([9, 5, 3])).right
+    assert teach.check("04-5", wrap([9, 5, 7])).message == "P_2(0) is -1/2, and not 1/2."
+    assert "three values" in teach.check("04-5", wrap([9, 5])).message
+
+
+@pytest.mark.parametrize("wrap", [set, list, tuple, frozenset, np.array, pd.Index, pd.Series])
+def test_names_count_in_whatever_they_are_wrapped(wrap):
+    assert teach.check("02-6", wrap(["rotation", "reflection"])).right
+    assert "mirror image" in teach.check("02-6", wrap(["rotation"])).message
+
+
+def test_arrays_count_in_whatever_they_are_wrapped():
+    def force(x, energy):
+        return -(energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
+
+    for wrap in (list, torch.tensor, pd.Series, tuple):
+        assert teach.check("08-3", lambda x, energy, w=wrap: w(force(x, energy))).right
+        assert not teach.check("08-3", lambda x, energy, w=wrap: w(-force(x, energy))).right
+
+
+def test_a_function_may_not_change_what_it_is_given():
+    def message_round(h, index, weight):
+        return h.index_add_(0, index[1], weight[:, None] * h[index[0]])
+
+    assert "changes h itself" in teach.check("03-1", message_round).message
+
+
+def test_where_a_function_is_wrong_is_said():
+    found = teach.check("07-6", lambda coverage, n, promised: 1.0)
+    assert "for coverage = 0.6, n = 500, promised = 0.9" in found.message
+
+
+def test_a_mistyped_id_is_named(monkeypatch):
+    data = load("demo")
+    monkeypatch.setattr(teach.checks, "_dataset", data)
+    uid = data.records[0].uid
+    assert f"'{uid}x' is no row" in teach.check("02-2", (uid + "x", 1)).message
+    assert "swapped" in teach.check("02-2", (1, uid)).message
+    assert "a pair" in teach.check("02-2", uid).message
 
 
 def test_verdict_shows_itself_as_text_and_page():
     verdict = teach.check("00-1", "<b>")
     assert repr(verdict).startswith("✗ 00-1")
     assert "<b>" not in teach.Verdict("00-1", False, "<b>")._repr_html_().replace("<b style", "")
-    assert repr(teach.check("00-1", 11)) == "✓ 00-1: right!"
+    assert (
+        repr(teach.check("00-1", 11))
+        == "✓ 00-1: 11 rows, each of them one supercell with a defect."
+    )
 
 
 def test_strict_checks_stop_a_wrong_solution(monkeypatch):
@@ -69,7 +146,18 @@ def test_each_notebook_has_goals_time_and_at_least_four_checked_exercises(source
     ):
         assert part in text, part
     assert 'tags=["parameters"]' in text
+    assert f"**Time.** {notebooks.minutes(source)} minutes." in text
     asked = re.findall(r"\*\*Exercise (\d\d-\d+)\.", text)
     assert len(asked) >= 4
     assert re.findall(r'^check\("(\d\d-\d+)"', text, flags=re.MULTILINE) == asked
     assert sorted(asked) == teach.exercise_numbers(source.stem[:2])
+
+
+@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)
+def test_each_notebook_asks_for_guesses_and_answers_them(source):
+    text = source.read_text(encoding="utf-8")
+    made = re.findall(r'teach\.guess\("(\d\d-[a-z])"', text)
+    told = re.findall(r'teach\.reveal\("(\d\d-[a-z])"', text)
+    assert made
+    assert made == told
+    assert {number[:2] for number in made} == {source.stem[:2]}

@@ -77,15 +77,19 @@ def test_an_energy_of_the_first_stage_knows_signs_and_gaps(own):
 
     assert check("01-5", lambda f: f.eform - known(f.en2) + known(f.en1)).right
     turned = check("01-5", lambda f: f.eform + known(f.en2) - known(f.en1))
-    assert "climbs (eform = 1.5, en1 = -93, en2 = -90 eV) gives 4.5 instead" in turned.message
-    assert "one to one" in turned.message
-    assert "instead of 2.5" in check("01-5", lambda f: f.eform - (f.en2 - f.en1).abs()).message
+    assert "two stages are swapped" in turned.message
+    absolute = check("01-5", lambda f: f.eform - (known(f.en2) - known(f.en1)).abs())
+    assert "no absolute value" in absolute.message
+    half = check("01-5", lambda f: f.eform - (known(f.en2) - known(f.en1)) / 2)
+    assert "climbs (eform 1.5, en1 -93, en2 -90) gives 0 and not -1.5" in half.message
     gaps = check("01-5", lambda f: f.eform - f.en2 + f.en1)
-    assert "whose en2 is 0" in gaps.message
-    assert "Replace 0" in gaps.message
-    assert "en1 is 0" in check("01-5", lambda f: f.eform - known(f.en2) + f.en1).message
-    assert "without en1" in check("01-5", lambda f: (f.eform - f.en2 + f.en1).fillna(1.0)).message
-    assert "one energy for each row" in check("01-5", lambda f: f.eform.mean()).message
+    assert "replace 0" in gaps.message
+    assert "0 of en1" in check("01-5", lambda f: f.eform - known(f.en2) + f.en1).message
+    assert (
+        "not the old label"
+        in check("01-5", lambda f: (f.eform - known(f.en2) + known(f.en1)).fillna(f.eform)).message
+    )
+    assert "shape (5,)" in check("01-5", lambda f: f.eform.mean()).message
     assert "answer with a function" in check("01-5", 0.84).message
 
 

@@ -1,9 +1,14 @@
 """Student notebooks are what their sources give, and every notebook runs through."""
 
 import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from imp2d_fixture import write_trap_database
 from notebook_data import (
@@ -19,9 +24,10 @@ from page_rules import assert_page_stands_alone
 from defectkit import DefectkitError, data
 from defectkit.data.folder import read_folder
 from defectkit.data.readers import read_imp2d
-from defectkit.teach import STRICT, notebooks
+from defectkit.teach import STRICT, exercise_numbers, notebooks
 
 SOURCES = notebooks.sources()
+TEACHING = (notebooks.ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
 
 EXAMPLE = """# %% [markdown]
 # # 07 · An example
@@ -46,6 +52,10 @@ print(answer, double(3))
 # %% [markdown] tags=["solution"]
 # Because.
 """
+
+
+# The configuration of docs/teaching.md.
+NBGRADER = re.search(r"```python\n(c = .*?)```", TEACHING, re.DOTALL)[1]
 
 
 @pytest.fixture
@@ -77,6 +87,69 @@ def test_same_source_same_bytes_and_valid(folder):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.language == "python"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+@pytest.mark.parametrize("form", [notebooks.solved, notebooks.student])
+def test_nbgrader_knows_every_exercise(source, form):
+    known = [c.metadata.nbgrader for c in form(source).cells if "nbgrader" in c.metadata]
+    names = [one["grade_id"] for one in known]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_\-]+", name) for name in names)
+    checks = {one["grade_id"].removeprefix("check-") for one in known if one["grade"]}
+    assert checks == set(exercise_numbers(source.stem[:2]))
+    assert {f"answer-{number}" for number in checks} <= set(names)
+    for one in known:
+        assert one["schema_version"] == 3
+        assert one["grade"] == (one.get("points") == 1) == one["locked"] != one["solution"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_slides_begin_with_headings_and_hide_solutions(source):
+    for cell in notebooks.solved(source).cells:
+        kind = cell.metadata.slideshow.slide_type
+        assert kind in ("slide", "subslide", "skip", "-")
+        if notebooks.has_tag(cell, "solution") or cell.source.startswith("check("):
+            assert kind == "skip"
+        elif cell.cell_type == "markdown":
+            assert (kind == "slide") == cell.source.startswith(("# ", "## "))
+
+
+@pytest.mark.slow
+def test_a_notebook_becomes_a_deck(tmp_path):
+    path = tmp_path / "00.ipynb"
+    notebook = notebooks.student(SOURCES[0])
+    path.write_text(notebooks.as_text(notebook))
+    command = [sys.executable, "-m", "nbconvert", "--to", "slides", "--no-input", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    deck = (tmp_path / "00.slides.html").read_text()
+    slides = sum(cell.metadata.slideshow.slide_type == "slide" for cell in notebook.cells)
+    assert slides > 5
+    assert deck.count("<section") >= 2 * slides
+    assert "doctor.report()" not in deck
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("nbgrader"), reason="nbgrader is not installed")
+def test_nbgrader_grades_a_solved_and_an_empty_notebook(tmp_path, monkeypatch):
+    source = SOURCES[0]
+    for place, form in (
+        ("submitted/solved", notebooks.solved),
+        ("submitted/empty", notebooks.student),
+        ("source", notebooks.student),
+    ):
+        path = tmp_path / place / "week1" / f"{source.stem}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text(notebooks.as_text(form(source)))
+    (tmp_path / "nbgrader_config.py").write_text(NBGRADER)
+    monkeypatch.setenv(STRICT, "1")
+    monkeypatch.setenv("PYTHONPATH", str(notebooks.ROOT))
+    for words in ("generate_assignment week1", "autograde week1", "export"):
+        command = [sys.executable, "-m", "nbgrader", *words.split()]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    grades = pd.read_csv(tmp_path / "grades.csv").set_index("student_id").score
+    assert grades.to_dict() == {"solved": 4.0, "empty": 0.0}
 
 
 def test_a_changed_cell_changes_its_own_id_only(folder):

@@ -1,1 +1,1 @@
-"""Judges of the notebooks' exercises, one module a notebook."""
+"""The exercises of the notebooks, a module for each subject."""
