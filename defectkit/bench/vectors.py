@@ -106,7 +106,7 @@ def corpus_rows(seed: int) -> list[dict]:
             {
                 "table": f"vectors {name}",
                 "seed": k,
-                "formulas": sum(summary["rows"].values()),
+                "formulas": sum(summary["formulas"].values()),
                 "elements": summary["elements"],
                 "epochs": summary["epochs"],
                 "minutes": round(summary["seconds"] / 60, 1),

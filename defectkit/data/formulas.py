@@ -77,9 +77,9 @@ def invented(rows: int = 200_000, seed: int = 0) -> Corpus:
     found: dict[bytes, None] = {}  # in the order of the drawing
     while len(found) < rows:
         before = len(found)
-        for size in (2, 3, 4):
-            numbers = np.hstack(_in_order(*_drawn(size, rng))).astype(np.int16)
-            found |= dict.fromkeys(row.tobytes() for row in numbers)
+        drawn = [np.hstack(_in_order(*_drawn(size, rng))) for size in (2, 3, 4)]
+        numbers = rng.permutation(np.concatenate(drawn)).astype(np.int16)
+        found |= dict.fromkeys(row.tobytes() for row in numbers)
         if len(found) == before:
             raise DefectkitError(f"There are {before:,} made-up formulas; ask for no more rows.")
     numbers = np.frombuffer(b"".join(list(found)[:rows]), np.int16).reshape(rows, 8)

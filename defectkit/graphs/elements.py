@@ -26,7 +26,7 @@ from defectkit.structures.names import one_line
 if TYPE_CHECKING:
     from pymatgen.core import Element
 
-ATOM_VECTORS = Path(__file__).resolve().parents[2] / "data/vectors/invented-0/vectors.csv"
+ATOM_VECTORS = Path(__file__).resolve().parents[2] / "data/vectors/libraries-0/vectors.csv"
 N_ELEMENTS = 118
 ELEMENTS = np.arange(1, N_ELEMENTS + 1)
 

@@ -11,6 +11,7 @@ from defectkit.plots import (
     results,
     studies,
     style,
+    vectors,
 )
 from defectkit.structures import names
 
@@ -25,6 +26,7 @@ __all__ = [
     "results",
     "studies",
     "style",
+    "vectors",
 ]
 
 # Notebooks import figures: theirs get words for readers who do not see them, their tables show

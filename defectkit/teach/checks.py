@@ -197,7 +197,7 @@ def same_array(answer: object, expected: np.ndarray, hint: str) -> str | None:
 
 def _load() -> None:
     """Import the judges, which register themselves."""
-    for subject in ("data", "models", "trust", "real", "own"):
+    for subject in ("data", "models", "trust", "real", "own", "vectors"):
         importlib.import_module(f"defectkit.teach.exercises.{subject}")
 
 

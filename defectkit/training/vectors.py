@@ -263,7 +263,7 @@ def _learn(
         **identity,
         **outcome,
         "corpus": config.corpus,
-        "rows": dict(zip(("train", "valid"), map(len, halves))),
+        "formulas": dict(zip(("train", "valid"), map(len, halves))),
         "skipped": corpus.skipped,
         "guess": _loss_of_shares(*halves),
         "elements": len(table),
