@@ -194,3 +194,26 @@ def errors(table: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
     ax.grid(axis="x", alpha=0.3)
     ax.legend(**style.ABOVE, ncols=4)
     return ax
+
+
+def losses(metrics: pd.DataFrame, guess: float) -> np.ndarray:
+    """Both tasks over the epochs: loss of masked elements, and the share of pairs put right.
+
+    Args:
+        metrics: `metrics.csv` of a run of `training.vectors`.
+        guess: nats a masked element by frequency alone.
+    """
+    axes = style.row_of_axes(2, 4.5, 3.2)
+    epochs = metrics.epoch + 1
+    axes[0].plot(epochs, metrics.train_element, "o-", color=style.LIGHT_GREY, label="training")
+    axes[0].plot(epochs, metrics.valid_element, "o-", color=style.BLUE, label="formulas kept apart")
+    axes[0].axhline(guess, color=style.BLACK, ls="--", label="by frequency alone")
+    axes[0].set(ylabel="nats a masked element")
+    axes[1].plot(epochs, metrics.valid_groups_right, "o-", color=style.BLUE)
+    axes[1].axhline(0.5, color=style.BLACK, ls="--")
+    axes[1].set(ylabel="pairs put right (share)", ylim=(0.4, 1))
+    for ax in axes:
+        ax.set(xlabel="epoch")
+        ax.set_xticks(epochs)
+    axes[0].legend(fontsize=8)
+    return axes

@@ -45,7 +45,7 @@ class ElementMap(Pictured):
         self.buttons: dict[str, ipywidgets.Button] = {}
         for symbol in vectors.index:
             column, row = cell_of(chemical_symbols.index(symbol))
-            place = {"grid_column": str(column), "grid_row": str(round(row + 0.5))}
+            place = {"grid_column": str(column), "grid_row": str(int(row + 0.5))}
             layout = {"width": SIDE, "height": SIDE, "padding": "0", "margin": "0", **place}
             button = ipywidgets.Button(description=symbol, layout=layout)
             button.on_click(lambda pressed: self.choose(pressed.description))
