@@ -128,6 +128,12 @@ torch.set_num_threads(1)
 UploadView()
 """
 ]
+OWN["elements"] = [
+    """from defectkit.evaluation.vectors import known_vectors
+from defectkit.widgets import ElementMap
+ElementMap(known_vectors("elemental").iloc[2:83], "S")
+"""
+]
 # How many code cells there are, how many have run, whether one has failed, which one is at work.
 STATE = """() => {
     const cells = [...document.querySelectorAll(".jp-CodeCell")];
@@ -323,6 +329,19 @@ def _wait_for_another(element, before: bytes, path: Path) -> None:
     while element.screenshot(path=path) == before:
         assert time.monotonic() < deadline, "the picture does not follow the control"
         element.page.wait_for_timeout(300)
+
+
+def test_a_click_on_an_element_lights_its_neighbours(page, lab):
+    _open(page, lab("elements"))
+    _run_all(page)
+    assert page.locator('[data-mime-type*="error"]').count() == 0
+    plot = page.locator(".jp-OutputArea img.widget-image").first
+    plot.wait_for(timeout=20_000)
+    before = plot.screenshot(path=SHOTS / "elements_before.png")
+    page.locator(".jp-OutputArea button.jupyter-button", has_text="Mo").first.click()
+    _wait_for_another(plot, before, SHOTS / "elements_after.png")
+    page.get_by_text("nearest to Mo").wait_for(timeout=20_000)
+    page.screenshot(path=SHOTS / "elements.png")
 
 
 @pytest.mark.parametrize("name", [source.stem for source in notebooks.sources()])
