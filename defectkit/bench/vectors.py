@@ -61,7 +61,7 @@ FIXED = ("elemental", "magpie", "matscholar", "megnet", "onehot")
 RANDOM = "random"
 PUBLISHED_COLUMNS = {"rf": "random forest", "krr": "kernel ridge", "svr": "support vectors"}
 ROWS = (200, 1500)  # few and many of the rows that a fold may learn from
-HYBRID_ROWS, HYBRID_EPOCHS, HYBRID_FOLDS = 300, 12, 3
+HYBRID_ROWS, HYBRID_EPOCHS, HYBRID_FOLDS = 300, 10, 2
 HYBRID_FEATURES = {
     "elemental, magpie": ["elemental", "magpie"],
     "elemental, magpie, atom_dl": ["elemental", "magpie", "atom_dl"],
@@ -224,7 +224,7 @@ def _regressor(name: str, seed: int) -> BaseEstimator:
     if name == "ridge":
         return make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
     return LGBMRegressor(
-        n_estimators=300, learning_rate=0.05, random_state=seed, n_jobs=1, verbose=-1
+        n_estimators=150, learning_rate=0.1, random_state=seed, n_jobs=1, verbose=-1
     )
 
 
@@ -309,7 +309,7 @@ def _means(target: pd.Series, drawn: list[tuple], n: int) -> np.ndarray:
 def hybrid_rows(seed: int) -> list[dict]:
     """A row a choice of node features: the hybrid on dopants never seen, from few rows.
 
-    Three folds of the ladder's step, `HYBRID_ROWS` rows and `HYBRID_EPOCHS` epochs; the difference
+    Two folds of the ladder's step, `HYBRID_ROWS` rows and `HYBRID_EPOCHS` epochs; the difference
     from the first choice is paired, and its interval drawn by dopant.
 
     Args:

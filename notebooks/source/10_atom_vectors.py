@@ -293,8 +293,20 @@ ours.style.format(precision=3, na_rep="")
 
 # %% [markdown]
 # `p_mean` asks whether a model is better than the mean of the other formulas, `p_magpie` whether it differs from
-# the same model on Magpie. Means over seeds. Mind how many rows this table has: among so many, some p below 0.05
-# come by chance.
+# the same model on Magpie. *Guess first:* the random vectors were drawn three times. How far apart are they?
+
+# %%
+draws = here[here.vectors == "random"].pivot_table(index="model", columns="seed", values="mae")
+others = here[~here.vectors.isin(["random"]) & (here.model != "mean")].groupby("model").mae.min()
+display(draws.assign(**{"best of all others": others}).style.format("{:.3f}").set_caption(
+    "mean absolute error of random vectors by draw (eV)"))
+lucky = here[here.vectors == "random"].sort_values("p_mean").iloc[0]
+print(f"{lucky.model} on draw {lucky.seed}: {lucky.mae:.3f} eV, p = {lucky.p_mean:.4f} against the mean")
+
+# %% [markdown]
+# Whoever draws numbers three times and shows the best draw has a small p, and numbers that mean nothing. With a
+# handful of metals and anions *any* table that tells elements apart lets a model learn most of what 24 gaps can
+# teach. So it goes with every choice that is made after looking: the model, the features, the corpus, the seed.
 #
 # ## 6 · Are they of use for defects?
 #
@@ -325,7 +337,6 @@ plots.vectors.errors(most, f"mean absolute error of the gap, host never seen, {m
 # %% [markdown]
 # ## Verdict
 #
-# VERDICT
 #
 # ## Summary
 #
