@@ -327,16 +327,39 @@ benchmark("vectors_hybrid")[["features", "n_train", "mae", "mae_lo", "mae_hi", "
     precision=3, na_rep="")
 
 # %% [markdown]
-# At last DFT: gaps of 2DMD, each of its six hosts left out once. Here one-hot columns know nothing of a host.
+# At last DFT: gaps of 2DMD, each of its six hosts left out once. Only gradient boosting is drawn: the ridge
+# regression extrapolates to a host unlike all others, and lands electronvolts away.
 
 # %%
 hosts = benchmark("vectors_2dmd")
-most = hosts[(hosts.n_train == hosts.n_train.max()) | (hosts.model == "mean")]
-plots.vectors.errors(most, f"mean absolute error of the gap, host never seen, {most.n_train.max():,} rows (eV, DFT)");
+most = hosts[hosts.model.isin(["mean", "lightgbm"]) & (hosts.n_train == hosts.n_train.max())]
+plots.vectors.errors(most, f"error of the gap, host never seen, {most.n_train.max():,} rows (eV, DFT)");
 
 # %% [markdown]
+# Six hosts are six points, whatever the number of rows: intervals are drawn by host, and are wide.
+#
 # ## Verdict
 #
+# Of *these* vectors, which saw far fewer pairs than the paper's:
+
+# %%
+summary = runs.loc["vectors libraries"].iloc[0]
+ours = summary.formulas * summary.epochs
+print(f"pairs seen: {ours:,.0f} here, {560_130 * 80:,} in the paper")
+
+# %% [markdown]
+# * **Neighbours: yes.** Formulas alone put an element beside its relatives about as well as tables that people
+#   made. A good part of that is the second task, which told what a group is: see `-alone`.
+# * **Scales: hardly.** Electronegativity, radius and period are not on a straight line in sixteen learned numbers,
+#   and the first component of our best vectors does not follow the valence electrons as the paper's did.
+# * **Janus gaps: 24 rows cannot tell.** The largest of the paper's differences stands a paired test, the others do
+#   not. Among ours, one lucky draw of random numbers is as good as anything.
+# * **Defects: not yet.** For dopants never seen, learned vectors are little better than random ones, and
+#   Magpie is better than both. An element that a formula may hold in place of another is not an element that
+#   costs the same in a defect.
+#
+# None of this says that learned vectors are useless. It says that a table of numbers *made for everything* should
+# be tried beside random numbers, one-hot columns and the hand-made table before it is believed.
 #
 # ## Summary
 #
