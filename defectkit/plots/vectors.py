@@ -199,6 +199,8 @@ def errors(table: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
 def losses(metrics: pd.DataFrame, guess: float) -> np.ndarray:
     """Both tasks over the epochs: loss of masked elements, and the share of pairs put right.
 
+    Dashed: what the frequency of elements gives, and the more frequent answer.
+
     Args:
         metrics: `metrics.csv` of a run of `training.vectors`.
         guess: nats a masked element by frequency alone.
@@ -210,7 +212,8 @@ def losses(metrics: pd.DataFrame, guess: float) -> np.ndarray:
     axes[0].axhline(guess, color=style.BLACK, ls="--", label="by frequency alone")
     axes[0].set(ylabel="nats a masked element")
     axes[1].plot(epochs, metrics.valid_groups_right, "o-", color=style.BLUE)
-    axes[1].axhline(0.5, color=style.BLACK, ls="--")
+    alike = metrics.valid_alike.mean()
+    axes[1].axhline(max(alike, 1 - alike), color=style.BLACK, ls="--")
     axes[1].set(ylabel="pairs put right (share)", ylim=(0.4, 1))
     for ax in axes:
         ax.set(xlabel="epoch")

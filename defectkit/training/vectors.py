@@ -179,11 +179,12 @@ class VectorLearner(engine.Teacher):
 
 
 def _shares_right(guess: Guess, token: Tensor, asked: Tensor, alike: Tensor) -> dict[str, Tensor]:
-    """Share of masked elements and of pairs that are guessed right."""
+    """Share of masked elements and of pairs that are guessed right, and of pairs that are alike."""
     right = guess.element[asked].argmax(dim=-1) + 1 == token[asked]
     return {
         "element_right": right.float().sum() / asked.sum().clamp(min=1),
         "groups_right": ((guess.alike > 0) == alike).float().mean(),
+        "alike": alike.float().mean(),
     }
 
 

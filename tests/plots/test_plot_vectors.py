@@ -105,3 +105,4 @@ def test_losses_over_epochs():
     assert left.lines[1].get_xydata().tolist() == [[1, 3.9], [2, 3.6]]
     assert set(left.lines[2].get_ydata()) == {4.2}
     assert right.lines[0].get_ydata().tolist() == [0.5, 0.7]
+    assert set(right.lines[1].get_ydata()) == {0.7}
