@@ -99,6 +99,7 @@ def test_losses_over_epochs():
             "train_element": [4.0, 3.5],
             "valid_element": [3.9, 3.6],
             "valid_groups_right": [0.5, 0.7],
+            "valid_alike": [0.3, 0.3],
         }
     )
     left, right = plots.vectors.losses(metrics, 4.2)
