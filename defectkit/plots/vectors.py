@@ -41,6 +41,11 @@ def cell_of(z: int) -> tuple[int, float]:
     return int(groups()[z]), float(np.searchsorted(NOBLE, z) + 1)
 
 
+def ink(face: Sequence[float]) -> str:
+    """The colour of letters that can be read on a face, (r, g, b, ...) from 0 to 1."""
+    return style.BLACK if np.dot(face[:3], (0.3, 0.6, 0.1)) > 0.5 else "white"
+
+
 def periodic_table(
     values: pd.Series,
     label: str,
@@ -71,10 +76,8 @@ def periodic_table(
             "zorder": 2 if frame else 1,
         }
         ax.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fc=face, **look))
-        bright = np.dot(face[:3], (0.3, 0.6, 0.1)) > 0.5 if np.isfinite(value) else True
-        ink = style.BLACK if bright else "white"
-        ink = ink if np.isfinite(value) else style.NO_VALUE_TEXT
-        ax.text(column, row, symbol, ha="center", va="center", size=8, color=ink, zorder=3)
+        colour = ink(face) if np.isfinite(value) else style.NO_VALUE_TEXT
+        ax.text(column, row, symbol, ha="center", va="center", size=8, color=colour, zorder=3)
     ax.set(xlim=(0.4, COLUMNS + 0.6), ylim=(ROWS + 0.6, 0.4), aspect="equal", title=label)
     ax.set_axis_off()
     if ax.figure.get_layout_engine() is not None:

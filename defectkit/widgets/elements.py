@@ -12,11 +12,16 @@ from matplotlib.figure import Figure
 from defectkit import DefectkitError
 from defectkit.evaluation.vectors import nearest, similarity
 from defectkit.plots import style
-from defectkit.plots.vectors import LIT, cell_of, component_map, element_map
+from defectkit.plots.vectors import LIT, cell_of, component_map, element_map, ink
 from defectkit.widgets.picture import DPI, LINE, Pictured, png
 
 SIDE = "34px"  # of a button
-TABLE = {"grid_template_columns": f"repeat(18, {SIDE})", "grid_gap": "2px", "width": "max-content"}
+TABLE = {
+    "grid_template_columns": f"repeat(18, {SIDE})",
+    "grid_template_rows": f"repeat(7, {SIDE}) 8px repeat(2, {SIDE})",
+    "grid_gap": "2px",
+    "width": "max-content",
+}
 LIT_FRAME = f"3px solid {style.ORANGE}"
 LIMITS = (-1.0, 1.0)  # of a cosine
 
@@ -45,8 +50,9 @@ class ElementMap(Pictured):
         self.buttons: dict[str, ipywidgets.Button] = {}
         for symbol in vectors.index:
             column, row = cell_of(chemical_symbols.index(symbol))
-            place = {"grid_column": str(column), "grid_row": str(int(row + 0.5))}
-            layout = {"width": SIDE, "height": SIDE, "padding": "0", "margin": "0", **place}
+            # Not grid_row and grid_column: the browser drops them with the area that is not set.
+            layout = {"grid_area": f"{int(row + 0.5)} / {column}", "width": SIDE, "height": SIDE}
+            layout |= {"padding": "0", "margin": "0"}
             button = ipywidgets.Button(description=symbol, layout=layout)
             button.on_click(lambda pressed: self.choose(pressed.description))
             self.buttons[symbol] = button
@@ -66,7 +72,8 @@ class ElementMap(Pictured):
         colours = plt.get_cmap(name)
         for symbol, button in self.buttons.items():
             alike = self._alike.loc[element, symbol]
-            button.style.button_color = to_hex(colours(norm(alike)))
+            face = colours(norm(alike))
+            button.style.button_color, button.style.text_color = to_hex(face), ink(face)
             lit = {element: "3px solid black"} | dict.fromkeys(self.near.index, LIT_FRAME)
             button.layout.border = lit.get(symbol, "1px solid transparent")
             button.style.font_weight = "bold" if symbol in lit else "normal"

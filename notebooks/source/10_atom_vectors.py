@@ -357,8 +357,8 @@ print(f"pairs seen: {summary.formulas * summary.epochs:,.0f} here, {560_130 * 80
 #   Magpie is better than both. An element that a formula may hold in place of another is not an element that
 #   costs the same in a defect.
 #
-# None of this says that learned vectors are useless: ours were trained once each and briefly, and another seed
-# would move their shares. It says that a table of numbers *made for everything* should
+# None of this says that learned vectors are useless: ours were trained briefly, and the dots of the seeds tell
+# how far chance moves them. It says that a table of numbers *made for everything* should
 # be tried beside random numbers, one-hot columns and the hand-made table before it is believed.
 #
 # ## Summary

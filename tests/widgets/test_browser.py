@@ -338,7 +338,17 @@ def test_a_click_on_an_element_lights_its_neighbours(page, lab):
     plot = page.locator(".jp-OutputArea img.widget-image").first
     plot.wait_for(timeout=20_000)
     before = plot.screenshot(path=SHOTS / "elements_before.png")
-    page.locator(".jp-OutputArea button.jupyter-button", has_text="Mo").first.click()
+    buttons = {
+        symbol: page.locator(f".jp-OutputArea button.jupyter-button:text-is('{symbol}')")
+        for symbol in ("Li", "Na", "Nb", "Mo", "W")
+    }
+    boxes = {symbol: button.bounding_box() for symbol, button in buttons.items()}
+    for above, below in (("Li", "Na"), ("Mo", "W")):
+        assert boxes[above]["x"] == boxes[below]["x"]
+        assert 0 < boxes[below]["y"] - boxes[above]["y"] < 40
+    assert boxes["Nb"]["y"] == boxes["Mo"]["y"]
+    assert 0 < boxes["Mo"]["x"] - boxes["Nb"]["x"] < 40
+    buttons["Mo"].click()
     _wait_for_another(plot, before, SHOTS / "elements_after.png")
     page.get_by_text("nearest to Mo").wait_for(timeout=20_000)
     page.screenshot(path=SHOTS / "elements.png")
