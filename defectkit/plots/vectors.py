@@ -169,7 +169,7 @@ def _two_lines(words: str) -> str:
 
 
 def errors(table: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
-    """Mean absolute errors with intervals by kind of vectors, a colour a model.
+    """Mean absolute errors with intervals by kind of vectors, a colour a model, pale dots seeds.
 
     Args:
         table: columns vectors, model, mae, mae_lo, mae_hi (eV), several seeds below each other; the
@@ -187,6 +187,9 @@ def errors(table: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
         lift = 0.6 * ((number + 0.5) / len(models) - 0.5)
         places = [len(names) - 1 - names.index(name) - lift for name in part.vectors]
         bars = style.whiskers(part, "mae", "mae_lo", "mae_hi")
+        seeds = table[table.model == model]
+        each = [len(names) - 1 - names.index(name) - lift for name in seeds.vectors]
+        ax.plot(seeds.mae, each, "o", ms=3, color=colour, alpha=0.4)
         ax.errorbar(
             part.mae, places, xerr=bars, fmt="o", ms=5, color=colour, label=in_figure(model)
         )
