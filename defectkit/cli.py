@@ -248,6 +248,32 @@ def train(
 
 
 @app.command()
+def vectors(
+    config: Annotated[Path, typer.Argument(help="Such as configs/vectors/invented.yaml.")],
+    changes: Changes = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder; build/vectors/NAME-SEED by default.")
+    ] = None,
+) -> None:
+    """Learn vectors of the elements from formulas, or go on with a run that was interrupted.
+
+    For formulas of your own: corpus=FILE, a CSV with a column formula.
+    """
+    from defectkit.training.config import VectorConfig, load_config, with_values
+    from defectkit.training.vectors import learn_vectors
+
+    chosen = with_values(load_config(config, VectorConfig), changes or [])
+    run = learn_vectors(chosen, output or Path("build/vectors") / f"{config.stem}-{seed}", seed)
+    print(
+        f"{run.summary['elements']} elements; a masked one costs "
+        f"{run.summary['valid_element']:.2f} nats on formulas kept apart, "
+        f"{run.summary['guess']:.2f} by frequency alone"
+    )
+    print(f"Run folder: {run.folder}")
+
+
+@app.command()
 def reproduce(
     name: Annotated[str, typer.Argument(help="demo, imp2d or 2dmd.")] = "imp2d",
     changes: Changes = None,

@@ -57,6 +57,12 @@ BENCHES = {
     "pairs_2dmd": ("reach", "pair_rows"),
     "attention_2dmd": ("reach", "attention_rows"),
     "ladder_2dmd": ("climb", "ladder_rows"),
+    "corpora": ("vectors", "corpus_rows"),
+    "vectors": ("vectors", "knowledge_rows"),
+    "janus": ("vectors", "janus_rows"),
+    "vectors_dopant": ("vectors", "dopant_rows"),
+    "vectors_hybrid": ("vectors", "hybrid_rows"),
+    "vectors_2dmd": ("vectors", "host_rows"),
     **dict.fromkeys(("optim", "ablation", "transfer", "learning"), ("studies", "study_rows")),
 }
 STUDIES = tuple(name for name, (_, rows) in BENCHES.items() if rows == "study_rows")

@@ -193,6 +193,22 @@ def choice_table(demo: pd.DataFrame) -> str:
     return _markdown(rows)
 
 
+def vectors_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a kind of vectors, a column a property; means over seeds.
+
+    Args:
+        table: `data/benchmarks/vectors.csv`.
+    """
+    score = table.pivot_table(index="vectors", columns="property", values="score", sort=False)
+    sizes = table.groupby("vectors").dimensions.first()
+    rows = [
+        {"vectors": name, "dimensions": f"{sizes[name]}"}
+        | {VECTOR_WORDS[key]: f"{values[key]:.2f}" for key in VECTOR_WORDS}
+        for name, values in score.iterrows()
+    ]
+    return _markdown(rows)
+
+
 def scale_page(table: pd.DataFrame) -> str:
     """The plan for a hundred million candidates, its constants from `data/benchmarks/scale.csv`."""
     value = table.set_index("what").value
@@ -334,6 +350,16 @@ TABLES = {
     "throughput": throughput_table,
     "ladder": ladder_table,
     "choice": choice_table,
+    "vectors": vectors_table,
+}
+VECTOR_WORDS = {
+    "neighbour": "nearest of the same group",
+    "clusters": "clusters against groups",
+    "pc1": "first component against valence electrons",
+    "group": "probe: group",
+    "period": "probe: period",
+    "electronegativity": "probe: electronegativity, R²",
+    "covalent_radius": "probe: radius, R²",
 }
 
 PLANNED = 100_000_000  # candidates

@@ -10,12 +10,14 @@ none with the mean of its period, else with the mean of all; a column `missing: 
 Axes: 119 rows (Z = 0..118), F columns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from ase.data import covalent_radii
 
 from defectkit import DefectkitError
@@ -24,6 +26,7 @@ from defectkit.structures.names import one_line
 if TYPE_CHECKING:
     from pymatgen.core import Element
 
+ATOM_VECTORS = Path(__file__).resolve().parents[2] / "data/vectors/libraries-0/vectors.csv"
 N_ELEMENTS = 118
 ELEMENTS = np.arange(1, N_ELEMENTS + 1)
 
@@ -118,6 +121,8 @@ def feature_table(features: Sequence[str]) -> FeatureTable:
     matscholar: 200 dimensions learned from abstracts (Tshitoyan et al., Nature 571, 95, 2019),
         from matminer.
     onehot: one column an element.
+    atom_dl: 16 dimensions that the kit learned from formulas (`training.vectors`, with the
+        configuration beside the table).
 
     Raises DefectkitError for an unknown name.
     """
@@ -239,7 +244,7 @@ def _matscholar() -> dict[str, np.ndarray]:
     }
 
 
-def _column(by_symbol: dict[str, float]) -> np.ndarray:
+def _column(by_symbol: Mapping[str, float]) -> np.ndarray:
     return np.array([by_symbol.get(e.symbol, np.nan) for e in _elements()], float)
 
 
@@ -247,9 +252,17 @@ def _onehot() -> dict[str, np.ndarray]:
     return {e.symbol: row for e, row in zip(_elements(), np.eye(N_ELEMENTS), strict=True)}
 
 
+def _atom_dl() -> dict[str, np.ndarray]:
+    if not ATOM_VECTORS.is_file():
+        raise DefectkitError(f"{ATOM_VECTORS} is missing; `defectkit vectors` learns it anew.")
+    table = pd.read_csv(ATOM_VECTORS, index_col="element", keep_default_na=False)
+    return {f"atom_dl {k}": _column(table[name]) for k, name in enumerate(table, start=1)}
+
+
 GROUPS: dict[str, Callable[[], dict[str, np.ndarray]]] = {
     "elemental": _elemental,
     "magpie": _magpie,
     "matscholar": _matscholar,
     "onehot": _onehot,
+    "atom_dl": _atom_dl,
 }

@@ -12,6 +12,7 @@ from defectkit.plots import (
     screening,
     studies,
     style,
+    vectors,
 )
 from defectkit.structures import names
 
@@ -27,6 +28,7 @@ __all__ = [
     "screening",
     "studies",
     "style",
+    "vectors",
 ]
 
 # Notebooks import figures: theirs get words for readers who do not see them, their tables show

@@ -298,6 +298,44 @@ class StudyConfig:
     splits: bool = False
 
 
+@dataclass(frozen=True, config=STRICT)
+class VectorConfig:
+    """Vectors of the elements learned from formulas, all but the seed.
+
+    Attributes:
+        corpus: "invented", "libraries" (what ships with them), or a CSV file of formulas.
+        rows: how many of its formulas; all by default, of made-up ones 200,000.
+        groups: weight of the second task, whether two formulas hold elements of the same groups.
+        hidden: dimensions of a vector.
+        layers, heads: blocks of the encoder, and heads of attention in each.
+        optimiser, schedule, clip: see `RunConfig`.
+        epochs: how often each formula comes first in a pair.
+        batch_size: pairs a step.
+    """
+
+    corpus: str = "invented"
+    rows: int | None = Field(default=None, ge=20)
+    groups: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    hidden: int = Field(default=16, gt=0, le=1024)
+    layers: int = Field(default=8, gt=0, le=64)
+    heads: int = Field(default=8, gt=0, le=64)
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    epochs: int = Field(default=8, gt=0, le=MAX_EPOCHS)
+    batch_size: int = Field(default=512, gt=0, le=MAX_BATCH)
+    clip: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads:
+            raise DefectkitError(
+                f"hidden is {self.hidden} and heads {self.heads}; heads must divide hidden."
+            )
+        if self.schedule.name == "plateau":
+            raise DefectkitError(
+                "schedule.name is plateau, which vectors do not heed; take cosine."
+            )
+
+
 def load_config(path: str | Path, kind: type = RunConfig) -> Any:
     """Read a YAML file as a `RunConfig` (or another class of this module).
 

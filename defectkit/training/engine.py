@@ -13,10 +13,10 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 from defectkit import DefectkitError
 from defectkit.graphs.build import CrystalGraph
 from defectkit.structures.writing import atomic, not_written
-from defectkit.training.config import RunConfig
+from defectkit.training.config import RunConfig, VectorConfig
 from defectkit.training.objectives import loss_terms, make_optimiser, make_schedule
 from defectkit.training.run import LAST
 
@@ -48,7 +48,7 @@ METRICS, TENSORBOARD = "metrics.csv", "tensorboard"
 MONITOR = "valid_eform_mae"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-Collate = Callable[[list[int]], CrystalGraph]
+Collate = Callable[[list[int]], CrystalGraph | Tensor]
 
 
 class Diverged(DefectkitError):  # noqa: N818 - the name says what happened
@@ -56,7 +56,7 @@ class Diverged(DefectkitError):  # noqa: N818 - the name says what happened
 
 
 class Part(NamedTuple):
-    """Structures to train on or to validate with: how many, and from numbers to a batch."""
+    """What to train on or to validate with: how many, and from numbers to a batch."""
 
     n: int
     collate: Collate
@@ -79,7 +79,18 @@ class Shuffled(Sampler[int]):
         return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.n).tolist())
 
 
-class Learner(pl.LightningModule):
+class Teacher(pl.LightningModule):
+    """What `fit_learner` trains: a `model`, judged by what it logs as `monitor`, lower is better.
+
+    Every epoch draws from `seed` and its own number alone.
+    """
+
+    monitor: str
+    model: nn.Module
+    seed: int
+
+
+class Learner(Teacher):
     """A model with its loss, optimiser and schedule.
 
     Args:
@@ -88,6 +99,8 @@ class Learner(pl.LightningModule):
         seed: of the random numbers inside an epoch, such as dropout.
         limits: range of the training labels of eform, eV.
     """
+
+    monitor = MONITOR
 
     def __init__(self, model: nn.Module, config: RunConfig, seed: int, limits: tuple[float, float]):
         super().__init__()
@@ -178,7 +191,7 @@ class EpochBar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One step."""
-        shown = {k: f"{v:.3f}" for k, v in trainer.callback_metrics.items() if "mae" in k}
+        shown = {k: f"{v:.3f}" for k, v in trainer.callback_metrics.items() if "valid" in k}
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
 
@@ -282,32 +295,60 @@ def fit(
         folder: for the state, `metrics.csv` and TensorBoard's files.
         callbacks: further ones of Lightning.
 
+    Returns and raises what `fit_learner` does, with `valid_eform_mae` in eV.
+    """
+    chosen = [*callbacks]
+    if config.ema is not None:
+        chosen.append(EMAWeightAveraging(decay=config.ema))
+    if config.patience is not None:
+        chosen.append(Patience(MONITOR, patience=config.patience, check_finite=False))
+    settings = {
+        "accumulate_grad_batches": config.accumulate,
+        "precision": config.precision,
+        "devices": config.devices,
+    }
+    learner = Learner(model, config, seed, limits)
+    return fit_learner(learner, config, parts, folder, chosen, **settings)
+
+
+def fit_learner(
+    learner: Teacher,
+    config: RunConfig | VectorConfig,
+    parts: tuple[Part, Part],
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> dict[str, float]:
+    """Train the model of a learner; it ends with the weights of its best epoch.
+
+    Where `folder` holds the state of an interrupted run, that run goes on.
+
+    Args:
+        learner: with the model, which trains in training mode, whatever mode it comes in.
+        config: how long, how many a batch, and the largest norm of a gradient.
+        parts: for training, and for validation.
+        folder: for the state, `metrics.csv` and TensorBoard's files.
+        callbacks: further ones of Lightning.
+        settings: further ones of its trainer.
+
     Returns:
-        `epochs` run, `best_epoch`, `valid_eform_mae` (eV) of the best, and
-        `train_s_per_epoch`, the median.
+        `epochs` run, `best_epoch`, its value of the learner's `monitor`, and `train_s_per_epoch`,
+        the median.
 
     Raises `Diverged` at the first loss or error that is not finite, and DefectkitError for a
     damaged state or a folder that cannot be written to.
     """
     keep_memory()
     training, validation = parts
-    learner = Learner(model, config, seed, limits)
     learner.train()
-    stopwatch = Stopwatch()
-    best = ModelCheckpoint(folder, "best", MONITOR, save_top_k=1, enable_version_counter=False)
+    stopwatch, monitor = Stopwatch(), learner.monitor
+    best = ModelCheckpoint(folder, "best", monitor, save_top_k=1, enable_version_counter=False)
     last = ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False)
     chosen = [stopwatch, History(folder), best, last, *callbacks]
-    if config.ema is not None:
-        chosen.append(EMAWeightAveraging(decay=config.ema))
-    if config.patience is not None:
-        chosen.append(Patience(MONITOR, patience=config.patience, check_finite=False))
     with _quiet(), _interruptible(), _writing_errors(folder):
         trainer = pl.Trainer(
             max_epochs=config.epochs,
-            accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.clip,
-            precision=config.precision,
-            devices=config.devices,
             callbacks=chosen,
             plugins=[WholeFiles()],
             logger=TensorBoardLogger(folder, "", TENSORBOARD),
@@ -316,21 +357,22 @@ def fit(
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in chosen),
             enable_model_summary=False,
             default_root_dir=folder,
+            **settings,
         )
         trainer.fit(
             learner,
-            _loader(training, config.batch_size, Shuffled(training.n, seed)),
+            _loader(training, config.batch_size, Shuffled(training.n, learner.seed)),
             _loader(validation, 2 * config.batch_size),
             ckpt_path=folder / LAST if _state(folder / LAST) else None,
             weights_only=True,
         )
     checkpoint = _state(folder / BEST)
     learner.load_state_dict(checkpoint["state_dict"])
-    model.eval()
+    learner.model.eval()
     return {
         "epochs": trainer.current_epoch,
         "best_epoch": checkpoint["epoch"],
-        MONITOR: float(best.best_model_score),
+        monitor: float(best.best_model_score),
         "train_s_per_epoch": float(np.median(stopwatch.seconds)),
     }
 

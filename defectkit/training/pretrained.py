@@ -14,6 +14,7 @@ CHECKPOINTS = CHECKOUT_DATA / "checkpoints"
 LADDER = CHECKOUT_DATA / "ladder"
 BENCHMARKS = CHECKOUT_DATA / "benchmarks"
 PUBLISHED = CHECKOUT_DATA / "published"
+VECTORS = CHECKOUT_DATA / "vectors"
 
 
 def shipped_run(name: str, seed: int = 0) -> Run:
@@ -70,6 +71,32 @@ def published_2dmd() -> pd.DataFrame:
     `split` is "another split".
     """
     return pd.read_csv(PUBLISHED / "2dmd_mae.csv")
+
+
+def published_janus() -> pd.DataFrame:
+    """Gaps of Janus MXY monolayers, eV: columns formula, printed, gap (DFT), nine predictions.
+
+    Sun and Yuan, Acta Phys. Sin. 72, 028901 (2023), table 4; the columns `rf`, `krr` and `svr` with
+    `_magpie`, `_atom2vec` and `_atom_dl` are theirs. Three formulas are printed there with a letter
+    twice (`printed`), and one row stands twice and once here. Two rows each of ZrSSe and ISSb are
+    different phases.
+    """
+    return pd.read_csv(PUBLISHED / "janus_gaps.csv")
+
+
+def read_vectors(name: str, seed: int = 0) -> pd.DataFrame:
+    """Shipped vectors of the elements: a row a symbol, a column a dimension.
+
+    Args:
+        name: of a configuration in `configs/vectors`, such as "invented".
+        seed: of the training.
+
+    Raises DefectkitError where they are not there.
+    """
+    path = VECTORS / f"{name}-{seed}" / "vectors.csv"
+    if not path.is_file():
+        raise DefectkitError(f"{path} is missing; `defectkit bench corpora` learns it anew.")
+    return pd.read_csv(path, index_col="element", keep_default_na=False)
 
 
 def data_of(run: Run, dataset: Dataset) -> Dataset:

@@ -10,6 +10,7 @@ from defectkit.widgets.concepts import (
     MinimumImage,
     ReceptiveField,
 )
+from defectkit.widgets.elements import ElementMap
 from defectkit.widgets.picture import LiveCurve
 from defectkit.widgets.sandbox import Sandbox
 from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionExplorer",
     "CutoffExplorer",
     "DatabaseBrowser",
+    "ElementMap",
     "HeadGallery",
     "Intervals",
     "LeakageTrap",

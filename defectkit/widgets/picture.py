@@ -113,6 +113,13 @@ class Sheet:
         return buffer.getvalue()
 
 
+def png(figure: Figure) -> bytes:
+    """A figure as a picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
 class Pictured(ipywidgets.VBox):
     """A box with a `picture`, which stands in its place where no kernel answers.
 
@@ -133,9 +140,7 @@ class Pictured(ipywidgets.VBox):
         if isinstance(drawn, Sheet):
             self.picture.value, figure = drawn.png(), drawn.figure
         else:
-            buffer, figure = io.BytesIO(), drawn
-            figure.savefig(buffer, format="png", dpi=DPI)
-            self.picture.value = buffer.getvalue()
+            self.picture.value, figure = png(drawn), drawn
         self.alt = style.describe(figure)
 
     def _ipython_display_(self, **settings: Any) -> None:

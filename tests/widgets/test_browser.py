@@ -155,6 +155,12 @@ ALONE = """number => document.querySelectorAll("[cell-index]").forEach(cell => {
     const all = [...document.querySelectorAll(".defectkit-page")];
     cell.style.display = page === all[number] ? "" : "none";
 })"""
+OWN["elements"] = [
+    """from defectkit.evaluation.vectors import known_vectors
+from defectkit.widgets import ElementMap
+ElementMap(known_vectors("elemental").iloc[2:83], "S")
+"""
+]
 # How many code cells there are, how many have run, whether one has failed, which one is at work.
 STATE = """() => {
     const cells = [...document.querySelectorAll(".jp-CodeCell")];
@@ -350,6 +356,29 @@ def _wait_for_another(element, before: bytes, path: Path) -> None:
     while element.screenshot(path=path) == before:
         assert time.monotonic() < deadline, "the picture does not follow the control"
         element.page.wait_for_timeout(300)
+
+
+def test_a_click_on_an_element_lights_its_neighbours(page, lab):
+    _open(page, lab("elements"))
+    _run_all(page)
+    assert page.locator('[data-mime-type*="error"]').count() == 0
+    plot = page.locator(".jp-OutputArea img.widget-image").first
+    plot.wait_for(timeout=20_000)
+    before = plot.screenshot(path=SHOTS / "elements_before.png")
+    buttons = {
+        symbol: page.locator(f".jp-OutputArea button.jupyter-button:text-is('{symbol}')")
+        for symbol in ("Li", "Na", "Nb", "Mo", "W")
+    }
+    boxes = {symbol: button.bounding_box() for symbol, button in buttons.items()}
+    for above, below in (("Li", "Na"), ("Mo", "W")):
+        assert boxes[above]["x"] == boxes[below]["x"]
+        assert 0 < boxes[below]["y"] - boxes[above]["y"] < 40
+    assert boxes["Nb"]["y"] == boxes["Mo"]["y"]
+    assert 0 < boxes["Mo"]["x"] - boxes["Nb"]["x"] < 40
+    buttons["Mo"].click()
+    _wait_for_another(plot, before, SHOTS / "elements_after.png")
+    page.get_by_text("nearest to Mo").wait_for(timeout=20_000)
+    page.screenshot(path=SHOTS / "elements.png")
 
 
 @pytest.mark.parametrize("name", [source.stem for source in notebooks.sources()])
