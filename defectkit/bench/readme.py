@@ -193,6 +193,29 @@ def choice_table(demo: pd.DataFrame) -> str:
     return _markdown(rows)
 
 
+def screen_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a way to an energy, its speed and how it agrees with relaxation.
+
+    Args:
+        table: `data/benchmarks/screen.csv`.
+    """
+    own = table.set_index("method").loc["CHGNet relaxation"]
+    rows = [
+        {
+            "method": row.method,
+            "candidates": f"{row.n_candidates:,}",
+            "a second": f"{row.candidates_per_s:.1f}",
+            "times relaxation": f"{row.candidates_per_s / own.candidates_per_s:,.0f}",
+            "Spearman": f"{row.spearman_vs_relaxed:.2f}",
+            "MAE (eV)": f"{row.mae_vs_relaxed:.2f}",
+            "of the 20 lowest found": f"{row.top20_recall:.0%}",
+            "peak memory (MB)": f"{row.peak_mb:,.0f}",
+        }
+        for row in table.sort_values("candidates_per_s").itertuples()
+    ]
+    return _markdown(rows)
+
+
 def vectors_table(table: pd.DataFrame) -> str:
     """Markdown: a row a kind of vectors, a column a property; means over seeds.
 
@@ -349,6 +372,7 @@ TABLES = {
     "models_2dmd": real_table,
     "throughput": throughput_table,
     "ladder": ladder_table,
+    "screen": screen_table,
     "choice": choice_table,
     "vectors": vectors_table,
 }

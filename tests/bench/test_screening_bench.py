@@ -81,3 +81,12 @@ def test_rows_of_dft_are_replayed_and_say_whose_they_are(real_data, tmp_path, mo
     assert str(folder) not in file.read_text()
     pool = load("2dmd", folder).frame.query("subset.str.startswith('high')").eform_per_site
     assert curves.mae.max() < 3 * pool.std()  # by site, and no row of low density
+
+
+def test_methods_stand_by_speed_beside_relaxation():
+    columns = "method n_candidates candidates_per_s spearman_vs_relaxed mae_vs_relaxed"
+    columns = [*columns.split(), "top20_recall", "peak_mb"]
+    rows = [["networks", 2000, 50.0, 0.9, 0.4, 0.8, 600], ["CHGNet relaxation", 9, 0.5, 1, 0, 1, 7]]
+    slow, fast = readme.screen_table(pd.DataFrame(rows, columns=columns)).splitlines()[2:]
+    assert "CHGNet relaxation" in slow and "100%" in slow
+    assert "| 2,000 " in " ".join(fast.split()) and " 100 | " in " ".join(fast.split())
