@@ -38,6 +38,7 @@ BENCHES = {
     "graphs": ("speed", "graph_rows"),
     "models": ("models", "model_rows"),
     "models_2dmd": ("real", "model_rows"),
+    "intervals_2dmd": ("real", "interval_rows"),
     "tuning": ("models", "tuning_rows"),
     "throughput": ("speed", "throughput_rows"),
     "predict": ("speed", "predict_rows"),

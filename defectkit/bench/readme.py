@@ -193,6 +193,28 @@ def choice_table(demo: pd.DataFrame) -> str:
     return _markdown(rows)
 
 
+def interval_table(table: pd.DataFrame) -> str:
+    """Markdown: a row a target and calibration, a column a subset, shares of labels inside.
+
+    Args:
+        table: `data/benchmarks/intervals_2dmd.csv`.
+    """
+    words = {"eform": "formation energy", "gap": "gap"}
+    order = {subset: place for place, subset in enumerate(COLUMNS_2DMD)}
+    table = table.sort_values("subset", key=lambda names: names.map(order))
+    ways = {"together": "all rows together", "by_kind": "kind by kind, as shipped"}
+    rows = [
+        {"target": words[target], "calibrated on": ways[way]}
+        | {
+            subset.replace("_", " "): f"{share:.0%}"
+            for subset, share in own.set_index("subset")[way].items()
+        }
+        for target, own in table.groupby("target", sort=False)
+        for way, words_of_way in ways.items()
+    ]
+    return _markdown(rows, texts=2)
+
+
 def screen_table(table: pd.DataFrame) -> str:
     """Markdown: a row a way to an energy, its speed and how it agrees with relaxation.
 
@@ -372,6 +394,7 @@ TABLES = {
     "models_2dmd": real_table,
     "throughput": throughput_table,
     "ladder": ladder_table,
+    "intervals_2dmd": interval_table,
     "screen": screen_table,
     "choice": choice_table,
     "vectors": vectors_table,

@@ -1,6 +1,7 @@
 """Errors of all models on 2DMD, subset by subset, for formation energy and gap.
 
-models_2dmd   every model of `configs/2dmd/*.yaml`: one split, seeds 0 to 2.
+models_2dmd      every model of `configs/2dmd/*.yaml`: one split, seeds 0 to 2.
+intervals_2dmd   the shipped predictors: whether their intervals hold, kind by kind.
 
 Runs are kept in `build/runs/2dmd` and made where they are missing, or resumed where they stopped.
 A configuration whose `data.path` names a subset learns the energies of this subset alone, and is
@@ -8,7 +9,7 @@ judged on its test rows, which are the same as in the split of all subsets.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from defectkit.evaluation.metrics import common_rows, interval, resampled
 from defectkit.models import MODELS
 from defectkit.models.outline import all_settings
 from defectkit.predict.intervals import Conformal
+from defectkit.predict.predictor import Predictor
 from defectkit.training.config import DataConfig, ModelConfig, RunConfig, load_config, with_values
 from defectkit.training.prepared import prepare
-from defectkit.training.pretrained import CONFIGS, ROOT
+from defectkit.training.pretrained import CHECKPOINTS, CONFIGS, ROOT
 from defectkit.training.run import Run
 from defectkit.training.train import train
 
@@ -35,6 +37,7 @@ SLOW = ("alignn",)  # half an hour a network: the first seed alone
 TARGETS = ("eform", "gap")
 FOLDER = ROOT / "build" / "runs" / "2dmd"
 COLUMNS = ["eform", "eform_pred"]
+SHIPPED = {"eform": "sites", "gap": "sites-gap"}  # predictors by target
 CONFIDENCE = 0.9
 SAMPLE = 256  # structures that are timed together
 
@@ -82,6 +85,31 @@ def model_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         table += _judged(tested + _means(tested), dataset, seed)
     frame = pd.DataFrame(table).assign(data_fingerprint=dataset.fingerprint)
     return frame.astype({"seed": "Int64"})
+
+
+def interval_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
+    """A row a target and subset: whether 90 % intervals of the shipped predictors hold test rows.
+
+    `together` is their share where all validation rows calibrate one interval, `by_kind` as they
+    are shipped (`intervals.ByKind`); `together_width` and `by_kind_width` are median widths (eV of
+    the cell). Nothing is drawn: the seed is not used.
+    """
+    folder = place(path)
+    table = []
+    for target, name in SHIPPED.items():
+        prepared = prepare(configured(CONFIGS / "2dmd" / "sites.yaml", folder, target))
+        dataset, uids = prepared.dataset, prepared.uids("test")
+        label, subset = prepared.labels(uids).eform, dataset.frame.subset.loc[uids]
+        shipped = Predictor.load(CHECKPOINTS / f"{name}.safetensors")
+        columns = {}
+        for key, one in (("together", replace(shipped, hosts=None)), ("by_kind", shipped)):
+            found = one([dataset[uid] for uid in uids], dataset.hosts, CONFIDENCE)
+            low, high = found[f"{target}_lo"], found[f"{target}_hi"]
+            columns[key] = label.between(low, high).groupby(subset).mean()
+            columns[f"{key}_width"] = (high - low).groupby(subset).median()
+        counts = {"target": target, "n_test": subset.value_counts()}
+        table.append(pd.DataFrame(counts | columns).rename_axis("subset").reset_index())
+    return pd.concat(table, ignore_index=True).round(4)
 
 
 def place(path: Path | None) -> Path:

@@ -92,6 +92,11 @@ def composition_vector(formula: str, dopant: str, removed: str) -> np.ndarray:
     return np.concatenate([_host_vector(formula), *map(_mean_element, changes), counts])
 
 
+def host_part(composition: np.ndarray) -> np.ndarray:
+    """What `composition_vectors` say of the host, (rows, 4 F + 2) -> (rows, 2 F)."""
+    return composition[:, : 2 * _elements().shape[1]]
+
+
 @cache
 def _host_vector(formula: str) -> np.ndarray:
     try:

@@ -43,9 +43,10 @@ from defectkit.predict.domain import (
     Nearness,
     composition_vector,
     composition_vectors,
+    host_part,
     predict_with_vectors,
 )
-from defectkit.predict.intervals import Conformal, Magnetism, ensemble, mean_and_sigma
+from defectkit.predict.intervals import ByKind, Magnetism, ensemble, mean_and_sigma
 from defectkit.predict.own import Own, read_own, training_hosts
 from defectkit.predict.physics import flags
 from defectkit.predict.surroundings import surroundings
@@ -90,6 +91,13 @@ COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
 MAGNETISM = "magnetism"  # numbers of the file: those of `intervals.Magnetism`, in their order
 VALID = ["eform", "eform_pred", "eform_sigma"]  # then the distances, by name
+KINDS = [
+    "host",
+    "many",
+]  # columns of the validation rows of sites: number of `hosts`, or none; 0, 1
+FEW_SITES = 3  # a defect of more is another kind: three of them may stand alone
+SAME_HOST = 1e-3  # of standardised numbers
+HOSTS = "hosts"  # in the file: vectors of the hosts of the validation rows
 DISTANCES = ("latent", "composition", "surroundings")  # the last where all atoms are nodes
 
 
@@ -103,11 +111,14 @@ class Predictor:
             latent vectors in the first member, `domain.composition_vectors`, and, where all atoms
             are nodes, `surroundings`.
         valid: of the validation rows label, mean prediction and spread (`VALID`, eV), and the
-            distances to the training rows.
+            distances to the training rows; of networks of sites then `KINDS`.
         learned: which hosts, and of networks that see the defect's sites alone which changes, the
             training rows have.
         magnetism: what tells magnetic defects, calibrated on the validation rows; None where too
             few of these are magnetic.
+        hosts: (H, 2 F) `domain.host_part` of their hosts, of networks of sites: intervals are
+            calibrated by host, and by whether a defect has more than `FEW_SITES` sites. Where all
+            atoms are nodes, no host has rows enough.
 
     Networks that learned from random starts as well are judged on such starts of the validation
     rows beside those that the source has, and know such starts of the training rows.
@@ -118,6 +129,7 @@ class Predictor:
     valid: pd.DataFrame
     learned: Learned
     magnetism: Magnetism | None = None
+    hosts: np.ndarray | None = None
 
     @classmethod
     def fit(cls, runs: Sequence[Run], rows: int | None = None) -> "Predictor":
@@ -161,15 +173,22 @@ class Predictor:
             for name in known[0]
         }
         nearness = _nearness(arrays)
-        judged = [
+        judged = pd.concat(
             table[VALID].join(_distances(nearness, vectors)) for table, vectors in zip(tables, news)
-        ]
+        )
+        hosts = None
+        if config.nodes == "defects":
+            composition = new["composition"]
+            hosts = np.unique(host_part(composition.to_numpy(np.float32)), axis=0)
+            sizes = shown.n_nodes[shown.select(composition.index)]
+            judged = judged.join(_kinds(hosts, composition, sizes))
         return cls(
             tuple(run.folder for run in runs),
             arrays,
-            pd.concat(judged).astype(np.float32),
+            judged.astype(np.float32),
             learned,
             Magnetism.fit(pd.concat(tables)),
+            hosts,
         )
 
     def hand_on(self, path: str | Path, replace: bool = False) -> None:
@@ -231,6 +250,8 @@ class Predictor:
         }
         if self.magnetism is not None:
             arrays[MAGNETISM] = np.array(dataclasses.astuple(self.magnetism))
+        if self.hosts is not None:
+            arrays[HOSTS] = self.hosts
         # The format knows rows that follow each other only, and tables keep columns.
         arrays = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
         hashes = {folder.name: _weights_hash(folder) for folder in self.members}
@@ -259,8 +280,11 @@ class Predictor:
                     "again with `defectkit join`."
                 )
         magnetism = Magnetism(*arrays.pop(MAGNETISM).tolist()) if MAGNETISM in arrays else None
-        valid = pd.DataFrame(arrays.pop("valid"), columns=[*VALID, *arrays])
-        return cls(members, arrays, valid, learned, magnetism)
+        hosts = arrays.pop(HOSTS, None)
+        columns = [*VALID, *(name for name in arrays if name in DISTANCES)]
+        columns += [] if hosts is None else KINDS
+        valid = pd.DataFrame(arrays.pop("valid"), columns=columns)
+        return cls(members, arrays, valid, learned, magnetism, hosts)
 
     def __call__(
         self,
@@ -294,8 +318,9 @@ class Predictor:
             WSe2 in 2DMD, whose calculations were not spin-polarised, `spin` in these is what the
             networks carry over from the other hosts, and no label has ever checked it.
 
-            The confidence of an interval is that of all validation rows together: hosts with few
-            and difficult rows among them are covered less often.
+            The confidence of an interval is that of all validation rows together where all atoms
+            are nodes: hosts with few and difficult rows among them are covered less often. Networks
+            of sites promise it by `KINDS`, where a kind has validation rows enough.
 
             A structure that cannot be read has no numbers: NaN, the verdict `UNREAD`, and the
             reason in `reading` and `sentence`. The others are predicted.
@@ -449,8 +474,11 @@ class Predictor:
         table = pd.DataFrame(index=vectors.index)
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
-        half = self._conformal.half_width(table, confidence)
-        seen = {"latent": vectors, "composition": composition.loc[table.index]}
+        known = composition.loc[table.index]
+        half = self._conformal.half_width(
+            table, _kinds(self.hosts, known, graphs.n_nodes[graphs.select(known.index)]), confidence
+        )
+        seen = {"latent": vectors, "composition": known}
         if "surroundings" in self.training:
             seen["surroundings"] = surroundings(graphs)
         signs = _distances(self._nearness, seen)
@@ -509,8 +537,8 @@ class Predictor:
         return models
 
     @cached_property
-    def _conformal(self) -> Conformal:
-        return Conformal.fit(self.valid, normalised=True)
+    def _conformal(self) -> ByKind:
+        return ByKind.fit(self.valid, self.valid[[] if self.hosts is None else KINDS])
 
     @cached_property
     def _nearness(self) -> dict[str, Nearness]:
@@ -635,7 +663,7 @@ def _read(path: Path) -> tuple[dict[str, str], Learned, dict[str, np.ndarray]]:
         with safe_open(path, "numpy") as file:
             hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
             learned = TypeAdapter(Learned).validate_json(file.get_tensor(LEARNED).tobytes())
-            names = (*DISTANCES, MAGNETISM)
+            names = (*DISTANCES, MAGNETISM, HOSTS)
             there = [key for key in names if key in file.keys()]  # noqa: SIM118 - no dictionary
             arrays = {key: file.get_tensor(key) for key in (*there, "valid")}
         _check_arrays(hashes, arrays)
@@ -658,8 +686,12 @@ def _check_arrays(hashes: dict[str, str], arrays: dict[str, np.ndarray]) -> None
     sizes = {len(values) if values.ndim == 2 else -1 for values in training}
     if len(training) < 2 or len(sizes) > 1 or -1 in sizes:
         raise ValueError("its tables of training rows do not fit each other")
-    if valid.ndim != 2 or valid.shape[1] != len(VALID) + len(training) or not len(valid):
+    kinds = KINDS if HOSTS in arrays else []
+    width = len(VALID) + len(training) + len(kinds)
+    if valid.ndim != 2 or valid.shape[1] != width or not len(valid):
         raise ValueError("its table of validation rows has other columns")
+    if kinds and arrays[HOSTS].ndim != 2:
+        raise ValueError("the hosts of its validation rows are no table")
     if arrays.get(MAGNETISM, np.zeros(3)).shape != (3,):
         raise ValueError("what tells magnetic defects is not three numbers")
     if not all(np.isfinite(array).all() for array in arrays.values()):
@@ -679,6 +711,17 @@ def _vectors(
     if "host_bonds" not in graphs.tensors:
         vectors["surroundings"] = surroundings(graphs, numbers)
     return vectors
+
+
+def _kinds(hosts: np.ndarray | None, composition: pd.DataFrame, sizes: np.ndarray) -> pd.DataFrame:
+    """Columns `KINDS` of rows with these vectors (rows, 4 F + 2) and sites; none without hosts."""
+    if hosts is None:
+        return pd.DataFrame(index=composition.index)
+    own = host_part(composition.to_numpy(np.float32))
+    same = np.isclose(own[:, None], hosts, atol=SAME_HOST).all(axis=2)
+    host = np.where(same.any(axis=1), same.argmax(axis=1), -1)
+    kinds = zip(KINDS, (host, (sizes > FEW_SITES).astype(int)))
+    return pd.DataFrame(dict(kinds), composition.index)
 
 
 def _nearness(training: Mapping[str, np.ndarray]) -> dict[str, Nearness]:

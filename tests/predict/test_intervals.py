@@ -9,7 +9,14 @@ from scipy.stats import spearmanr
 
 from defectkit import DefectkitError
 from defectkit.evaluation.coverage import coverage, coverage_by, ranking, reliability
-from defectkit.predict.intervals import MAGNETIC, Conformal, Magnetism, ensemble
+from defectkit.predict.intervals import (
+    LEAST_OF_KIND,
+    MAGNETIC,
+    ByKind,
+    Conformal,
+    Magnetism,
+    ensemble,
+)
 
 
 def made(n: int, seed: int, scale: float = 1.0) -> pd.DataFrame:
@@ -84,6 +91,46 @@ def test_normalised_intervals_follow_the_spread():
 def test_the_promise_breaks_where_rows_are_drawn_otherwise():
     table = coverage(made(500, 0), made(500, 1, scale=3.0))
     assert (table.hi < table.level).all()
+
+
+def mixed(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of two kinds, of which the rare one errs by far more than its members spread."""
+    rows = made(n, seed)
+    host = (np.random.default_rng(seed).random(n) < 0.1).astype(int)
+    rows["eform_pred"] += np.where(host, 5 * (rows.eform_pred - rows.eform), 0)
+    return rows, pd.DataFrame({"host": host, "many": 0}, rows.index)
+
+
+def test_each_kind_is_covered_as_often_as_all_are():
+    calibration, rows = mixed(2000, 0), mixed(2000, 1)
+    inside = {
+        "together": Conformal.fit(calibration[0], normalised=True).half_width(rows[0]),
+        "by kind": ByKind.fit(*calibration).half_width(*rows),
+    }
+    inside = {name: errors(rows[0]) <= half for name, half in inside.items()}
+    rare = rows[1].host == 1
+    assert inside["together"][rare].mean() < 0.6
+    for some in (rare, ~rare):
+        assert inside["by kind"][some].mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_kind_without_rows_enough_has_the_interval_of_those_around_it():
+    rows, kinds = mixed(400, 0)
+    kinds["many"] = (np.arange(400) < LEAST_OF_KIND - 1).astype(int)
+    fitted = ByKind.fit(rows, kinds)
+    assert {key for key in fitted.parts if len(key) == 2} == {(0, 0), (1, 0)}
+    few = kinds.host.eq(0) & kinds.many.eq(1)
+    own = fitted.parts[0,].half_width(rows[few])
+    pd.testing.assert_series_equal(fitted.half_width(rows[few], kinds[few]), own)
+    unknown = kinds.assign(host=-1)
+    whole = Conformal.fit(rows, normalised=True).half_width(rows)
+    pd.testing.assert_series_equal(fitted.half_width(rows, unknown), whole)
+    pd.testing.assert_series_equal(ByKind.fit(rows, kinds[[]]).half_width(rows, kinds[[]]), whole)
+    # Forty rows cannot promise 99 %: then all together do.
+    assert np.isinf(fitted.parts[1,].factor(0.99))
+    assert np.isfinite(fitted.half_width(rows, kinds, 0.99)).all()
+    with pytest.raises(DefectkitError, match="between 0 and 1"):
+        fitted.factor(1.0)
 
 
 def test_grouped_coverage_is_less_sure():

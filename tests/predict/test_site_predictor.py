@@ -308,3 +308,24 @@ def test_shipped_predictors_of_sites_vouch_for_pairs_of_vacancies():
         assert predictor.card.label_source == "DFT-PBE (2DMD)"
         records = [record(f"{i}", pair(hosts["MoS2"], i), "MoS2") for i in (1, 2, 3, 4)]
         assert (predictor(records, hosts).verdict == "inside").mean() >= 0.5
+
+
+def test_intervals_know_the_host_and_how_many_sites_there_are():
+    shipped = Predictor.load(CHECKPOINTS / "sites.safetensors")
+    hosts = hosts_2dmd()
+    lone = record("lone", pair(hosts["MoS2"], 3), "MoS2")
+    crowd = make_defect(
+        hosts["MoS2"],
+        EIGHT,
+        DefectSite("four", "vacancy", vacancies=tuple((1, (2 * k, 0, 0)) for k in range(4))),
+        "",
+    )
+    other = record("other", pair(hosts["P"], 3), "P")
+    four = record("four", crowd.atoms, "MoS2")
+    found = shipped([lone, four, other], hosts)
+    together = replace(shipped, hosts=None)([lone, four, other], hosts)
+    width, plain = ((table.eform_hi - table.eform_lo) for table in (found, together))
+    pd.testing.assert_frame_equal(found[["eform", "verdict"]], together[["eform", "verdict"]])
+    assert width["lone"] < plain["lone"]
+    assert width["other"] > 2 * plain["other"]
+    assert width["four"] > 5 * width["lone"]
