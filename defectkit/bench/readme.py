@@ -446,8 +446,8 @@ def mistakes_list() -> str:
     parts = []
     for number in exercise_numbers():
         asked = find(number)
-        if lines := [f"* {sentence}" for sentence in asked.mistakes]:
-            parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
+        lines = [f"* {sentence}" for sentence in asked.mistakes]
+        parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
     return "\n\n".join(parts)
 
 
