@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 05, and 08.
 #
-# **Time.** 65 minutes.
+# **Time.** 45 minutes for the core, 65 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # where labels to compare the short list with come from
@@ -298,7 +298,7 @@ if lost is not ...:
 # A second and a third computation buy most of what there is to gain. A short list is not there because the
 # model knows the winner: it is there because it need not.
 #
-# ## 7 · What to compute next
+# ## 7 · What to compute next (optional)
 #
 # Now the question is turned round. You may compute ten defects, and want the *model* to become better.
 # Which ten? Here is a small world to try it in: all rows of one host of the demo data, with their labels
@@ -462,7 +462,7 @@ teach.reveal("09-c", "below it" if first.computed < first.eform_lo else
 # known hosts is a promise about known hosts. Nothing in the *numbers* warns: the guard does, since it looks at
 # what was learned from, and its stage of the funnel let nothing through.
 #
-# ## 9 · How far this goes
+# ## 9 · How far this goes (optional)
 
 # %%
 scale = benchmark("scale").set_index("what").value

@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 05; attention is built in 04.
 #
-# **Time.** 65 minutes.
+# **Time.** 50 minutes for the core, 65 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # what exercises are asked on
@@ -249,7 +249,7 @@ both.pivot_table(index=["property", "vectors"], columns="seed", values="score").
 # %% [markdown]
 # That difference is what the second task told, and what we must not call a discovery.
 #
-# ## 5 · Janus gaps: what can 24 points show?
+# ## 5 · Janus gaps: what can 24 points show? (optional)
 #
 # The paper used its vectors for the band gaps of Janus monolayers MXY, and printed 24 of them (DFT) with nine
 # predictions: three models, each with Magpie, Atom2Vec and its own vectors. *Guess first:* mean errors with its
@@ -330,7 +330,7 @@ print(f"random vectors, {lucky.model} on draw {lucky.seed}: {lucky.mae:.3f} eV, 
 # handful of metals and anions *any* table that tells elements apart lets a model learn most of what 24 gaps can
 # teach. So it goes with every choice that is made after looking: the model, the features, the corpus, the seed.
 #
-# ## 6 · Are they of use for defects?
+# ## 6 · Are they of use for defects? (optional)
 #
 # Where they should help is where data are few, and elements new. On the demo data (labels CHGNet, never DFT) no
 # dopant of the test was learned from; a row is described by the vectors of its host, of what came and of what
