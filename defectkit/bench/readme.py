@@ -476,15 +476,12 @@ PAGES = {"docs/scale.md": ("scale", scale_page)}  # path: the table that it is m
 
 
 def minutes_table() -> str:
-    """Markdown: a row a notebook, its goals, exercises and minutes."""
-    rows = [
-        {
-            "notebook": f"`{source.stem}`",
-            "exercises": len(exercise_numbers(source.stem[:2])),
-            "minutes": notebooks.minutes(source),
-        }
-        for source in notebooks.sources()
-    ]
+    """Markdown: a row a notebook, its exercises and minutes."""
+    rows = []
+    for source in notebooks.sources():
+        core, every = notebooks.minutes(source)
+        row = {"notebook": f"`{source.stem}`", "exercises": len(notebooks.asked(source))}
+        rows.append({**row, "minutes of the core": core, "of all": every})
     return _markdown(rows)
 
 
@@ -493,8 +490,8 @@ def mistakes_list() -> str:
     parts = []
     for number in exercise_numbers():
         asked = find(number)
-        if lines := [f"* {sentence}" for sentence in asked.mistakes]:
-            parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
+        lines = [f"* {sentence}" for sentence in asked.mistakes]
+        parts.append("\n".join([f"**{number}** {asked.title}", "", *lines]))
     return "\n\n".join(parts)
 
 

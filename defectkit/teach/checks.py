@@ -35,7 +35,7 @@ from defectkit.data.dataset import Dataset
 from defectkit.structures.recognise import recognised
 from defectkit.structures.record import DefectRecord
 from defectkit.teach import exercises, journal
-from defectkit.teach.answers import ANY, Fault, differs, kind, row_id
+from defectkit.teach.answers import Fault, differs, kind
 from defectkit.teach.journal import STRICT
 
 Same = Callable[[object, object], str]
@@ -169,27 +169,12 @@ class Exercise:
         return f", for {text}" if len(text) < 160 and "\n" not in text else ""
 
 
-class Judged(Exercise):
-    """An exercise whose function is a judge."""
-
-    def judge(self, data: Dataset, answer: object) -> tuple[str, str]:
-        """What the judge says of an answer, or that it is right."""
-        try:
-            fault = self.right(data, answer)
-        except (Fault, DefectkitError):
-            raise
-        except Exception:
-            fault = f"this cannot be read as an answer; it is {kind(answer)}."
-        return ("", self.meaning) if fault is None else (fault, "")
-
-
 def exercise(
     number: str,
-    nothing_to_ask: Reason = lambda data: "",
     *,
-    hint: str = "",
-    way: str = "",
-    meaning: str | Callable[[object], str] = "right!",
+    hint: str,
+    way: str,
+    meaning: str | Callable[[object], str],
     **more: object,
 ) -> Callable[[Callable], Callable]:
     """Register the function that gives the right answer of exercise `number`, for example "01-2".
@@ -204,8 +189,8 @@ def exercise(
         way: third help: how it is done.
         meaning: what the right answer means: a sentence, in which {x} stands for the value, or a
             function of the value.
-        nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "".
         more: any of these:
+            nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "";
             mistakes: by what there is to say of it, each wrong answer that students give: a value,
                 or a function of what the right one is a function of;
             given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
@@ -213,15 +198,10 @@ def exercise(
             takes: what the arguments are, in a sentence;
             rel: largest relative distance of numbers;
             same: says how an answer differs from the right one, in place of `answers.differs`.
-
-    Without a hint the function is a judge: of the data set and the answer it returns None for a
-    right one and a sentence for a wrong one.
     """
 
     def register(right: Callable) -> Callable:
-        kind_of = Exercise if hint else Judged
-        more["nothing_to_ask"] = nothing_to_ask
-        _exercises[number] = kind_of(number, right, hint, way, meaning, **more)
+        _exercises[number] = Exercise(number, right, hint, way, meaning, **more)
         return right
 
     return register
@@ -267,9 +247,9 @@ def judge(number: str, answer: object) -> Verdict:
     if not fault:
         return Verdict(number, True, meant)
     _wrong[number] += 1
-    if _wrong[number] == 1 and asked.hint:
+    if _wrong[number] == 1:
         return Verdict(number, False, fault, ("(Run the check again for a hint.)",))
-    help_ = (f"Hint: {asked.hint}", f"The way: {asked.way}") if asked.hint else ()
+    help_ = (f"Hint: {asked.hint}", f"The way: {asked.way}")
     return Verdict(number, False, fault, help_[: _wrong[number] - 1])
 
 
@@ -351,37 +331,6 @@ def call(function: object, names: Sequence[str], takes: str, arguments: Sequence
     if found is None:
         raise Fault("your function returns nothing: its last line must be return, and the result.")
     return found
-
-
-def result_of(answer: object, names: str, shapes: str, *arguments: object) -> object:
-    """A judge's helper: `call` with the names of the arguments in one text, "(h, index)"."""
-    return call(answer, names.strip("()").split(", "), shapes, arguments)
-
-
-def pair_of(answer: object, words: str) -> tuple:
-    """A judge's helper: the two parts of an answer; raises Fault with `words` for anything else."""
-    if differs(answer, (ANY, ANY)):
-        raise Fault(words)
-    return tuple(answer)
-
-
-def check_row(data: Dataset, uid: object, name: str) -> None:
-    """A judge's helper: raises Fault where `uid`, written as `name` in a notebook, is no row."""
-    row_id(name, "value")(data, (uid, None))
-
-
-def same_number(answer: object, expected: object, hint: str, rel: float = 1e-3) -> str | None:
-    """A judge's helper: None where an answer is the expected one, else how it differs; a hint."""
-    fault = differs(answer, int(expected) if rel == 0 else expected, rel)
-    return f"{fault}. {hint}" if fault else None
-
-
-same_text = same_tensor = same_array = same_number
-
-
-def same_numbers(answers: Sequence, expected: Sequence, hints: Sequence[str]) -> str | None:
-    """A judge's helper: the first fault of `same_number` among several answers."""
-    return next(filter(None, map(same_number, answers, expected, hints)), None)
 
 
 @contextmanager

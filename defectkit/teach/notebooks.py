@@ -1,5 +1,7 @@
 """Notebooks from their sources: each is written once, in `notebooks/source/NN_name.py`.
 
+A second notebook of one subject is `NNb_name.py`, and their exercises are counted through.
+
 A source is in jupytext's percent format, with solutions in cells tagged `solution`. From it come
 the student's notebook, which has dots in place of the answers, and the solved one. The tour runs
 them all and makes pages of them.
@@ -43,6 +45,7 @@ METADATA = {
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.05  # a kernel can fill its memory and end within a few tenths
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
+OPTIONAL = "(optional)"  # at the end of a section's heading: a short lesson can do without
 OnCell = Callable[[str, int, int, str], None]
 
 
@@ -52,7 +55,7 @@ if TYPE_CHECKING:  # IPython is needed in a notebook only
 
 def sources(names: list[str] | None = None, folder: Path | None = None) -> list[Path]:
     """The sources in order, or those whose names begin with one of `names`, such as "01"."""
-    found = sorted(((folder or FOLDER) / "source").glob("[0-9][0-9]_*.py"))
+    found = sorted(((folder or FOLDER) / "source").glob("[0-9][0-9]*_*.py"))
     if not found:
         raise DefectkitError(
             f"No notebook sources in {(folder or FOLDER) / 'source'}: "
@@ -77,7 +80,7 @@ def solved(source: Path) -> NotebookNode:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = f"{digest}-{seen[digest]}"  # changes with its own cell only: small diffs
-    _mark_exercises(notebook.cells, source.stem[:2])
+    _mark_exercises(notebook.cells, source.stem.partition("_")[0])
     _mark_slides(notebook.cells)
     return notebook
 
@@ -227,17 +230,34 @@ def title(source: Path) -> str:
     return _opening(source, r"^# +([^\n]+)$", source.stem)
 
 
-def minutes(source: Path) -> int:
-    """How long a notebook takes, in steps of five minutes: counted from what there is to do.
+def asked(source: Path) -> list[str]:
+    """Numbers of the exercises that a notebook checks, in its order."""
+    return re.findall(r'^check\("([\d-]+)"', source.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def minutes(source: Path) -> tuple[int, int]:
+    """How long a notebook takes, its core and all of it, counted from what there is to do.
 
     130 words of text are read in a minute, an exercise takes seven, and what a cell shows half of
-    one. Nobody was watched with a clock: these are assumptions, the same for all notebooks.
+    one, in steps of five minutes. Nobody was watched with a clock: these are assumptions, the same
+    for all notebooks. All is core but sections whose headings end with `OPTIONAL`.
     """
-    cells = jupytext.read(source, fmt="py:percent").cells
-    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    words = sum(len(text.split()) for text in texts)
-    exercises = sum(text.count("**Exercise ") for text in texts)
-    return 5 * round((words / 130 + 7 * exercises + 0.5 * (len(cells) - len(texts))) / 5)
+    taken, optional = {False: 0.0, True: 0.0}, False
+    for cell in jupytext.read(source, fmt="py:percent").cells:
+        if cell.cell_type != "markdown":
+            taken[optional] += 0.5
+            continue
+        for part in re.split(r"^(?=## )", cell.source, flags=re.MULTILINE):
+            if part.startswith("## "):
+                optional = part.partition("\n")[0].endswith(OPTIONAL)
+            taken[optional] += len(part.split()) / 130 + 7 * part.count("**Exercise ")
+    return 5 * round(taken[False] / 5), 5 * round(sum(taken.values()) / 5)
+
+
+def time_line(source: Path) -> str:
+    """What a notebook has to say of its minutes."""
+    core, every = minutes(source)
+    return f"**Time.** {core} minutes for the core, {every} for all."
 
 
 def contents(folder: Path | None = None) -> "Markdown":

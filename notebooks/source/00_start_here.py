@@ -18,7 +18,7 @@
 #
 # **Prerequisites.** A little Python. No physics beyond the word *energy*.
 #
-# **Time.** 45 minutes.
+# **Time.** 45 minutes for the core, 45 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
@@ -182,13 +182,15 @@ check("00-4", answer)
 # %% [markdown]
 # ## The notebooks
 #
-# Work through them in order. Each one says how long it takes.
+# Work through them in order. Each one says how long it takes: its core, and all of it. Sections whose heading
+# ends with *(optional)* are no part of the core. With little time, run their cells, since later ones may use
+# what they make, and read on.
 
 # %%
 notebooks.contents()
 
 # %% [markdown]
-# ## How far you are
+# ## How far you are (optional)
 #
 # Exercises, guesses, and whether you are as often right as sure. What stands here is kept in the file
 # `progress.json` beside the notebooks and goes nowhere; `teach.forget()` removes it.

@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebook 00; a little pandas.
 #
-# **Time.** 90 minutes.
+# **Time.** 80 minutes for the core, 90 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -243,7 +243,7 @@ answer = float((spin.abs() > 0.5).mean())
 check("01-4", answer)
 
 # %% [markdown]
-# ## 5 · One structure
+# ## 5 · One structure (optional)
 #
 # Turn it, zoom, look along the sheet. A red rim marks the defect. On a page without a running
 # kernel the flat picture below shows the same row.
@@ -462,7 +462,7 @@ def shared(one, other):
 pd.DataFrame({kind: shared(split.train, split.test) for kind, split in splits.items()}).T
 
 # %% [markdown]
-# ## 10 · A model of names
+# ## 10 · A model of names (optional)
 #
 # Before you train a network, find out what is reached without looking at a single structure. Section 3
 # has the recipe: one number for each name, fitted to the training rows, tested on others.

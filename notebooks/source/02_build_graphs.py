@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 and 01; vectors and matrices.
 #
-# **Time.** 70 minutes.
+# **Time.** 60 minutes for the core, 70 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -269,7 +269,7 @@ last = int(marked[-1]) if len(marked) else 0  # vacancies come last
 plots.graphs.local_edges(gap_graph, last, 4.0);
 
 # %% [markdown]
-# ## 6 · How the surroundings give way
+# ## 6 · How the surroundings give way (optional)
 #
 # Two descriptors of a node's neighbours, both from the graph's positions and the sites of the
 # pristine host: the mean strain of its bonds (above zero where they are stretched), and the length
@@ -317,7 +317,7 @@ answer = int(table.values[1:, column].sum())
 check("02-4", answer)
 
 # %% [markdown]
-# ## 8 · Distances as smooth numbers
+# ## 8 · Distances as smooth numbers (optional)
 #
 # A network reads a distance better when it is spread over many smooth functions,
 # $e_k(d) = \exp(-\gamma (d - \mu_k)^2)$, with centres $\mu_k$ between 0 and the cutoff. The envelope
@@ -405,7 +405,7 @@ if keep_ties is not ...:
     print("sets of equal atoms, ties kept:", *different_sets(keep_ties))
 
 # %% [markdown]
-# ## 10 · Augmentation
+# ## 10 · Augmentation (optional)
 #
 # More training structures from the ones at hand: after the split, on training rows only, and only
 # where the label survives. Turning and mirroring keep the energy exactly. Noise, strain and elastic

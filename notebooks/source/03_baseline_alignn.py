@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 02; what a neural network and its loss are.
 #
-# **Time.** 100 minutes.
+# **Time.** 80 minutes for the core, 100 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -200,7 +200,7 @@ answer = (record.uid, int((arriving * (arriving - 1)).sum()))
 check("03-2", answer)
 
 # %% [markdown]
-# ## 4 · One layer, line by line
+# ## 4 · One layer, line by line (optional)
 #
 # ALIGNN's layer is an **edge-gated convolution**. An edge $j \to i$ with vector $\mathbf e_{ij}$
 # first forms
@@ -567,7 +567,7 @@ print(f"from {diluted[0]:.2f} eV in {cells[0]} x {cells[0]} cells to {diluted[-1
 # by definition costs nothing. The next notebook mends both: attention reaches every atom, and the
 # read-out knows which atoms are the defect.
 #
-# ## 7 · Train the whole baseline
+# ## 7 · Train the whole baseline (optional)
 #
 # With `retrain = True` in the cell *parameters* the next cell trains the shipped configuration anew on
 # `dataset`, all training rows and epochs. An interrupted training goes on where it stopped, and a

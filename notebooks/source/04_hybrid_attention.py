@@ -15,11 +15,11 @@
 #
 # **Goals.** See what a cutoff cannot; compute attention by hand, then let it know distances, images
 # and vacancies; get angles for the price of bonds; build a model that is local where chemistry is
-# local and global where physics is global; train it; judge every part of it, and the whole.
+# local and global where physics is global; train it.
 #
 # **Prerequisites.** Notebooks 00 to 03.
 #
-# **Time.** 125 minutes.
+# **Time.** 75 minutes for the core, 90 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -29,7 +29,6 @@ seed = 0
 # %%
 import math
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -43,7 +42,6 @@ from defectkit import plots, teach
 from defectkit.bench import shortest_ms
 from defectkit.data import load
 from defectkit.data.cleaning import clean
-from defectkit.data.sources import SOURCES
 from defectkit.data.splits import make_split
 from defectkit.explain import attention
 from defectkit.graphs import periodic
@@ -331,7 +329,7 @@ check("04-4", answer)
 
 # %% [markdown]
 # On such cells a stack of local layers reaches everything too, if slowly and through many hands. The
-# case for attention is the larger cell, and the question of section 9 is what it brings here.
+# case for attention is the larger cell, and the question of notebook 04b is what it brings here.
 #
 # ## 4 · Angles at the price of bonds
 #
@@ -474,7 +472,7 @@ answer = (4 * 1000**2 * 4 / 1e6, 4)
 check("04-6", answer)
 
 # %% [markdown]
-# ## 6 · What else it is told
+# ## 6 · What else it is told (optional)
 #
 # A **vacancy is a node** with a learned vector of its own, so that it can ask and be asked like any
 # atom. **Lattice self-edges** say how far every atom is from its own images: the cell itself, in a small
@@ -550,260 +548,9 @@ print(f"{run.summary['parameters']:,} weights, {run.summary['rows']['train']} tr
 plots.results.parity(run.part("test"), few.label_source, title="the hybrid after a short training");
 
 # %% [markdown]
-# ## 8 · How to train it
+# ## 8 · What a mean of equals cannot say (optional)
 #
-# Everything from here on was measured beforehand on the demo data and is read from `data/benchmarks/`:
-# every variant with several seeds, judged on *validation* rows. The test rows are kept for the very end; who
-# chooses by the test has none. One choice is changed at a time. A dot is a seed, a bar their mean. A
-# choice counts as better or worse only if its mean differs from the full model's by more than two
-# standard errors; the spread over seeds is taken from the whole study. This one was made with the hybrid as it
-# was before its atoms had moments and its values knew the edge. *Put the optimisers in order before you look.*
-
-# %%
-optim = benchmark("optim")
-full = optim[optim.variant == "full"].iloc[0]
-print(f"{optim.seed.nunique()} seeds, {full.n_train:,} training rows, {full.epochs} epochs, "
-      f"{full.n_params:,} weights")
-plots.studies.variants(optim[optim.group != "size"], card.label_source);
-
-# %%
-for verdict, variants in plots.studies.verdicts(optim[optim.group != "size"]).items():
-    print(f"{verdict}: {variants}")
-
-# %% [markdown]
-# Mind what such a study says: this choice, with these rows and epochs, all others held fixed. A rate
-# of learning that is best for one optimiser need not be so for another. And an epoch is not a minute:
-# Muon makes every step of a weight matrix orthogonal, by a chain of matrix products. (The seconds were taken
-# on a machine with other work; read them as more or less.) In order, the best on top:
-
-# %%
-optimisers = optim[optim.group.isin(["optimiser", "reference"])].replace({"full": "adamw (full)"})
-optimisers.groupby("variant")[["eform_mae", "train_s_per_epoch"]].mean().sort_values("eform_mae").round(2)
-
-# %% [markdown]
-# So the kit trains its hybrid models with Muon. Would that be fair to the baseline of notebook 03? Only if
-# it may choose as well. Here are its searches, with AdamW and with Muon (`configs/tune/alignn*.yaml`, 1,000
-# training rows, validation error in eV):
-
-# %%
-tuning = benchmark("tuning")
-tuning = tuning[tuning.model.str.startswith("alignn")]
-tuning.pivot(index="settings", columns="model", values="valid_mae").style.format("{:.2f}", na_rep="not tried")
-
-# %% [markdown]
-# An error that better training takes away was no fault of the model. Both learn with Muon now; a baseline
-# that was trained with less care than one's own model proves nothing.
-#
-# ## 9 · What helps, and what does not
-#
-# This study was made before that choice, with AdamW, and like the one above with the hybrid as it was before
-# its atoms had moments and its values knew the edge: what it says of a part holds for that model, trained
-# in that way.
-#
-# An **ablation** takes one part away at a time and trains anew. If the error grows, the part helped. If
-# nothing changes, the part is not needed *on these data*; if the error falls, it did harm. Negative
-# results belong into the table. The group *augmentation* adds instead: training structures are changed
-# anew in every epoch, in the ways of notebook 02, each by itself. *Guess first:* which part will be missed
-# most? Think of section 3: how much can attention bring in cells as small as these?
-
-# %%
-teach.guess("04-d", ("attention helps", "it makes no clear difference", "it does harm"))
-
-# %%
-ablation = benchmark("ablation")
-plots.studies.variants(ablation, card.label_source);
-
-# %%
-for verdict, variants in plots.studies.verdicts(ablation).items():
-    print(f"{verdict}: {variants}")
-
-# %%
-found = plots.studies.changes(ablation)
-found.style.format({"eform_mae": "{:.3f}", "change": "{:+.3f}", "percent": "{:+.1f}"})
-
-# %%
-alone = found.loc["no global block"]
-print(f"without any attention the error changes by {alone.change:+.3f} eV: {alone.verdict}")
-told = {"worse": "attention helps", "better": "it does harm"}
-teach.reveal("04-d", told.get(alone.verdict, "it makes no clear difference"))
-
-# %% [markdown]
-# In the small cells of the demo set local layers reach nearly everything, and attention has little to add.
-# Mind two more things. With so many variants at once, one in twenty passes two standard errors by luck
-# alone: the larger a change, the more it can be trusted. And mind the budget. These are short runs on few
-# rows: a part that needs more of either to be learned can look harmful here, and a model that can do less
-# is sooner done. What the table says for certain is about this budget. A part that is missed even here,
-# such as the vacancy's node, is worth its price.
-#
-# **Exercise 04-7.** Which variant of `ablation` has the largest mean error (column `eform_mae`, mean
-# over its seeds)? Answer with its name.
-
-# %% tags=["solution"]
-answer = ablation.groupby("variant").eform_mae.mean().idxmax()
-
-# %%
-check("04-7", answer)
-
-# %% [markdown]
-# ## 10 · Width and depth
-#
-# More weights, better answers? Only while there are rows enough to pin them down, and every weight
-# costs time.
-
-# %%
-plots.studies.sizes(optim[optim.group.isin(["size", "reference"])], card.label_source);
-
-# %% [markdown]
-# ## 11 · Before relaxation, and with few rows
-#
-# Who *screens* candidates has no relaxed structure: relaxing is the dear part. So the kit ships models
-# for both tasks: from the **relaxed** structure, the usual benchmark, and from the **unrelaxed** one,
-# which a recipe places in a moment. The second kind also saw every training row from two starts drawn at
-# random: its atoms thrown off the way from the recipe's place to where they relaxed. Here is each on both
-# kinds of the same test structures. *Guess first:* what does it cost not to know the relaxed positions?
-# And what does a model say that was trained on the other kind?
-
-# %%
-models = benchmark("models_demo")
-usual = models[models.split.str.startswith("random")]
-positions = benchmark("positions")
-named = positions.assign(model=positions.model + ", from " + positions.input)
-plots.results.model_errors(named, card.label_source);
-
-# %% [markdown]
-# The means, and beside them the best model without a network (trained for each, on all test rows):
-
-# %%
-trees = usual[usual.model.str.startswith("lightgbm")].groupby("input").eform_mae.mean()
-by_input = positions.pivot_table(index="model", columns="input", values="eform_mae")
-by_input.loc["lightgbm, one for each"] = trees
-by_input.style.format("{:.3f}").set_caption("mean absolute error (eV), by what is given")
-
-# %%
-best = by_input.loc["hybrid", "relaxed"], by_input.loc["hybrid-unrelaxed", "unrelaxed"]
-other = by_input.loc["hybrid-unrelaxed", "relaxed"], by_input.loc["hybrid", "unrelaxed"]
-print(f"not to know the relaxed positions costs {best[1] - best[0]:+.2f} eV")
-for given, own, foreign in zip(("relaxed", "unrelaxed"), best, other):
-    print(f"given the {given} ones: trained for it {own:.2f} eV, for the other kind {foreign:.2f} eV")
-
-# %% [markdown]
-# **Other starts.** A recipe puts atoms on symmetric places, and a model may learn these places by heart.
-# Your own structure starts elsewhere. So 300 further defects were computed whose atoms began anywhere:
-# above, beside or in the layer. No model learned from them, no setting was chosen on them. *Guess first:*
-# how much larger is the error, and do intervals of 90 % and the guard notice?
-
-# %%
-starts = benchmark("starts").query("kind == 'all'").set_index(["model", "starts"])
-starts[["n", "unread", "eform_mae", "eform_median", "coverage", "flagged", "caught"]].style.format(precision=2)
-
-# %% [markdown]
-# `coverage` is the share of labels inside the interval of 90 %, `flagged` the share that the guard does
-# not call "inside", and `caught` that share of the tenth of the rows with the largest errors. The model
-# for relaxed positions is given them: to it the start makes no difference but for where it led.
-
-# %% [markdown]
-# **Transfer.** Labels are dear; somebody else's may be at hand. A model that has learned from the demo
-# data, whose labels come from a potential, is trained further on few rows of 2DMD, whose labels are
-# DFT's; beside it one that starts from nothing. (Measured with the hybrid as it was before its atoms had
-# moments.) *Guess first:* does the head start help, and until when?
-
-# %%
-transfer = benchmark("transfer")
-learning = transfer[transfer.group.isin(["from scratch", "fine-tuned"])]
-plots.studies.transfer(learning, SOURCES["2dmd"].label_source);
-
-# %%
-by_rows = learning.groupby(["n_train", "group"]).eform_mae
-means, luck = by_rows.mean().unstack(), by_rows.sem().unstack()  # standard errors over the seeds
-gain = means["from scratch"] - means["fine-tuned"]
-pd.DataFrame({"share of the error left": means["fine-tuned"] / means["from scratch"],
-              "gain (eV)": gain, "two standard errors (eV)": 2 * np.hypot(*luck.to_numpy().T)}).style.format("{:.2f}")
-
-# %% [markdown]
-# The head start helps most where rows are fewest. Where the gain is below its two standard errors, it may
-# be luck, and from there on the rows teach what the head start did.
-
-# %% [markdown]
-# ## 12 · What it costs
-#
-# Local layers cost as much as there are bonds, attention as much as there are pairs. Grey lines show
-# what "linear" and "square" mean. *Guess first:* from which size on is the global part the larger one?
-
-# %%
-scaling = benchmark("scaling")
-plots.studies.cost(scaling, "n_atoms", "atoms in the cell", slopes=(1, 2));
-
-# %%
-by_size = scaling.pivot_table(index="n_atoms", columns="part", values="ms")
-dearer = by_size.index[by_size["global"] > by_size["local"]]
-print(f"attention costs more than the local layers from {dearer[0]} atoms on" if len(dearer)
-      else f"attention costs less than the local layers up to {by_size.index[-1]} atoms")
-last = by_size.iloc[-1]
-print(f"{last.name} atoms: the whole model {last['whole'] / 1000:.2f} s, ALIGNN {last['alignn'] / 1000:.2f} s")
-
-# %%
-plots.studies.throughput(speed);
-
-# %% [markdown]
-# ## 13 · The hybrid beside the others
-#
-# The test rows at last, same split and seeds for all. The dotted line is the aim.
-
-# %%
-relaxed = usual[usual.input == "relaxed"]
-ax = plots.results.model_errors(relaxed, card.label_source)
-ax.axvline(plots.studies.ENERGY_AIM, color="black", ls=":", label="aim")
-ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False);
-
-# %% [markdown]
-# What was wanted of this model before it was built, and what came of it. Speeds are at equal width.
-
-# %%
-plots.studies.aims(models, speed, benchmark("ladder")).style.format({"reached": "{:.2f}"})
-
-# %% [markdown]
-# And the vacancy that drowned in notebook 03? One missing sulfur atom in ever larger sheets of MoS$_2$,
-# nothing relaxed. The models have seen small cells only. *Guess first:* which line is flat?
-
-# %%
-cells = (3, 4, 6, 8, 12)
-drowned = pd.DataFrame(index=cells)
-for name in ("alignn", "hybrid", "hybrid-unrelaxed"):
-    model, card = load_model(shipped_run(name).folder)
-    config = replace(card.graph, positions="relaxed")  # a structure by itself has one kind of positions
-    sheets = [build_graph(make_defect(unit, (n, n, 1), site, "").atoms, config, unit) for n in cells]
-    with torch.no_grad():
-        drowned[name] = [model(graph).eform.item() for graph in sheets]
-drowned.plot(marker="o", figsize=(8, 3.4), color=[plots.style.GREY, plots.style.BLUE, plots.style.ORANGE])
-plt.xlabel("supercell, n x n unit cells")
-plt.ylabel(f"formation energy,\n{card.label_source} (eV)")
-plt.ylim(bottom=0)
-plt.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False);
-
-# %%
-ends = drowned.loc[[cells[0], cells[-1]]].T.set_axis([f"{n} x {n}" for n in (cells[0], cells[-1])], axis=1)
-ends.assign(change=ends.iloc[:, 1] - ends.iloc[:, 0]).style.format("{:.2f}").set_caption("eV")
-
-# %% [markdown]
-# In the cell that all of them know they agree. From there, the mean over all atoms dilutes the defect until
-# nearly nothing is left; the read-out that knows the defect's own nodes holds most of it. That its answer
-# still depends on the cell says that these models learned from small cells only.
-#
-# **Exercise 04-8.** By which factor is the hybrid's error (`eform_mae` in `relaxed`, mean over seeds)
-# smaller than ALIGNN's? And than LightGBM's, the best model without a network? Answer with the pair; a
-# number below one means that it is larger.
-
-# %% tags=["solution"]
-mean_error = relaxed.groupby("model").eform_mae.mean()
-answer = (mean_error["alignn"] / mean_error["hybrid"], mean_error["lightgbm"] / mean_error["hybrid"])
-
-# %%
-check("04-8", answer)
-
-# %% [markdown]
-# ## 14 · What a mean of equals cannot say
-#
-# $\varphi$ of equation (5) stands in the exponent. It decides *how much* each node is heard, and
+# The bias $\varphi$ of section 2 stands in the exponent. It decides *how much* each node is heard, and
 # the weights of a softmax sum to one: what comes out is a weighted **mean** of the values. Now let
 # all values be equal, $\mathbf v_j = \mathbf v$:
 #
@@ -857,7 +604,6 @@ answer = (6 * near + 6 * far, 6 * near + 6 * far / 4)
 
 # %%
 check("04-9", answer)
-
 # %% [markdown]
 # ## Summary
 #
@@ -868,7 +614,6 @@ check("04-9", answer)
 # * Sums over pairs of bonds cost no more than the bonds, by the addition theorem; and a sum tells
 #   apart what a mean cannot.
 # * A softmax gives a mean, and a mean of equals does not know the weights: let the edge into the value.
-# * Choose by validation, over seeds, one thing at a time, and say what did not help.
 #
 # **Further reading.** A. Vaswani et al., *Attention is all you need*, NeurIPS 2017, arXiv:1706.03762.
 # T. Taniai et al., *Crystalformer: infinitely connected attention for periodic structure encoding*,

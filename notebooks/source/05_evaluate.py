@@ -20,7 +20,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 04.
 #
-# **Time.** 110 minutes.
+# **Time.** 85 minutes for the core, 110 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -232,7 +232,7 @@ check("05-3", leaks)
 # steps: rows at random; pairs of host and dopant never seen; hosts, then dopants never seen (five folds
 # each, so that each is held out once); and, as a block, all 3d dopants in hosts of one family. All models
 # learn from equally many rows, fewer than the shipped ones, and networks for equally many epochs with
-# AdamW, while the shipped hybrid and ALIGNN learned with Muon (notebook 04). Where `names` stands in the
+# AdamW, while the shipped hybrid and ALIGNN learned with Muon (notebook 04b). Where `names` stands in the
 # table, remember that it knows a row by its label only: a host that it has not seen is nothing to it.
 # *Guess first:* which step hurts most? Is every step harder than the one before?
 
@@ -305,7 +305,7 @@ answer = (errors_by_step.host / errors_by_step.random).to_dict()
 check("05-4", answer)
 
 # %% [markdown]
-# The last rung is another source of labels. The table `transfer` of notebook 04 has it: 200 structures of
+# The last rung is another source of labels. The table `transfer` of notebook 04b has it: 200 structures of
 # 2DMD, real DFT, learned from few of them, with and without the weights learned here. The error is
 # judged on 20 rows only.
 
@@ -398,12 +398,12 @@ told = pd.DataFrame({"chance told": chance, "share that is magnetic": is_magneti
 told.groupby(pd.cut(chance, [0, 0.1, 0.5, 0.9, 1])).mean().assign(rows=pd.cut(chance, [0, 0.1, 0.5, 0.9, 1]).value_counts())
 
 # %% [markdown]
-# ## 6 · Is a formation energy extensive?
+# ## 6 · Is a formation energy extensive? (optional)
 #
 # The energy of a crystal doubles with the crystal. The formation energy of *one defect* does not: set
 # into a larger sheet it stays what it was, but for what its periodic images do to it. A read-out that sums
 # over atoms must learn to cancel everything but the defect, and fails where a cell is larger than those it
-# learned from. Four read-outs, trained alike (the ablation of notebook 04), on validation rows and on the
+# learned from. Four read-outs, trained alike (the ablation of notebook 04b), on validation rows and on the
 # same defects in larger cells:
 
 # %%
@@ -429,7 +429,7 @@ answer = float(np.polyfit(table.natoms, 0 - table.eform, 1)[0])
 check("05-6", answer)
 
 # %% [markdown]
-# ## 7 · What is an error worth?
+# ## 7 · What is an error worth? (optional)
 #
 # You will not use an energy for itself. You ask: *which site will this dopant take? Which dopant goes
 # in most easily?* The model picks the lowest energy. **Regret** is the true energy of its pick minus the
@@ -563,7 +563,7 @@ missed = (out.eform_pred - out.eform).abs()
 missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(["size", "mean"]).style.format("{:.2f}", subset=["mean"])
 
 # %% [markdown]
-# ## 10 · Does it behave like physics?
+# ## 10 · Does it behave like physics? (optional)
 #
 # A crystal does not know how we write it down: turned, moved, with its atoms in another order, it must
 # get the same answer. *Guess first:* how many digits will agree, in 32-bit numbers?
@@ -611,7 +611,7 @@ impossible = judged.impossible[judged.impossible != ""]
 print(f"{len(impossible)} of {len(judged)} predictions", *impossible.head(5), sep="\n")
 
 # %% [markdown]
-# ## 11 · What does accuracy cost?
+# ## 11 · What does accuracy cost? (optional)
 #
 # More rows, for as long as the curve falls (validation rows, equal number of rows for both; the hybrid is
 # that of the ablation, with AdamW):

@@ -20,7 +20,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 04.
 #
-# **Time.** 90 minutes.
+# **Time.** 80 minutes for the core, 90 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -276,7 +276,7 @@ by_type = explain.near(trained)["attention"].join(trained.defecttype)
 explain.summary(by_type, "gain", "defecttype").set_index("defecttype").style.format(precision=2)
 
 # %% [markdown]
-# ## 5 · What attention sorts by
+# ## 5 · What attention sorts by (optional)
 #
 # Look again at the maps of section 1: the bright atoms are beside the vacancy, but they are also of one
 # *element*. Which of the two does attention go by? Here is that structure with its atoms sorted by element:
@@ -426,7 +426,7 @@ for group, rows in left.groupby(np.where(everywhere["first"] == "attention", "at
 # far away it does not know which one matters, no better than the untrained model does. Occlusion, gradient
 # and relaxation still agree with each other.
 #
-# ## 7 · Directions
+# ## 7 · Directions (optional)
 #
 # Strain in a crystal runs along lattice directions. Does attention prefer one? For every structure, the
 # mean score of atoms within 15° of a direction, over that of all atoms at the same distance: one means no
@@ -474,7 +474,7 @@ answer = 100 * (error.loc["without content", "mean"] / error.loc["trained", "mea
 check("06-7", answer)
 
 # %% [markdown]
-# Mind the difference to notebook 04. There a part was left out *and the model trained anew*; what it
+# Mind the difference to notebook 04b. There a part was left out *and the model trained anew*; what it
 # did, others could learn to do. Here the trained model is made to do without.
 #
 # ## 9 · The verdict
@@ -498,7 +498,7 @@ for holds, rows in verdict.groupby("holds", sort=False):
 # explanation**; it is a rough sketch of where the defect lies, which was known before.
 #
 # This is about one small model, on small cells, with labels of a potential. In such cells local
-# layers reach nearly everything, and the ablation of notebook 04 could do without attention. Even the
+# layers reach nearly everything, and the ablation of notebook 04b could do without attention. Even the
 # optimiser matters: the same network, trained with AdamW to a larger error, agreed with nothing at all.
 # A larger cell, a deeper model or other labels may change it again; the test stays the same. Whether
 # attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and Pinter, 2019), and both
@@ -508,7 +508,7 @@ for holds, rows in verdict.groupby("holds", sort=False):
 # true relaxation better than before training. They have weak points too: to silence an atom makes a
 # structure that no training row resembles, and a gradient sees only small steps.
 #
-# ## 10 · Look for yourself
+# ## 10 · Look for yourself (optional)
 #
 # Filter the database, click a row, see how far its atoms moved.
 

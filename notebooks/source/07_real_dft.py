@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 05.
 #
-# **Time.** 75 minutes.
+# **Time.** 70 minutes for the core, 75 for all.
 
 # %% tags=["parameters"]
 dataset = "2dmd"  # where it lies in the data folder, or the path of its folder; else none is read
@@ -366,7 +366,7 @@ display(left.unstack("network").style.format("{:.2f}"))
 # its company in triples is one task. To fill in a distance that was never seen is another, and above 1 the
 # network fails in it.
 #
-# ## 6 · And on ordinary rows?
+# ## 6 · And on ordinary rows? (optional)
 #
 # A curve of nineteen pairs is one thing. Does reach matter for rows at random? Here are the same networks
 # on their validation rows, which are of all kinds. Two of them read all atoms, not only the sites: *local*
@@ -393,7 +393,7 @@ for k, rows in weights.groupby("seed"):
 # A weight says where a node listens, and the network can put what it hears into the values. Weights that
 # follow an energy would be an explanation; weights that do not are no fault of the prediction.
 #
-# ## 7 · The ladder, on real labels
+# ## 7 · The ladder, on real labels (optional)
 #
 # Notebook 05 climbed it with CHGNet's labels. The rungs here: rows at random; combinations of changes that
 # were never seen together; the high densities, after low ones alone; each of the six hosts, after the other

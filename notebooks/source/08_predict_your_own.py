@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 05.
 #
-# **Time.** 50 minutes.
+# **Time.** 35 minutes for the core, 50 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # where labels to compare with come from
@@ -178,7 +178,7 @@ display(labels[["site", "defecttype", "eform", "spin"]].sort_values("eform").sty
 # The second table has the rows of the data set, if it has any, after relaxation: atoms leave the sites that
 # they were put on, and several starts may end in one place. Some of these rows were learned from.
 #
-# ## 5 · What did the network look at?
+# ## 5 · What did the network look at? (optional)
 
 # %%
 best = made[sites.eform.idxmin()]
@@ -194,7 +194,7 @@ StructureView(graph)
 # Notebook 06 says how far to believe such a map: it tells what went into the number, and nothing about why
 # nature does what it does.
 #
-# ## 6 · Pull at an atom
+# ## 6 · Pull at an atom (optional)
 #
 # The energy of a network is a smooth function of the positions, so it has forces: the calculator hands them
 # to ASE, and any of its optimisers can use them. Move the chromium with the sliders and watch the arrows, then

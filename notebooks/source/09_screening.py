@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 05, and 08.
 #
-# **Time.** 75 minutes.
+# **Time.** 45 minutes for the core, 65 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # where labels to compare the short list with come from
@@ -97,6 +97,10 @@ groups.agg(sites="size", candidates="sum").unstack()
 # better site in the same host?
 
 # %%
+stages = {"unfamiliar": "the guard", "wide": "the interval", "weak": "the moment", "elsewhere": "a better site"}
+teach.guess("09-a", tuple(stages.values()))
+
+# %%
 folder = tempfile.mkdtemp()
 wish = Wish(length=12, least_spin=0.5)
 engine = Engine(workers=0)  # this process alone; by default one a core, or a Dask cluster
@@ -108,7 +112,9 @@ def show(done, total):
 
 screening = screen(space, folder, wish, engine, show)
 table, source = screening.table(), screening.about["label_source"]
-plots.screening.funnel(screening.funnel);
+plots.screening.funnel(screening.funnel)
+most = screening.funnel.set_index("stage").stopped.idxmax()
+teach.reveal("09-a", stages.get(most, most))
 
 # %% [markdown]
 # Every candidate is in the table `screen.db` with the stage that it reached and a sentence. What was thrown
@@ -240,7 +246,11 @@ print(chosen.reason.iloc[0])
 # A screening does not need energies, it needs **choices**. *Regret* (notebook 05) is the true energy of
 # what was chosen minus the lowest there was. Here are test rows of the demo data, which no network learned
 # from, and three models that see no relaxed atoms; `names` knows what a defect is called and no more.
-# *Guess first:* these models are wrong by 0.3 to 0.9 eV on average. How much do their choices lose?
+# *Guess first:* these models are wrong by 0.3 to 0.9 eV on average. What part of its mean error does
+# `hybrid-unrelaxed` lose when it chooses dopants?
+
+# %%
+teach.guess("09-b", (0.1, 0.5, 1.0))
 
 # %%
 demo = clean(data if dataset == "demo" else load("demo"), "strict").dataset
@@ -256,6 +266,8 @@ for ax, unit, option, what in ((axes[0], metrics.SITE, None, "site of a dopant i
     plots.evaluation.regret(choices, what, ax)
 for name, rows in tested.items():
     print(f"{name}: mean absolute error {(rows.eform_pred - rows.eform).abs().mean():.2f} eV")
+error = (tested[models[0]].eform_pred - tested[models[0]].eform).abs().mean()
+teach.reveal("09-b", choices[models[0]].regret.mean() / error, ax)
 
 # %% [markdown]
 # Far less than their errors: what all options share costs nothing, and most options are far apart. But only
@@ -286,7 +298,7 @@ if lost is not ...:
 # A second and a third computation buy most of what there is to gain. A short list is not there because the
 # model knows the winner: it is there because it need not.
 #
-# ## 7 · What to compute next
+# ## 7 · What to compute next (optional)
 #
 # Now the question is turned round. You may compute ten defects, and want the *model* to become better.
 # Which ten? Here is a small world to try it in: all rows of one host of the demo data, with their labels
@@ -416,7 +428,10 @@ checks.table(after).format(precision=2).hide(axis="index")
 # ## 8 · Sure, and wrong
 #
 # Graphene is no host that the networks learned from. Screen it all the same. *Guess first:* what do they
-# think that a vacancy costs, and will the interval say that they do not know?
+# think that a vacancy costs, and will the truth lie in the interval?
+
+# %%
+teach.guess("09-c", ("inside the interval", "below it", "above it"))
 
 # %%
 sheet = graphene(a=2.46, vacuum=8)
@@ -435,7 +450,11 @@ calculator = ChgnetCalculator()
 atom = relax(sheet, calculator).en2 / len(sheet)  # eV, of a carbon atom in graphene
 made = {key: atoms for key, (_, atoms) in structures_of(foreign, gone.index)}
 truth = {key: relax(atoms, calculator).en2 - len(atoms) * atom for key, atoms in made.items()}
-plots.screening.promised(gone.assign(computed=pd.Series(truth)), LABEL_SOURCE);
+gone = gone.assign(computed=pd.Series(truth))
+plots.screening.promised(gone, LABEL_SOURCE)
+first = gone.iloc[0]
+teach.reveal("09-c", "below it" if first.computed < first.eform_lo else
+             "above it" if first.computed > first.eform_hi else "inside the interval")
 
 # %% [markdown]
 # The networks had seen what it costs to take an atom out of soft sheets, and agreed that this is one more of
@@ -443,7 +462,7 @@ plots.screening.promised(gone.assign(computed=pd.Series(truth)), LABEL_SOURCE);
 # known hosts is a promise about known hosts. Nothing in the *numbers* warns: the guard does, since it looks at
 # what was learned from, and its stage of the funnel let nothing through.
 #
-# ## 9 · How far this goes
+# ## 9 · How far this goes (optional)
 
 # %%
 scale = benchmark("scale").set_index("what").value

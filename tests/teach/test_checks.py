@@ -146,11 +146,34 @@ def test_each_notebook_has_goals_time_and_at_least_four_checked_exercises(source
     ):
         assert part in text, part
     assert 'tags=["parameters"]' in text
-    assert f"**Time.** {notebooks.minutes(source)} minutes." in text
+    assert f"# {notebooks.time_line(source)}\n" in text
     asked = re.findall(r"\*\*Exercise (\d\d-\d+)\.", text)
     assert len(asked) >= 4
-    assert re.findall(r'^check\("(\d\d-\d+)"', text, flags=re.MULTILINE) == asked
-    assert sorted(asked) == teach.exercise_numbers(source.stem[:2])
+    assert notebooks.asked(source) == asked
+    assert {number[:2] for number in asked} == {source.stem[:2]}
+
+
+def test_every_exercise_is_asked_in_one_notebook():
+    asked = [number for source in notebooks.sources() for number in notebooks.asked(source)]
+    assert sorted(asked) == teach.exercise_numbers()
+
+
+@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)
+def test_each_notebook_has_optional_sections_and_is_a_lesson_without_them(source):
+    headings = re.findall(r"^# (## .*)$", source.read_text(encoding="utf-8"), re.MULTILINE)
+    optional = [heading for heading in headings if heading.endswith(notebooks.OPTIONAL)]
+    assert 0 < len(optional) < len(headings) / 2
+    core, every = notebooks.minutes(source)
+    assert core <= every
+    assert core <= 90
+
+
+def test_minutes_of_optional_sections_are_not_those_of_the_core(tmp_path):
+    path = tmp_path / "07_example.py"
+    cell, words = "# %% [markdown]\n# ", "word " * 1300  # ten minutes
+    core, more = f"## Core\n#\n# {words}\n#", f"## More (optional)\n#\n# {words}"
+    path.write_text(f"{cell}{core}\n# {more}\n\n# %%\n1\n\n{cell}{core}\n")
+    assert notebooks.minutes(path) == (20, 30)
 
 
 @pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)

@@ -1,4 +1,4 @@
-"""Exercises of notebook 04: right answers, near misses, answers of another kind."""
+"""Exercises of notebooks 04 and 04b: right answers, near misses, answers of another kind."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -58,6 +58,10 @@ def attend(query, key, value, bias):
         ("04-9", (6, 5.1), (4.8, 5.1), "sum to one"),
         ("04-9", (6, 5.1), (6, 5.0), "1/4"),
         ("04-9", (6, 5.1), 6, "pair"),
+        ("04-10", lambda v, t: t[v.argmin()], lambda v, t: v.min(), "other rows"),
+        ("04-10", lambda v, t: t[v.argmin()], lambda v, t: t.min(), "none left"),
+        ("04-11", 1 - 0.95**20, 1, "average"),
+        ("04-11", 1 - 0.95**20, 0.95**20, "none"),
     ],
 )
 def test_right_answers_pass_and_others_get_a_hint(number, right, wrong, hint):

@@ -1,5 +1,6 @@
-"""Judges of notebook 09: right answers, near misses, answers of another kind."""
+"""Exercises of notebook 09: right answers, near misses, answers of another kind."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from defectkit.screening.funnel import front
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
     monkeypatch.setattr(teach.checks, "_dataset", SimpleNamespace(records=[]))
+    monkeypatch.setattr(teach.checks, "_wrong", Counter())
     monkeypatch.delenv(teach.STRICT, raising=False)
 
 
@@ -56,24 +58,24 @@ def without_twins(costs):
     [
         ("09-1", margins, lambda e: -margins(e), "the better one"),
         ("09-1", margins, lambda e: e.min() - e, "not with itself"),
-        ("09-1", margins, lambda e: np.sort(e)[1] - e, "other"),
-        ("09-1", margins, lambda e: margins(e).max(), "shape"),
+        ("09-1", margins, lambda e: np.sort(e)[1] - e, "rival of the best"),
+        ("09-1", margins, lambda e: margins(e).max(), "not the largest alone"),
         ("09-2", front, lambda c: front(-c), "Lower is better"),
         ("09-2", front, beaten_in_all, "Equal in one"),
         ("09-2", front, without_twins, "both stay"),
-        ("09-2", front, lowest_of_a_column, "nobody beats [1, 1]"),
-        ("09-2", front, lambda c: np.flatnonzero(front(c)), "True and False"),
+        ("09-2", front, lowest_of_a_column, "lowest in no column"),
+        ("09-2", front, lambda c: np.flatnonzero(front(c)), "is wanted"),
         ("09-3", lost, lambda t, s, k: lost(t, s, 1), "k lowest"),
-        ("09-3", lost, lambda t, s, k: lost(t, t, k), "One is computed"),
-        ("09-3", lost, lambda t, s, k: lost(t, s, k) + t.min(), "minus the lowest"),
+        ("09-3", lost, lambda t, s, k: lost(t, t, k), "does not know the truth"),
+        ("09-3", lost, lambda t, s, k: lost(t, s, k) + t.min(), "take off the lowest"),
         ("09-3", lost, lambda t, s, k: "nothing", "number"),
         ("09-4", farthest, lambda k, p: apart(k, p).min(axis=1).argmin(), "nearest of all"),
-        ("09-4", farthest, lambda k, p: apart(k, p).mean(axis=1).argmax(), "nearest"),
-        ("09-4", farthest, lambda k, p: apart(k, p).max(axis=1).argmax(), "nearest"),
-        ("09-4", farthest, lambda k, p: p[1], "number of one row"),
+        ("09-4", farthest, lambda k, p: apart(k, p).mean(axis=1).argmax(), "nearest known"),
+        ("09-4", farthest, lambda k, p: apart(k, p).max(axis=1).argmax(), "nor the farthest"),
+        ("09-4", farthest, lambda k, p: p.tolist(), "a number is wanted"),
         ("09-5", improvement, lambda m, s, b: (b - m) * norm.cdf((b - m) / s), "second term"),
         ("09-5", improvement, lambda m, s, b: norm.cdf((b - m) / s), "probable"),
-        ("09-5", improvement, lambda m, s, b: improvement(-m, s, -b), "best - mean"),
+        ("09-5", improvement, lambda m, s, b: improvement(-m, s, -b), "not mean - best"),
         ("09-5", improvement, lambda m, s, b: improvement(m, s, b)[:1], "shape"),
     ],
 )

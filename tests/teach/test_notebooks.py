@@ -24,7 +24,7 @@ from page_rules import assert_page_stands_alone
 from defectkit import DefectkitError, data
 from defectkit.data.folder import read_folder
 from defectkit.data.readers import read_imp2d
-from defectkit.teach import STRICT, exercise_numbers, notebooks
+from defectkit.teach import STRICT, notebooks
 
 SOURCES = notebooks.sources()
 TEACHING = (notebooks.ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def test_nbgrader_knows_every_exercise(source, form):
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-zA-Z0-9_\-]+", name) for name in names)
     checks = {one["grade_id"].removeprefix("check-") for one in known if one["grade"]}
-    assert checks == set(exercise_numbers(source.stem[:2]))
+    assert checks == set(notebooks.asked(source))
     assert {f"answer-{number}" for number in checks} <= set(names)
     for one in known:
         assert one["schema_version"] == 3

@@ -500,3 +500,59 @@ def factors(data: Dataset) -> tuple[float, float]:
 def like_vacancies(data: Dataset) -> tuple[float, float]:
     """What two like vacancies hear at 2 Å, without and with a gate on the values."""
     return 6.0, 5.1
+
+
+@exercise(
+    "04-10",
+    cases=[
+        (np.array(valid), np.array(test))
+        for valid, test in (
+            ([0.30, 0.26, 0.34], [0.31, 0.33, 0.28]),
+            ([0.50, 0.40, 0.45, 0.41], [0.42, 0.47, 0.52, 0.40]),
+        )
+    ],
+    takes="valid and test are arrays (k,); the result is a number in eV.",
+    hint="np.argmin(valid) chooses; which of the two errors took no part in the choice?",
+    way="test[np.argmin(valid)]",
+    meaning="Chosen on some rows, judged on others: what is printed was not what was chosen for.",
+    mistakes={
+        "That chooses by the test rows; who does has none left to judge with.": (
+            lambda valid, test: test.min()
+        ),
+        "It was chosen because that error is low: judge it on other rows.": (
+            lambda valid, test: valid.min()
+        ),
+        "Nobody uses the mean of all settings: choose one.": lambda valid, test: test.mean(),
+        "That is the number of the setting; its error is wanted.": lambda valid, test: int(
+            valid.argmin()
+        ),
+        "That is the worst on validation rows: argmin, not argmax.": lambda valid, test: test[
+            valid.argmax()
+        ],
+        "Both rows together chose it: then neither can judge.": lambda valid, test: test[
+            (valid + test).argmin()
+        ],
+    },
+)
+def reported(valid: np.ndarray, test: np.ndarray) -> float:
+    """The error that may be printed of a setting that was chosen among several."""
+    return test[valid.argmin()]
+
+
+@exercise(
+    "04-11",
+    hint="First the chance that none of them looks clear: all twenty have to stay quiet.",
+    way="1 - (1 - 1 / 20) ** 20",
+    meaning="{x:.0%}: of twenty parts that do nothing, one that looks clear is what to expect.",
+    mistakes={
+        "That is how many look clear on the average, not how likely one is.": 1.0,
+        "That is the chance that none looks clear.": 0.95**20,
+        "That is the chance of one alone.": 0.05,
+        "That is the chance that all of them look clear.": 0.05**20,
+        "That is in percent; a chance lies between 0 and 1.": 100 * (1 - 0.95**20),
+        "That is the chance of exactly one; two or more count too.": 20 * 0.05 * 0.95**19,
+    },
+)
+def clear_by_luck(data: Dataset) -> float:
+    """The chance that one of twenty changes that do nothing looks clear."""
+    return 1 - (1 - 1 / 20) ** 20
