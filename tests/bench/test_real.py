@@ -9,7 +9,7 @@ from real_rows import some_rows
 
 from defectkit import DefectkitError, bench
 from defectkit.bench import measure, real
-from defectkit.bench.readme import COLUMNS_2DMD, real_table
+from defectkit.bench.readme import COLUMNS_2DMD, interval_table, real_table
 from defectkit.training.config import load_config
 from defectkit.training.pretrained import CONFIGS, published_2dmd
 
@@ -146,3 +146,17 @@ def test_readme_shows_published_errors_beside_ours():
     assert by_model["sparse MEGNet"][-5:] == ["37.1", "–", "–", "–", "–"]
     assert by_model["hybrid"][1:3] == ["20.0", "–"]
     assert "MEGNet" not in gap
+
+
+def test_intervals_of_the_shipped_networks_subset_by_subset(folder, tmp_path):
+    table = pd.read_csv(bench.run("intervals_2dmd", output=tmp_path, path=folder))
+    assert table.groupby("target").subset.agg(list).to_dict() == {
+        target: ["high_MoS2", "low_WSe2"] for target in ("eform", "gap")
+    }
+    assert table.n_test.tolist() == 2 * [18, 8]
+    assert table.by_kind.between(0.5, 1).all()
+    wider = table.by_kind_width > table.together_width
+    assert wider.tolist() == 2 * [True, False]
+    few, more = interval_table(table.iloc[2:]).splitlines()[2:]
+    assert "all rows together" in few
+    assert more.split("|")[1:3] == few.split("|")[1:2] + [" kind by kind, as shipped "]

@@ -97,7 +97,7 @@ def mixed(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of two kinds, of which the rare one errs by far more than its members spread."""
     rows = made(n, seed)
     host = (np.random.default_rng(seed).random(n) < 0.1).astype(int)
-    rows["eform_pred"] += np.where(host, 5 * (rows.eform_pred - rows.eform), 0)
+    rows["eform_pred"] += np.where(host, 20 * (rows.eform_pred - rows.eform), 0)
     return rows, pd.DataFrame({"host": host, "many": 0}, rows.index)
 
 
