@@ -336,15 +336,16 @@ def _grade_one(
         found.note = "this file is no notebook"
         return found
     asked = [number for _, source in cells for number in CHECK.findall(source)]
-    name = next(iter(asked), re.sub(r"\D", "", Path(file).stem)[:2])[:2]
-    try:
-        numbers = checks.exercise_numbers(name or "?")
-    except DefectkitError:
+    known = {number: s for s in notebooks.sources() for number in notebooks.asked(s)}
+    first = re.sub(r"\D", "", Path(file).stem)[:2] + "-1"  # where no check is left in it
+    own = next((known[number] for number in [*asked, first] if number in known), None)
+    if own is None:
         found.note = "no exercise of the kit is in it"
         return found
-    found.notebook = name
+    numbers = notebooks.asked(own)
+    found.notebook = own.stem.partition("_")[0]
     found.verdicts = dict.fromkeys(numbers)
-    answers = _prepare(name, dataset, prepared)
+    answers = _prepare(own, dataset, prepared)
     try:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
@@ -384,17 +385,16 @@ def _run(
         found.note = f"{stopped} of {len(cells)} cells stopped with an error"
 
 
-def _prepare(name: str, dataset: str, prepared: dict) -> dict[str, str]:
+def _prepare(source: Path, dataset: str, prepared: dict) -> dict[str, str]:
     """Use the data of a notebook for the checks; by exercise, the expression of its answer.
 
     Both are read from the kit's own source of the notebook.
     """
-    (source,) = notebooks.sources([name])
     cells = jupytext.read(source, fmt="py:percent").cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
-    if prepared.get("name") != name:
+    if prepared.get("source") != source:
         prepared.clear()
-        prepared |= {"name": name, "answers": {}}
+        prepared |= {"source": source, "answers": {}}
         for cell in code:
             for number, expression in _expressions(cell):
                 prepared["answers"][number] = expression

@@ -45,6 +45,7 @@ METADATA = {
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.05  # a kernel can fill its memory and end within a few tenths
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
+PRELUDE = "from defectkit.widgets.lesson import *"  # how every notebook begins
 OPTIONAL = "(optional)"  # at the end of a section's heading: a short lesson can do without
 OnCell = Callable[[str, int, int, str], None]
 
@@ -129,7 +130,7 @@ def _mark_slides(cells: list[NotebookNode]) -> None:
 
 def _sets_up(code: str) -> bool:
     """Whether a cell only imports things and reads the data: nothing to show."""
-    return code.startswith(("import ", "from ", "check("))
+    return code.startswith("check(") or PRELUDE in code or "teach.use(" in code
 
 
 def student(source: Path) -> NotebookNode:

@@ -26,14 +26,7 @@ quick = True  # notebooks that train do more when this is False
 seed = 0
 
 # %%
-import pandas as pd
-from IPython.display import display
-
-from defectkit import plots, teach
-from defectkit.data import load
-from defectkit.data.cleaning import IDENTITY_TOLERANCE, identity_error
-from defectkit.data.sources import SOURCES
-from defectkit.teach import check, checks, doctor, notebooks
+from defectkit.widgets.lesson import *
 
 # %% [markdown]
 # ## What the kit is for
@@ -58,6 +51,8 @@ plots.database.route();
 # to do.
 
 # %%
+from defectkit.teach import doctor
+
 doctor.report()
 
 # %% [markdown]
@@ -94,6 +89,8 @@ checks.table(pd.DataFrame(known, columns=["name", "title", "labels", "licence"])
 teach.guess("00-a", ("from above", "from the side"))
 
 # %%
+from defectkit.data.cleaning import IDENTITY_TOLERANCE, identity_error
+
 frame = data.frame
 complete = frame[frame.converged & (identity_error(frame).abs() < IDENTITY_TOLERANCE)]
 added = complete[complete.removed == ""]
@@ -184,9 +181,12 @@ check("00-4", answer)
 #
 # Work through them in order. Each one says how long it takes: its core, and all of it. Sections whose heading
 # ends with *(optional)* are no part of the core. With little time, run their cells, since later ones may use
-# what they make, and read on.
+# what they make, and read on. All begin with one line that brings the names which most of them need;
+# `contents()` prints what these are.
 
 # %%
+from defectkit.teach import notebooks
+
 notebooks.contents()
 
 # %% [markdown]

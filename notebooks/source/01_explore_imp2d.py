@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebook 00; a little pandas.
 #
-# **Time.** 80 minutes for the core, 90 for all.
+# **Time.** 80 minutes for the core, 95 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -27,25 +27,11 @@ quick = True  # notebooks that train do more when this is False
 seed = 0
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 import seaborn as sns
-from IPython.display import display
-from pymatgen.core import Element
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
 
-from defectkit import DefectkitError, plots, teach
-from defectkit.data import load
-from defectkit.data.cleaning import EFORM_BOUND, RISE_BOUND, clean, energy_rise
-from defectkit.data.splits import make_split, structure_groups
-from defectkit.structures.names import in_figure
-from defectkit.structures.record import COLUMNS
-from defectkit.teach import check, checks
-from defectkit.widgets import view_defect
+from defectkit.widgets.lesson import *
 
+# %%
 sns.set_theme(style="ticks", context="notebook")
 data = load(dataset)
 teach.use(data)
@@ -59,6 +45,8 @@ print(f"{data.name}: {len(frame):,} rows, labels from {data.label_source}; "
 # One row is one supercell with a defect. These are the columns and their units; the first rows follow.
 
 # %%
+from defectkit.structures.record import COLUMNS
+
 checks.table(pd.Series(COLUMNS, name="meaning").to_frame())
 
 # %%
@@ -135,6 +123,10 @@ check("01-2", answer)
 # periodic table have like valence electrons: *guess first,* do they have like energies?
 
 # %%
+from pymatgen.core import Element
+
+from defectkit.data.cleaning import EFORM_BOUND
+
 impurities = frame[(frame.dopant != "") & frame.converged & (frame.eform.abs() < EFORM_BOUND)]
 means = plots.database.each_dopant(impurities).groupby("dopant").eform.mean()
 if checks.has(means, "mean energies of dopants", least=3):
@@ -160,6 +152,9 @@ if checks.has(impurities.eform, "energies of impurities"):
 # is the energy. *host and site* gives each site of each host a name of its own.
 
 # %%
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import OneHotEncoder
+
 named = impurities.assign(place=impurities.host + " " + impurities.site)
 
 
@@ -249,6 +244,8 @@ check("01-4", answer)
 # kernel the flat picture below shows the same row.
 
 # %%
+from defectkit.widgets import view_defect
+
 adsorbates = frame[frame.converged & (frame.defecttype == "adsorbate")]
 record = checks.example(data, adsorbates, "adsorbate", seed)
 marked, vacant = checks.defect_of(data, record)
@@ -321,6 +318,8 @@ plots.database.traps(frame);
 teach.guess("01-b", ("below", "above", "on both sides"))
 
 # %%
+from defectkit.data.cleaning import RISE_BOUND, energy_rise
+
 rise = energy_rise(frame)[frame.eform.notna()].dropna()
 if checks.has(rise, "rows with a formation energy and the total energies of two stages"):
     plots.database.stages(frame)
@@ -406,6 +405,8 @@ check("01-6", answer)
 # structure form a *structure group*, and a group never straddles a split.
 
 # %%
+from defectkit.data.splits import structure_groups
+
 kept = checks.clean_rows(data)
 groups = structure_groups(kept)
 sizes = groups.value_counts()
@@ -493,6 +494,8 @@ check("01-8", names)
 teach.guess("01-c", tuple(splits))
 
 # %%
+from sklearn.pipeline import make_pipeline
+
 energy = kept.frame.eform
 if names is not ... and checks.has(energy, "formation energies", least=2):
     table, errors = names(kept.frame), {}

@@ -27,24 +27,7 @@ quick = True  # notebooks that train do more when this is False
 seed = 0
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-from ase.data import chemical_symbols
-
-from defectkit import DefectkitError, plots, teach
-from defectkit.data import load
-from defectkit.graphs import periodic
-from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.graphs.elements import ELEMENTAL, feature_table
-from defectkit.graphs.geometry import angle_cosines, edge_vectors, lengths, local_strain, strained
-from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
-from defectkit.structures import transforms
-from defectkit.structures.hosts import HOSTS
-from defectkit.structures.record import SiteKind
-from defectkit.teach import check, checks
-from defectkit.widgets import CutoffExplorer
+from defectkit.widgets.lesson import *
 
 data = checks.clean_rows(load(dataset))
 teach.use(data)
@@ -118,6 +101,8 @@ print(checks.caption(record))
 graph
 
 # %%
+from defectkit.graphs.geometry import edge_vectors, lengths
+
 vectors = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift)
 distances = lengths(vectors)
 first = torch.arange(5)
@@ -141,6 +126,8 @@ pd.DataFrame(
 teach.guess("02-b", (2, 4, 8))
 
 # %%
+from defectkit.widgets import CutoffExplorer
+
 middle = int(graph.is_defect.int().argmax())  # the first of the defect; 0 where none is known
 wide = build_graph(record, GraphConfig(cutoff=8.0), host)
 explorer = CutoffExplorer(wide, middle, longest=8.0)
@@ -186,6 +173,8 @@ points = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 1.1], [-0.8, -1.2]])
 plots.graphs.line_graph(points, [(0, 1), (0, 2), (0, 3)], ["A", "B", "C", "D"]);
 
 # %%
+from defectkit.graphs.geometry import angle_cosines
+
 cosines = angle_cosines(vectors, graph.angle_index)
 print(f"{graph.edge_index.shape[1]:,} edges within 5 Å, "
       f"{graph.angle_index.shape[1]:,} angles between edges shorter than 4 Å")
@@ -217,6 +206,9 @@ check("02-3", answer)
 # edges tell the model the cell's shape. Stretch the crystal by 2 % and they see it at once:
 
 # %%
+from defectkit.graphs.geometry import strained
+
+
 def lattice_lengths(pos, cell):
     edges = edge_vectors(pos, cell, graph.lattice_index, graph.lattice_shift)
     return lengths(edges)[:3].numpy().round(3)
@@ -249,6 +241,8 @@ plt.ylabel("node i");
 # it is.
 
 # %%
+from defectkit.structures.record import SiteKind
+
 vacancies = frame[frame.defecttype == "vacancy"]
 gap_record = checks.example(data, vacancies, "row with vacancies alone", seed)
 gap_graph = build_graph(gap_record, host=data.hosts.get(gap_record.host))
@@ -277,6 +271,10 @@ plots.graphs.local_edges(gap_graph, last, 4.0);
 # most strained first; X is a vacancy. Where a source has unrelaxed structures only, nothing is strained.
 
 # %%
+from ase.data import chemical_symbols
+
+from defectkit.graphs.geometry import local_strain
+
 strain, direction = local_strain(gap_graph)
 order = strain.abs().argsort(descending=True)[:6]
 pd.DataFrame(
@@ -294,11 +292,15 @@ pd.DataFrame(
 # Elements enter through a table of features, looked up by atomic number and chosen by name.
 
 # %%
+from defectkit.graphs.elements import feature_table
+
 table = feature_table(["elemental"])
 shown = {"H": 1, "He": 2, "O": 8, "S": 16, "Fe": 26, "Mo": 42, "Xe": 54}
 pd.DataFrame(table[list(shown.values())].T, index=table.names, columns=list(shown)).round(2)
 
 # %%
+from defectkit.graphs.elements import ELEMENTAL
+
 checks.table(pd.Series(ELEMENTAL, name="meaning").to_frame())
 
 # %% [markdown]
@@ -325,6 +327,8 @@ check("02-4", answer)
 # cutoff.
 
 # %%
+from defectkit.models.parts import AngularBasis, GaussianBasis, envelope
+
 d = torch.linspace(0, 5.5, 400)
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), layout="constrained")
 axes[0].plot(d, GaussianBasis(stop=5.0, n=12)(d) * envelope(d, 5.0)[:, None])
@@ -414,6 +418,8 @@ if keep_ties is not ...:
 # for a row of which this is true, and read what is said of the others.
 
 # %%
+from defectkit.structures import transforms
+
 padding = transforms.PadSupercell(data.hosts, extra=(1, 1))
 substitutions = frame[frame.defecttype == "substitution"]
 candidates = substitutions if len(substitutions) else frame

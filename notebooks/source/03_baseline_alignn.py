@@ -28,36 +28,7 @@ seed = 0
 retrain = False  # True: train the whole baseline on this data set, in section 7
 
 # %%
-import tempfile
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-from pymatgen.core import Element
-
-from defectkit import plots, teach
-from defectkit.data import load
-from defectkit.data.cleaning import clean
-from defectkit.data.sources import data_folder
-from defectkit.data.splits import make_split
-from defectkit.evaluation.metrics import scores
-from defectkit.graphs import periodic
-from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.graphs.dataset import load_graphs
-from defectkit.models import build_model
-from defectkit.models.baselines import EdgeGatedConv
-from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS, twin_structures
-from defectkit.structures.names import in_figure
-from defectkit.teach import check
-from defectkit.training.config import with_values
-from defectkit.training.inference import load_model, predict
-from defectkit.training.prepared import Prepared, graphs_of, prepare
-from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
-from defectkit.training.train import train
-from defectkit.widgets import LiveCurve
+from defectkit.widgets.lesson import *
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
@@ -125,6 +96,8 @@ check("03-1", message_round)
 # each picture stand the bonds of the middle atom and the angles between them, counted.
 
 # %%
+from defectkit.structures.hosts import twin_structures
+
 near = GraphConfig(cutoff=2.6, angle_cutoff=2.6, all_pairs=False)  # first neighbours only
 twins = {name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()}
 plots.results.surroundings(twins);
@@ -135,6 +108,8 @@ plots.results.surroundings(twins);
 # as well. *Guess first:* in which of the four cases do the twins get different answers?
 
 # %%
+from defectkit.models import build_model
+
 trained, card = load_model(baseline.folder)
 torch.manual_seed(seed)
 differences = {}
@@ -220,6 +195,8 @@ check("03-2", answer)
 # Here is one of width 2 on the chain of section 1. We follow it with its own weights:
 
 # %%
+from defectkit.models.baselines import EdgeGatedConv
+
 torch.manual_seed(seed)
 conv = EdgeGatedConv(width=2).eval()
 h, e = torch.randn(4, 2), torch.randn(6, 2)  # four atoms, six directed bonds
@@ -286,6 +263,9 @@ answer = tuple(float((frame.eform - c).abs().mean()) for c in (frame.eform.mean(
 check("03-5", answer)
 
 # %%
+from defectkit.training.inference import predict
+from defectkit.training.prepared import graphs_of
+
 rows = data if len(data) >= 20 and set(frame.host) <= set(data.hosts) else data_of(baseline, data)
 if rows is not data:
     print(f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows of '{rows.name}' serve")
@@ -348,6 +328,8 @@ plots.results.parity(run.part("test"), few.label_source, title="after training",
 # this section is about the demo rows and their labels, whatever `dataset` is:
 
 # %%
+from defectkit.graphs.dataset import load_graphs
+
 known = data_of(baseline, data)  # the data that it was trained on
 tested = baseline.part("test").join(known.frame[["host", "dopant", "defecttype"]])
 some = [known[uid] for uid in tested.index[:5]]
@@ -368,6 +350,8 @@ plots.results.parity(tested, card.label_source, "eform", "ALIGNN, test rows", ax
 plots.results.parity(tested, card.label_source, "spin", "ALIGNN, test rows", axes[1]);
 
 # %%
+from defectkit.evaluation.metrics import scores
+
 pd.Series(scores(tested), name="ALIGNN, seed 0").to_frame().round(3)
 
 # %%
@@ -468,6 +452,8 @@ plots.database.periodic_table(errors[doped].abs().groupby(tested.dopant[doped]).
 plt.title(f"ALIGNN, test rows by dopant. Labels: {card.label_source}");
 
 # %%
+from pymatgen.core import Element
+
 by_dopant = errors[doped].abs().groupby(tested.dopant[doped]).mean()
 column = [Element(symbol).group for symbol in by_dopant.index]
 within = by_dopant.groupby(column).transform("mean")  # put the mean of its column for every element
@@ -574,6 +560,9 @@ print(f"from {diluted[0]:.2f} eV in {cells[0]} x {cells[0]} cells to {diluted[-1
 # finished one is read from its folder. On the demo set it takes about as long as this:
 
 # %%
+from defectkit.data.sources import data_folder
+from defectkit.training.prepared import prepare
+
 minutes = baseline.summary["epochs"] * baseline.summary["train_s_per_epoch"] / 60
 print(f"on the demo set {baseline.summary['epochs']} epochs, {minutes:.0f} minutes on the machine that made the shipped run")
 if retrain:

@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 03.
 #
-# **Time.** 75 minutes for the core, 90 for all.
+# **Time.** 80 minutes for the core, 90 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -27,39 +27,9 @@ quick = True  # False: the training in section 7 has more rows and epochs
 seed = 0
 
 # %%
-import math
-import tempfile
-from pathlib import Path
+from defectkit.widgets.lesson import *
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-from ase import Atoms
-from torch_geometric.data import Batch
-
-from defectkit import plots, teach
-from defectkit.bench import shortest_ms
-from defectkit.data import load
-from defectkit.data.cleaning import clean
-from defectkit.data.splits import make_split
-from defectkit.explain import attention
-from defectkit.graphs import periodic
-from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.graphs.geometry import local_strain
-from defectkit.models.angular import FastPower, TripletPower, legendre, spherical_harmonics
-from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
-from defectkit.models.hybrid import Hybrid
-from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS, shortest_translation, twin_structures
-from defectkit.teach import check
-from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
-from defectkit.training.inference import load_model
-from defectkit.training.prepared import Prepared
-from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
-from defectkit.training.train import train
-from defectkit.widgets import LiveCurve
-
+# %%
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
 teach.use(data)
@@ -78,6 +48,8 @@ print(f"{len(data):,} clean rows, labels from {data.label_source}. {about(shippe
 # does such things to a sheet, and the defect's energy depends on it.
 
 # %%
+from defectkit.graphs.geometry import local_strain
+
 unit = HOSTS["MoS2"].unit_cell()
 site = find_site(unit, "vacancy", "S")
 plain = GraphConfig(cutoff=5.0, angle_cutoff=None)
@@ -103,6 +75,9 @@ plots.attention.strain_map(offset, local_strain(ringed)[0].numpy(), reach=2 * pl
 teach.guess("04-a", ("both everywhere", "local layers far out only", "neither near the defect"))
 
 # %%
+from defectkit.explain import attention
+from defectkit.models.hybrid import Hybrid
+
 small = {"hidden": 32, "local_layers": 2, "lattice": False, "descriptors": False}
 changes = {}
 for title, layers in (("local layers only", 0), ("and one of attention", 1)):
@@ -173,6 +148,8 @@ teach.reveal("04-b", min(x[3] - x[0], cell_length - x[3] + x[0]))
 # so that every ångström halves the weight, and $\psi = \ln 2$ from atoms towards the vacancy.
 
 # %%
+import math
+
 ln2 = math.log(2)
 query = torch.tensor([1.0, 2.0, 0.0, 1.0], dtype=torch.float64)[:, None]  # (4, 1)
 key = ln2 * torch.tensor([0.0, 1.0, 0.0, 2.0], dtype=torch.float64)[:, None]
@@ -218,6 +195,8 @@ check("04-2", attend)
 # its own bias, and a last linear map joins them. On a real defect, head by head with your function:
 
 # %%
+from defectkit.models.attention import PairBias, PairInputs, PeriodicAttention
+
 record = data[frame.sample(1, random_state=seed).index[0]]
 graph = build_graph(record, GraphConfig(), data.hosts.get(record.host), dtype=torch.float64)
 torch.manual_seed(seed)
@@ -307,6 +286,8 @@ teach.reveal("04-c", "both" if same.all() else "neither" if not same.any() else
 # away is that?
 
 # %%
+from defectkit.structures.hosts import shortest_translation
+
 images = pd.Series({uid: shortest_translation(data[uid].atoms.cell.array) for uid in frame.index})
 plt.figure(figsize=(8, 3.2), layout="constrained")
 plt.hist(images, np.arange(np.floor(images.min()), images.max() + 0.25, 0.25), color=plots.style.LIGHT_BLUE, edgecolor="white")
@@ -344,6 +325,8 @@ check("04-4", answer)
 # theorem for single pairs of random directions, then the sums.
 
 # %%
+from defectkit.models.angular import legendre, spherical_harmonics
+
 generator = torch.Generator().manual_seed(seed)
 first, second = (torch.nn.functional.normalize(torch.randn(40, 3, generator=generator), dim=1) for _ in "ab")
 cosine = (first * second).sum(dim=1)
@@ -363,6 +346,10 @@ answer = (1 + 4 + 2 * 2, 1 + 4, 1 + 4 + 2 * 2 * (-1 / 2))
 check("04-5", answer)
 
 # %%
+from defectkit.bench import shortest_ms
+from defectkit.models.angular import FastPower, TripletPower
+
+
 def timed(form, weights, *given):
     """Milliseconds, and what comes out."""
     return shortest_ms(lambda: form(*given)(weights), 1), form(*given)(weights)
@@ -394,6 +381,8 @@ shown.groupby(["model", "hidden"])[["train_ms", "infer_ms"]].median().style.form
 # only, without attention and with random weights:
 
 # %%
+from defectkit.structures.hosts import twin_structures
+
 near = GraphConfig(cutoff=2.8, angle_cutoff=2.8, all_pairs=False)
 twins = {name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()}
 energies = {}
@@ -429,6 +418,8 @@ pd.DataFrame(differences).T.abs().style.format("{:.0e}")
 # part has most weights, and what comes out of the read-out?
 
 # %%
+from torch_geometric.data import Batch
+
 torch.manual_seed(seed)
 config = GraphConfig(angle_cutoff=None)
 model = Hybrid(features, config, hidden=64, local_layers=2, global_layers=2).eval()
@@ -519,6 +510,8 @@ print("largest difference between the two ways of writing:",
 # both on the same `dataset`, and compare the printed lines.)
 
 # %%
+from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
+
 rows = data if len(data) >= 20 and set(frame.host) <= set(data.hosts) else data_of(shipped, data)
 if rows is not data:
     print(f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows of '{rows.name}' serve")
@@ -567,6 +560,8 @@ plots.results.parity(run.part("test"), few.label_source, title="the hybrid after
 # changes. *Guess first:* what does each line look like?
 
 # %%
+from ase import Atoms
+
 apart = np.linspace(3, 12, 37)  # Å
 sheet = unit.repeat((8, 8, 1)).cell
 pair = [build_graph(Atoms("S2", [[0, 0, 0], [d, 0, 0]], cell=sheet, pbc=True), GraphConfig(angle_cutoff=None), dtype=torch.float64)

@@ -27,23 +27,7 @@ quick = True  # no difference here: everything was measured beforehand
 seed = 0
 
 # %%
-from dataclasses import replace
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-from IPython.display import display
-
-from defectkit import plots, teach
-from defectkit.data import load
-from defectkit.data.sources import SOURCES
-from defectkit.graphs.build import build_graph
-from defectkit.structures.defects import find_site, make_defect
-from defectkit.structures.hosts import HOSTS
-from defectkit.teach import check
-from defectkit.training.inference import load_model
-from defectkit.training.pretrained import benchmark, shipped_run
+from defectkit.widgets.lesson import *
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = load(dataset)
@@ -318,6 +302,8 @@ plots.studies.aims(models, speed, benchmark("ladder")).style.format({"reached": 
 # nothing relaxed. The models have seen small cells only. *Guess first:* which line is flat?
 
 # %%
+from dataclasses import replace
+
 unit = HOSTS["MoS2"].unit_cell()
 site = find_site(unit, "vacancy", "S")
 cells = (3, 4, 6, 8, 12)

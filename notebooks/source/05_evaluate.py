@@ -29,36 +29,9 @@ seed = 0
 remake = False  # True: predict all test rows anew from the checkpoints instead of reading them
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
+from defectkit.widgets.lesson import *
 
-from defectkit import DefectkitError, plots, teach
-from defectkit.data import load
-from defectkit.data.cleaning import clean
-from defectkit.data.sources import SOURCES, data_folder
-from defectkit.data.splits import structure_groups
-from defectkit.evaluation import breakdown, coverage, leakage, metrics
-from defectkit.evaluation.coverage import guard_table
-from defectkit.evaluation.metrics import compare, confusion, scores
-from defectkit.graphs.build import build_graph
-from defectkit.predict import intervals, physics
-from defectkit.predict.domain import Nearness, composition_vectors
-from defectkit.predict.predictor import Predictor
-from defectkit.teach import check
-from defectkit.training.inference import load_model, predict
-from defectkit.training.prepared import graphs_of
-from defectkit.training.pretrained import (
-    CHECKPOINTS,
-    about,
-    benchmark,
-    data_of,
-    ladder_runs,
-    published_ladder,
-    shipped_run,
-)
-
+# %%
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
 teach.use(data)
@@ -77,6 +50,9 @@ print(f"The models were tested on {len(tested['hybrid'][0])} of {len(known):,} r
 # The predictions were stored by the run that made them. With `remake = True` they come from the weights:
 
 # %%
+from defectkit.training.inference import predict
+from defectkit.training.prepared import graphs_of
+
 if remake:
     for name in ("hybrid", "alignn"):
         for k, run in enumerate(runs[name]):
@@ -108,6 +84,8 @@ def bootstrap(errors, draws, seed):
 check("05-1", bootstrap)
 
 # %%
+from defectkit.evaluation.metrics import scores
+
 table = pd.DataFrame({f"{name}, seed {k}": scores(rows) for name in names for k, rows in enumerate(tested[name])})
 table.T.style.format("{:.3f}")
 
@@ -143,6 +121,8 @@ teach.reveal("05-a", f"there, {sign}" if larger else "not where energies are hig
 # error is theirs? Exercise 05-5 counts. For the moment, the question is often only whether there is one:
 
 # %%
+from defectkit.evaluation.metrics import confusion
+
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for ax, name in zip(axes, ("hybrid", "alignn")):
     plots.evaluation.confusion_matrix(confusion(tested[name][0]), ax).set_title(f"{name}, seed 0")
@@ -155,6 +135,8 @@ for ax, name in zip(axes, ("hybrid", "alignn")):
 # *row by row* and this common part drops out. The **paired bootstrap** draws the differences.
 
 # %%
+from defectkit.evaluation.metrics import compare
+
 together = {name: pd.concat(parts) for name, parts in tested.items()}  # error of a row: mean over its seeds
 pairs = {f"hybrid − {other}": compare(together["hybrid"], together[other]) for other in names[1:]}
 pd.DataFrame(pairs).T.style.format("{:.3f}", subset=["difference", "lo", "hi", "better"])
@@ -182,6 +164,8 @@ check("05-2", answer)
 # it "gain"?
 
 # %%
+from defectkit.evaluation import leakage
+
 atoms = 7_500 if quick else 45_000  # in all: a large cell costs as much as many small ones
 n, copies = min(int(atoms / data.frame.natoms.mean()), len(data)), 3
 tables = []  # of the traps that these data hold
@@ -198,6 +182,9 @@ except DefectkitError as reason:
 # twin, and no others, so the gain is that of a set of twins; in the whole set it is diluted.
 
 # %%
+from defectkit.data.sources import data_folder
+from defectkit.data.splits import structure_groups
+
 try:
     tables.append(leakage.duplicates_in_split(data, structure_groups(data, data_folder() / "groups"), seed))
 except DefectkitError as reason:  # most small sets have no twins
@@ -265,6 +252,8 @@ rivals.assign(verdict=clear).pivot(index="model", columns="split", values="verdi
 # error of always saying the mean of these very rows.
 
 # %%
+from defectkit.training.pretrained import ladder_runs
+
 by_step = ladder.pivot(index="split", columns="model", values="eform_mae").loc[steps]
 held = {step: pd.concat([fold[0].part("test") for fold in ladder_runs(step, "hybrid")]) for step in steps}
 spread = pd.Series({step: (rows.eform - rows.eform.mean()).abs().mean() for step, rows in held.items()})
@@ -291,6 +280,8 @@ teach.reveal("05-b", by_step.idxmax().value_counts().index[0], ladder_axes)
 # (`eform_mae_single`). The additive network sums a number for each atom, and falls apart on new hosts.
 
 # %%
+from defectkit.training.pretrained import published_ladder
+
 published_ladder().pivot(index="model", columns="split", values="eform_mae")[["random", "pair", "host", "dopant", "block"]]
 
 # %% [markdown]
@@ -318,6 +309,9 @@ plots.studies.transfer(benchmark("transfer"), SOURCES["2dmd"].label_source);
 # One number hides much. The mean of three seeds is our best model, so that is what we look into:
 
 # %%
+from defectkit.evaluation import breakdown
+from defectkit.predict import intervals
+
 rows = intervals.ensemble(tested["hybrid"])
 table = breakdown.described(rows, known.frame)
 print(f"one seed {np.mean([scores(part)['eform_mae'] for part in tested['hybrid']]):.3f} eV,",
@@ -375,6 +369,8 @@ if answer is not ...:
 # magnetic test row with the median error: does the moment sit where it should? *Guess first.*
 
 # %%
+from defectkit.evaluation import metrics
+
 magnetic = rows[rows.spin > metrics.MAGNETIC]
 shown = (magnetic.spin_pred - magnetic.spin).abs().sort_values().index[len(magnetic) // 2]
 model, card = load_model(runs["hybrid"][0].folder)
@@ -484,6 +480,8 @@ def half_width(errors, confidence):
 check("05-8", half_width)
 
 # %%
+from defectkit.evaluation import coverage
+
 valid = intervals.ensemble([run.part("valid") for run in runs["hybrid"]])
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 plots.evaluation.reliability(coverage.reliability(valid, rows), axes[0])
@@ -518,6 +516,9 @@ coverage.coverage_by(valid, rows, known.frame.host).style.format("{:.2f}", subse
 # Thresholds are the 95 % quantiles of the validation rows. Every prediction of a `Predictor` carries the verdict:
 
 # %%
+from defectkit.predict.predictor import Predictor
+from defectkit.training.pretrained import CHECKPOINTS
+
 predictor = Predictor.load(CHECKPOINTS / "hybrid.safetensors")
 some = rows.index if not quick else rows.sample(min(250, len(rows)), random_state=seed).index
 judged = predictor([known[uid] for uid in some], known.hosts)
@@ -529,6 +530,8 @@ signs = judged[list(predictor.training)].assign(spread=judged.eform_sigma)
 plots.evaluation.guard(signs, predictor.guard, off);
 
 # %%
+from defectkit.evaluation.coverage import guard_table
+
 guard_table(judged.verdict, off).style.format(precision=2)
 
 # %% [markdown]
@@ -552,6 +555,8 @@ else:
 # bad ones pass all the same. On hosts never seen, with the nearness in composition alone:
 
 # %%
+from defectkit.predict.domain import Nearness, composition_vectors
+
 far, pieces = {}, composition_vectors(known.frame)
 for fold, pair in zip(ladder_runs("host", "hybrid"), unseen):
     learned = known.frame.index.difference(fold[0].predictions.index)  # and what was left out by its size
@@ -572,6 +577,8 @@ missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(["
 teach.guess("05-c", (2, 5, 7, 15))
 
 # %%
+from defectkit.predict import physics
+
 model, card = load_model(runs["hybrid"][0].folder)
 few = [known[uid] for uid in first.index[:: max(1, len(first) // 12)]]
 equal = physics.equal_crystals(model, card.graph, few, known.hosts, seed)

@@ -28,21 +28,10 @@ quick = True  # False: the tables of sections 4 to 9 are measured anew, which ta
 seed = 0  # of the shipped model, 0, 1 or 2; the kept tables are about 0
 
 # %%
-import numpy as np
-import pandas as pd
-import torch
-
-from defectkit import explain, plots, teach
 from defectkit.bench import studies
-from defectkit.data import load
-from defectkit.data.cleaning import clean
-from defectkit.graphs.build import build_graph
-from defectkit.structures.names import in_figure
-from defectkit.teach import check
-from defectkit.training.inference import load_model
-from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
-from defectkit.widgets import AttentionExplorer, DatabaseBrowser, HeadGallery, StructureView
+from defectkit.widgets.lesson import *
 
+# %%
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
 teach.use(data)
@@ -67,6 +56,8 @@ print(f"the hybrid, trained on {card.label_source} labels; {len(graphs)} structu
 # vacancy is a node.
 
 # %%
+from defectkit import explain
+
 vacancies = trained.index[trained.defecttype == "vacancy"]
 uid = next(one for one in vacancies if graphs[one].is_vacancy.sum() == 1)
 graph = graphs[uid]
@@ -142,6 +133,8 @@ if heard is not ... and rollout is not ...:
 # or no WebGL, a picture stands in its place.
 
 # %%
+from defectkit.widgets import StructureView
+
 weights = explain.seen_by(explain.combine(maps), defect) * graph.num_nodes
 StructureView(graph, weights, plots.explain.RELATIVE)
 
@@ -154,12 +147,16 @@ StructureView(graph, weights, plots.explain.RELATIVE)
 teach.guess("06-a", ("for every type of defect", "for some types", "for none"))
 
 # %%
+from defectkit.widgets import AttentionExplorer
+
 chosen = trained.reset_index().groupby("defecttype").uid.first()
 chosen["vacancy"] = uid
 several = [graphs[one] for one in chosen[::-1]]
 AttentionExplorer(model, several)
 
 # %%
+from defectkit.widgets import HeadGallery
+
 HeadGallery(model, several)
 
 # %% [markdown]
@@ -513,6 +510,8 @@ for holds, rows in verdict.groupby("holds", sort=False):
 # Filter the database, click a row, see how far its atoms moved.
 
 # %%
+from defectkit.widgets import DatabaseBrowser
+
 browser = DatabaseBrowser(known)
 browser.filters["defecttype"].value = "vacancy"
 browser.rows.value = browser.found.index[0]

@@ -27,34 +27,9 @@ quick = True  # False: the training in section 3 takes all rows
 seed = 0
 
 # %%
-import tempfile
-from collections import Counter
-from pathlib import Path
+from defectkit.widgets.lesson import *
 
-import numpy as np
-import pandas as pd
-import torch
-from IPython.display import display
-
-from defectkit import DefectkitError, plots, teach
-from defectkit.data import Dataset, load
-from defectkit.data.cleaning import clean
-from defectkit.data.sources import SOURCES
-from defectkit.data.splits import make_split
-from defectkit.graphs import periodic
-from defectkit.graphs.build import GraphConfig, build_graph
-from defectkit.graphs.elements import feature_table
-from defectkit.models.sites import Sites
-from defectkit.predict.predictor import Predictor
-from defectkit.structures.hosts import hosts_2dmd
-from defectkit.structures.record import DefectRecord
-from defectkit.teach import check
-from defectkit.training.config import load_config, with_values
-from defectkit.training.prepared import Prepared
-from defectkit.training.pretrained import CHECKPOINTS, CONFIGS, benchmark, published_2dmd
-from defectkit.training.train import train
-from defectkit.widgets import LiveCurve
-
+# %%
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 source = SOURCES["2dmd"].label_source
 data = None
@@ -80,6 +55,10 @@ if data is None:
 # vacancies and a tungsten.
 
 # %%
+from defectkit.data import Dataset
+from defectkit.structures.hosts import hosts_2dmd
+from defectkit.structures.record import DefectRecord
+
 units = hosts_2dmd()  # unit cells of the six hosts, in the lattice constants of the data
 
 
@@ -189,6 +168,8 @@ def prices(counts, energy):
 check("07-3", prices)
 
 # %%
+from collections import Counter
+
 if data is not None and prices is not ...:
     first = data.frame[data.frame.host == data.frame.host.iloc[0]]
     first = first.sample(min(400, len(first)), random_state=seed)
@@ -208,6 +189,9 @@ if data is not None and prices is not ...:
 # here, on all rows where `quick` is off. *Guess first:* how many epochs until it beats the linear model?
 
 # %%
+from defectkit.training.config import load_config
+from defectkit.training.pretrained import CONFIGS
+
 config = load_config(CONFIGS / "2dmd" / "sites.yaml")
 if data is not None:
     some = data if not quick else data.subset(data.frame.sample(min(600, len(data)), random_state=seed).index)
@@ -229,6 +213,10 @@ if data is not None:
 # label at all:
 
 # %%
+from defectkit.predict.predictor import Predictor
+from defectkit.training.pretrained import CHECKPOINTS
+
+
 def defective(host, symbol, others, uid, dopant=""):
     """A record with `dopant`, or nothing, at these atoms of an element, counted from the middle."""
     atoms = units[host].repeat((8, 8, 1))
@@ -262,6 +250,8 @@ for name, target in (("sites", "eform"), ("sites-gap", "gap")):
 # so the axis is logarithmic.
 
 # %%
+from defectkit.training.pretrained import published_2dmd
+
 models = benchmark("models_2dmd")
 others = published_2dmd()
 others = others[(others.target == "eform") & (others.subset != "mean of 8")]
@@ -317,6 +307,9 @@ check("07-5", answer)
 # give to pairs farther apart than 8 and 12 Å.
 
 # %%
+from defectkit.graphs.elements import feature_table
+from defectkit.models.sites import Sites
+
 atoms = units["MoS2"].repeat((8, 8, 1))
 sulfur = nearest(atoms, "S")
 _, apart = periodic.minimum_image(atoms.positions[sulfur], atoms.cell.array, atoms.pbc)

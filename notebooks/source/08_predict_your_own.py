@@ -28,24 +28,7 @@ seed = 0
 files = "my_structures"  # a folder of yours, for section 8
 
 # %%
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import numpy as np
-import torch
-from ase.build import graphene
-from ase.optimize import BFGS
-from IPython.display import display
-
-from defectkit import plots, teach
-from defectkit.data import load
-from defectkit.data.potential import ChgnetCalculator
-from defectkit.predict.answer import all_atom_predictor, answer, read, sentences, shipped_predictor
-from defectkit.predict.calculator import DefectCalculator, pulled
-from defectkit.predict.own import host_cell
-from defectkit.structures.defects import defects_of, find_sites, place_of
-from defectkit.teach import check
-from defectkit.widgets import Sandbox, StructureView, UploadView
+from defectkit.widgets.lesson import *
 
 torch.set_num_threads(1)  # single structures gain nothing from a second thread
 data = load(dataset)
@@ -60,6 +43,9 @@ print(f"{len(data):,} rows to compare with, labels {data.label_source}")
 # more. In a terminal `defectkit make MoS2 --vacancy S` does the same.
 
 # %%
+from defectkit.predict.own import host_cell
+from defectkit.structures.defects import defects_of
+
 host = host_cell("2H-MoS2")
 (vacancy,) = defects_of(host, ["S"]).values()
 print(f"{vacancy.atoms.symbols}: {vacancy.removed[0]} is missing, "
@@ -97,6 +83,8 @@ check("08-1", shifted)
 # such structures.
 
 # %%
+from defectkit.predict.answer import answer, sentences
+
 table = answer(vacancy.atoms)
 print("\n".join(sentences(table)))
 
@@ -139,6 +127,8 @@ if shifted is not ...:
 # Where does a chromium atom go? All distinct sites, each with its prediction, the lowest first:
 
 # %%
+from defectkit.structures.defects import find_sites, place_of
+
 made = defects_of(host, add="Cr")
 where = {site.name: place_of(host, site) for site in find_sites(host)}
 sites = answer([defect.atoms for defect in made.values()])
@@ -181,6 +171,8 @@ display(labels[["site", "defecttype", "eform", "spin"]].sort_values("eform").sty
 # ## 5 · What did the network look at? (optional)
 
 # %%
+from defectkit.predict.answer import all_atom_predictor, read
+
 best = made[sites.eform.idxmin()]
 (own,) = read(best.atoms)
 predictor = all_atom_predictor(own)
@@ -188,6 +180,8 @@ graph = predictor.graph_of(own)
 plots.explain.prediction_map(predictor.networks[0], graph, f"{own.defect} in {own.record.host}");
 
 # %%
+from defectkit.widgets import StructureView
+
 StructureView(graph)
 
 # %% [markdown]
@@ -201,6 +195,9 @@ StructureView(graph)
 # press *Relax*. *Guess first:* will it find its place?
 
 # %%
+from defectkit.predict.answer import shipped_predictor
+from defectkit.widgets import Sandbox
+
 hybrid = shipped_predictor("hybrid")
 Sandbox(best.atoms, host, hybrid)
 
@@ -210,6 +207,9 @@ Sandbox(best.atoms, host, hybrid)
 # *Guess first:* where will the lines part?
 
 # %%
+from defectkit.data.potential import ChgnetCalculator
+from defectkit.predict.calculator import DefectCalculator, pulled
+
 lying = made[sites[sites.defect == "Cr adsorbate"].eform.idxmin()].atoms
 lift = np.linspace(-0.9, 2.7, 10 if quick else 37)  # Å
 calculators = {"networks": DefectCalculator(hybrid, host), "CHGNet": ChgnetCalculator()}
@@ -234,6 +234,8 @@ def force(x, energy):
 check("08-3", force)
 
 # %%
+from ase.optimize import BFGS
+
 atoms = best.atoms.copy()
 atoms.calc = calculators["networks"]
 before = atoms.get_potential_energy()
@@ -258,6 +260,8 @@ print(f"{before:.2f} eV before, {atoms.get_potential_energy():.2f} eV after; "
 teach.guess("08-b", ("inside", "not inside"))
 
 # %%
+from ase.build import graphene
+
 sheet = graphene(a=2.46, vacuum=8).repeat((6, 6, 1))
 del sheet[20]
 foreign = answer(sheet)
@@ -285,6 +289,8 @@ check("08-4", usable)
 # whether the atoms are relaxed, if you know, and see whether the answer changes.
 
 # %%
+from defectkit.widgets import UploadView
+
 UploadView()
 
 # %% [markdown]

@@ -27,44 +27,9 @@ quick = True  # False: all hosts of the demo data are screened
 seed = 0
 
 # %%
-import tempfile
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-from ase.build import graphene
-from IPython.display import display
 from scipy.stats import norm
 
-from defectkit import plots, teach
-from defectkit.data import load
-from defectkit.data.cleaning import clean
-from defectkit.data.demo import NO_DOPANT
-from defectkit.data.potential import LABEL_SOURCE, ChgnetCalculator, relax
-from defectkit.data.sources import SOURCES
-from defectkit.evaluation import breakdown, metrics
-from defectkit.graphs.dataset import load_graphs
-from defectkit.models.tabular.features import tabulate
-from defectkit.plots.screening import UNRELIABLE
-from defectkit.predict import intervals
-from defectkit.predict.own import host_cells
-from defectkit.screening import Engine, Space, Wish, screen
-from defectkit.screening.choose import (
-    BEST,
-    STRATEGIES,
-    Pool,
-    against_random,
-    components,
-    next_ones,
-    replay,
-    surrogate,
-)
-from defectkit.screening.handover import hand_over, structures_of
-from defectkit.structures.record import reduced_formula
-from defectkit.teach import check, checks
-from defectkit.training.pretrained import benchmark, shipped_run
-from defectkit.widgets import ShortList
+from defectkit.widgets.lesson import *
 
 torch.set_num_threads(1)  # a worker of a screening has one thread, so that all compute the same
 data = load(dataset)
@@ -78,6 +43,9 @@ print(f"{len(data):,} rows to compare with, labels {data.label_source}")
 # symmetry tells apart, a dopant, and a strain if you like. *Guess first:* two hosts, 65 dopants: how many?
 
 # %%
+from defectkit.predict.own import host_cells
+from defectkit.screening import Space
+
 space = Space(host_cells(["MoS2", "WSe2"] if quick else ["all"]))
 every = len(Space(host_cells(["all"])))
 print(f"{len(space):,} candidates; of all hosts of the demo data {every:,}, "
@@ -101,6 +69,8 @@ stages = {"unfamiliar": "the guard", "wide": "the interval", "weak": "the moment
 teach.guess("09-a", tuple(stages.values()))
 
 # %%
+from defectkit.screening import Engine, Wish, screen
+
 folder = tempfile.mkdtemp()
 wish = Wish(length=12, least_spin=0.5)
 engine = Engine(workers=0)  # this process alone; by default one a core, or a Dask cluster
@@ -163,6 +133,8 @@ def margins(eform):
 check("09-1", margins)
 
 # %%
+from defectkit.data.demo import NO_DOPANT
+
 if margins is not ...:
     sound = table[(table.fault == "") & (table.dopant != NO_DOPANT)]
     best = sound.groupby(["host", "dopant"]).eform.apply(lambda e: margins(e.to_numpy()).max())
@@ -197,6 +169,8 @@ def front(costs):
 check("09-2", front)
 
 # %%
+from defectkit.plots.screening import UNRELIABLE
+
 if front is not ...:
     trusted = table[~table.stage.isin(UNRELIABLE)]
     costs = np.column_stack([trusted.eform, -trusted.spin, trusted.eform_hi - trusted.eform_lo])
@@ -215,6 +189,8 @@ if front is not ...:
 # Turn them. Red rims mark the defect; atoms are where the recipe puts them, since nobody has relaxed them.
 
 # %%
+from defectkit.widgets import ShortList
+
 ShortList(screening)
 
 # %% [markdown]
@@ -222,6 +198,8 @@ ShortList(screening)
 # need not be those of the recipe, and of the demo data the networks learned from most rows.
 
 # %%
+from defectkit.structures.record import reduced_formula
+
 chosen = screening.table("chosen")
 formulas = {name: reduced_formula(unit) for name, unit in space.hosts.items()}
 asked = chosen.assign(formula=chosen.host.map(formulas), predicted=chosen.eform, moment=chosen.spin)
@@ -237,6 +215,8 @@ checks.table(same[columns]).format(precision=2).hide(axis="index")
 # Whoever runs DFT gets a folder: a POSCAR for each, a table that says why, units, the source of the labels.
 
 # %%
+from defectkit.screening.handover import hand_over
+
 print("\n".join(sorted(path.name for path in hand_over(screening))))
 print(chosen.reason.iloc[0])
 
@@ -253,6 +233,9 @@ print(chosen.reason.iloc[0])
 teach.guess("09-b", (0.1, 0.5, 1.0))
 
 # %%
+from defectkit.evaluation import breakdown, metrics
+from defectkit.predict import intervals
+
 demo = clean(data if dataset == "demo" else load("demo"), "strict").dataset
 models = ("hybrid-unrelaxed", "lightgbm-unrelaxed", "names")
 tested = {}
@@ -306,6 +289,10 @@ if lost is not ...:
 # and says how unsure it is.
 
 # %%
+from defectkit.graphs.dataset import load_graphs
+from defectkit.models.tabular.features import tabulate
+from defectkit.screening.choose import STRATEGIES, Pool, components, surrogate
+
 config = shipped_run("hybrid-unrelaxed").config.graph
 uids = demo.frame.index[(demo.frame.host == "MoS2") & (demo.frame.strain == 0)]
 graphs = load_graphs([demo[uid] for uid in uids], demo.hosts, config, skip=True)
@@ -381,6 +368,8 @@ print(f"the lowest energy in this pool: {y[pool].min():.2f} eV")
 # 2DMD, labels of DFT:
 
 # %%
+from defectkit.screening.choose import replay
+
 seeds = range(seed, seed + 5)
 here = replay(features, pd.Series(y, features.index), batch=10, rounds=8, seeds=seeds)
 curves = pd.concat([here.assign(data="here"), benchmark("choice"), benchmark("choice_2dmd")])
@@ -392,6 +381,8 @@ plots.screening.learning(curves, titles);
 # The mean error of all rounds but the first, in units of that of rows at random, with its interval (95 %):
 
 # %%
+from defectkit.screening.choose import BEST, against_random
+
 shipped = against_random(curves[curves.data != "here"])
 ratio, half = (shipped[name].unstack("data") for name in ("ratio", "half"))
 words = ratio.map("{:.3f}".format) + " ± " + half.map("{:.3f}".format)
@@ -420,6 +411,8 @@ display(last.pivot_table(index="strategy", columns="data", values="found").style
 # them, so that the next training has them.
 
 # %%
+from defectkit.screening.choose import next_ones
+
 after = next_ones(screening, 5, engine.load().training["latent"])
 after = after[["name", "eform", "eform_sigma", "stage", "reason"]]
 checks.table(after).format(precision=2).hide(axis="index")
@@ -434,6 +427,8 @@ checks.table(after).format(precision=2).hide(axis="index")
 teach.guess("09-c", ("inside the interval", "below it", "above it"))
 
 # %%
+from ase.build import graphene
+
 sheet = graphene(a=2.46, vacuum=8)
 few = Space({"graphene": sheet}, kinds=("vacancy", "substitution"))
 foreign = screen(few, tempfile.mkdtemp(), wish, engine)
@@ -446,6 +441,9 @@ checks.table(gone[["name", "eform", "eform_lo", "eform_hi"]]).format(precision=2
 # CHGNet computed all labels, so it may judge. The carbon that leaves goes into another sheet of graphene.
 
 # %%
+from defectkit.data.potential import LABEL_SOURCE, ChgnetCalculator, relax
+from defectkit.screening.handover import structures_of
+
 calculator = ChgnetCalculator()
 atom = relax(sheet, calculator).en2 / len(sheet)  # eV, of a carbon atom in graphene
 made = {key: atoms for key, (_, atoms) in structures_of(foreign, gone.index)}

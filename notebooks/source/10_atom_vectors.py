@@ -28,24 +28,7 @@ seed = 0
 formulas = "invented"  # or "libraries", or a CSV file with a column formula, for section 3
 
 # %%
-import tempfile
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-import torch
-from IPython.display import display
-
-from defectkit import plots, teach
-from defectkit.data import load
-from defectkit.data.formulas import corpus_of, invented, named
-from defectkit.evaluation.vectors import known_vectors
-from defectkit.models.formulas import Formulas, sentences
-from defectkit.teach import check
-from defectkit.training.config import VectorConfig, load_config, with_values
-from defectkit.training.pretrained import CONFIGS, benchmark, published_janus, read_vectors
-from defectkit.training.vectors import learn_vectors
-from defectkit.widgets import ElementMap
+from defectkit.widgets.lesson import *
 
 torch.set_num_threads(1)  # these sentences are short: a second thread costs more than it gains
 teach.use(load(dataset))
@@ -74,6 +57,8 @@ def amounts(cation, anion):
 check("10-1", amounts)
 
 # %%
+from defectkit.data.formulas import invented
+
 corpus = invented(6000 if quick else 200_000, seed)
 print(f"{len(corpus):,} made-up formulas, such as", ", ".join("".join(corpus.sentence(k)) for k in range(8)))
 
@@ -137,6 +122,9 @@ check("10-3", alike)
 # [CLS] and [SEP]), amounts, and which formula each belongs to.
 
 # %%
+from defectkit.data.formulas import corpus_of
+from defectkit.models.formulas import Formulas, sentences
+
 pair = corpus_of(["CaTiO3", "SrZrS3"])
 first, second = (Formulas(torch.tensor(pair.z[[k]]), torch.tensor(pair.amount[[k]])) for k in (0, 1))
 sentence = sentences(first, second)
@@ -152,6 +140,11 @@ pd.DataFrame({name: values[0] for name, values in sentence._asdict().items()}).T
 # dashed line says (the logarithm of how many elements it hesitates between). How far below can one get?
 
 # %%
+from defectkit.data.formulas import named
+from defectkit.training.config import VectorConfig, load_config
+from defectkit.training.pretrained import CONFIGS
+from defectkit.training.vectors import learn_vectors
+
 config = load_config(CONFIGS / "vectors" / "libraries.yaml", VectorConfig)
 config = with_values(config, {"corpus": formulas, "epochs": 4 if quick else 11})
 if formulas != "invented":
@@ -184,6 +177,9 @@ runs[["formulas", "guess", "element", "element_right", "groups_right", "minutes"
 teach.guess("10-a", ("O", "Se", "P", "Cl"))
 
 # %%
+from defectkit.training.pretrained import read_vectors
+from defectkit.widgets import ElementMap
+
 learned = read_vectors("libraries")
 elements = ElementMap(learned, "S")
 display(elements)
@@ -203,6 +199,8 @@ def nearest(vectors, row):
 check("10-4", nearest)
 
 # %%
+from defectkit.evaluation.vectors import known_vectors
+
 if nearest is not ...:
     random = known_vectors("random", seed).loc[learned.index]
     for name, table in (("learned", learned), ("random", random)):
@@ -260,6 +258,8 @@ both.pivot_table(index=["property", "vectors"], columns="seed", values="score").
 teach.guess("10-b", (0, 1, 2, 3))
 
 # %%
+from defectkit.training.pretrained import published_janus
+
 gaps = published_janus()
 janus = benchmark("janus")
 display(gaps.drop(columns=["printed", "source"]).head().style.format(precision=3, subset=gaps.columns[2:12]))

@@ -168,6 +168,14 @@ def test_each_notebook_has_optional_sections_and_is_a_lesson_without_them(source
     assert core <= 90
 
 
+@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)
+def test_each_notebook_begins_with_one_short_cell_of_imports(source):
+    code = [c.source for c in notebooks.solved(source).cells if c.cell_type == "code"]
+    assert notebooks.PRELUDE in code[1]
+    assert len(code[1].splitlines()) <= 8
+    assert not any(notebooks.PRELUDE in cell for cell in code[2:])
+
+
 def test_minutes_of_optional_sections_are_not_those_of_the_core(tmp_path):
     path = tmp_path / "07_example.py"
     cell, words = "# %% [markdown]\n# ", "word " * 1300  # ten minutes

@@ -21,10 +21,11 @@ from notebook_data import (
 )
 from page_rules import assert_page_stands_alone
 
-from defectkit import DefectkitError, data
+from defectkit import DefectkitError
 from defectkit.data.folder import read_folder
 from defectkit.data.readers import read_imp2d
 from defectkit.teach import STRICT, notebooks
+from defectkit.widgets import lesson
 
 SOURCES = notebooks.sources()
 TEACHING = (notebooks.ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
@@ -233,7 +234,7 @@ ODD = {
 @pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
 def test_the_first_notebooks_run_on_data_that_lack_something(source, make, tmp_path, monkeypatch):
     odd = make(tmp_path / "made_up_labels")
-    monkeypatch.setattr(data, "load", lambda name: odd)
+    monkeypatch.setattr(lesson, "load", lambda name: odd)
     monkeypatch.setenv(STRICT, "1")
     run_here(source)
 
@@ -242,7 +243,7 @@ def test_the_first_notebooks_run_on_data_that_lack_something(source, make, tmp_p
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("source", SOURCES[:3], ids=lambda source: source.stem)
 def test_the_first_notebooks_run_without_an_answer(source, own_folder, monkeypatch):
-    monkeypatch.setattr(data, "load", lambda name: read_folder(own_folder))
+    monkeypatch.setattr(lesson, "load", lambda name: read_folder(own_folder))
     run_here(source, notebooks.student)
 
 
