@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 and 01; vectors and matrices.
 #
-# **Time.** 70 minutes.
+# **Time.** 75 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -44,7 +44,7 @@ from defectkit.structures import transforms
 from defectkit.structures.hosts import HOSTS
 from defectkit.structures.record import SiteKind
 from defectkit.teach import check, checks
-from defectkit.widgets import CutoffExplorer
+from defectkit.widgets import CutoffExplorer, try_out
 
 data = checks.clean_rows(load(dataset))
 teach.use(data)
@@ -101,6 +101,12 @@ def shortest(gap, cell):
 
 # %%
 check("02-1", shortest)
+
+# %% [markdown]
+# **Your function draws.** Move `j` out of its cell: does your distance (orange) stay with the nearest image?
+
+# %%
+try_out("02-1", shortest)
 
 # %% [markdown]
 # ## 2 · From one row to a graph
@@ -399,6 +405,12 @@ def keep_ties(distances, k):
 
 # %%
 check("02-5", keep_ties)
+
+# %% [markdown]
+# **Your function draws.** Move `k` through the shells: which of the equal neighbours does it cut?
+
+# %%
+try_out("02-5", keep_ties)
 
 # %%
 if keep_ties is not ...:

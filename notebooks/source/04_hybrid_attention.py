@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 03.
 #
-# **Time.** 125 minutes.
+# **Time.** 130 minutes.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -60,7 +60,7 @@ from defectkit.training.inference import load_model
 from defectkit.training.prepared import Prepared
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.training.train import train
-from defectkit.widgets import LiveCurve
+from defectkit.widgets import LiveCurve, try_out
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
@@ -214,6 +214,12 @@ def attend(query, key, value, bias):
 
 # %%
 check("04-2", attend)
+
+# %% [markdown]
+# **Your function draws** the weights of the chain: move D across the border, and let the bias grow.
+
+# %%
+try_out("04-2", attend)
 
 # %% [markdown]
 # The kit's layer does the same in several *heads* at once: each has its own part of the vectors and

@@ -58,6 +58,7 @@ from defectkit.training.pretrained import (
     published_ladder,
     shipped_run,
 )
+from defectkit.widgets import try_out
 
 torch.set_num_threads(1)  # these graphs are small: a second thread costs more than it gains
 data = clean(load(dataset), "strict").dataset
@@ -482,6 +483,12 @@ def half_width(errors, confidence):
 
 # %%
 check("05-8", half_width)
+
+# %% [markdown]
+# **Your function draws** its interval: few rows that are known, then many; is the promise kept at every level?
+
+# %%
+try_out("05-8", half_width)
 
 # %%
 valid = intervals.ensemble([run.part("valid") for run in runs["hybrid"]])
