@@ -62,6 +62,37 @@ def image_choice(
     return ax
 
 
+def image_distance(
+    cell: np.ndarray, end: np.ndarray, found: float | None, reach: float, ax: Axes
+) -> Axes:
+    """The nearest image of an atom seen from the origin, and how far away somebody says it is.
+
+    Args:
+        cell: (2, 2) Å, the two lattice vectors in the plane.
+        end: (2,) Å, the other atom, in any cell.
+        found: Å, what is said of the distance; None where nothing is.
+        reach: Å, half the width of the frame.
+        ax: where to draw.
+    """
+    steps = _steps(cell, 2 * reach) @ cell
+    for step in steps[np.abs(steps).max(axis=1) < 1.5 * reach]:
+        style.outline(ax, style.cell_corners(cell, step), ec=style.BEFORE)
+    images = end + steps
+    shown = images[np.abs(images).max(axis=1) < reach]
+    away = np.linalg.norm(images, axis=1)
+    ax.plot(*shown.T, "o", color=style.LIGHT_GREY, ms=5, label="images of j")
+    ax.plot(*end, "o", color="black", ms=11, label="j, as given")
+    ax.plot(0, 0, "s", color="black", ms=9, label="i", zorder=3)
+    right = np.array([[0.0, 0.0], images[away.argmin()]])
+    ax.plot(*right.T, "o-", color=style.NEAREST, lw=3, label="nearest image")
+    if found is not None:
+        line = {"fill": False, "ec": style.ORANGE, "ls": "--", "lw": 2, "label": "your distance"}
+        ax.add_patch(Circle((0, 0), abs(found), **line))
+    ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
+    ax.set(xlabel="x (Å)", ylabel="y (Å)")
+    return ax
+
+
 def local_edges(
     graph: CrystalGraph,
     node: int,

@@ -295,7 +295,13 @@ def _load() -> None:
         importlib.import_module(subject.name)
 
 
-def call(function: object, names: Sequence[str], takes: str, arguments: Sequence) -> object:
+def call(
+    function: object,
+    names: Sequence[str],
+    takes: str,
+    arguments: Sequence,
+    seconds: float = SECONDS,
+) -> object:
     """What a student's function returns for copies of these arguments.
 
     Args:
@@ -303,22 +309,23 @@ def call(function: object, names: Sequence[str], takes: str, arguments: Sequence
         names: of its arguments.
         takes: what they are, in a sentence.
         arguments: the values.
+        seconds: longest time that it may take.
 
-    Raises Fault where it is no function, stops with an error, takes longer than `SECONDS`, changes
-    its arguments, or returns nothing.
+    Raises Fault where it is no function, stops with an error, takes longer, changes its arguments,
+    or returns nothing.
     """
     words = f"({', '.join(names)})"
     if not callable(function):
         raise Fault(f"answer with a function of {words}, not with {kind(function)}.")
     given = copy.deepcopy(list(arguments))
     try:
-        with at_most(SECONDS):
+        with at_most(seconds):
             found = function(*given)
     except Fault:
         raise
     except TimeoutError as error:
         raise Fault(
-            f"your function does not come to an end within {SECONDS:g} s: is there a loop?"
+            f"your function does not come to an end within {seconds:g} s: is there a loop?"
         ) from error
     except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

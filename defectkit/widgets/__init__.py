@@ -11,6 +11,7 @@ from defectkit.widgets.concepts import (
     ReceptiveField,
 )
 from defectkit.widgets.elements import ElementMap
+from defectkit.widgets.live import try_out
 from defectkit.widgets.picture import LiveCurve
 from defectkit.widgets.sandbox import Sandbox
 from defectkit.widgets.structure import CutoffExplorer, StructureView, view_defect
@@ -32,5 +33,6 @@ __all__ = [
     "ShortList",
     "StructureView",
     "UploadView",
+    "try_out",
     "view_defect",
 ]

@@ -5,6 +5,7 @@ library has; rows and errors are those of the demo data, with its label source b
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import ipywidgets
@@ -97,18 +98,23 @@ class MinimumImage(Concept):
     """Rounding fractional coordinates is not the nearest image, unless the cell is rectangular."""
 
     SIDE, REACH = 3.2, 5.4  # Å, of the cell, and half the width of the frame
+    SPAN = 0.0, 1.0  # where j may be, in cells
     ANGLES = np.arange(60, 121, 2.5)
     POINTS = 200  # at random; all their pairs are tried in every cell
 
     def __init__(self) -> None:
-        points = np.random.default_rng(0).random((self.POINTS, 2))
-        self.shares = np.array([_wrong_share(self.cell(angle), points) for angle in self.ANGLES])
         controls = {
             "angle": slider("angle of the cell (°)", 120, 60, 120, 2.5),
-            "a": slider("j along a", 0.45, 0.0, 1.0, 0.05),
-            "b": slider("j along b", 0.55, 0.0, 1.0, 0.05),
+            "a": slider("j along a", 0.45, *self.SPAN, 0.05),
+            "b": slider("j along b", 0.55, *self.SPAN, 0.05),
         }
         super().__init__(controls, (1.25, 1), edges=(0.07, 0.985, 0.14, 0.84, 0.24))
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """Of the pairs, those that rounding gets wrong, by angle."""
+        points = np.random.default_rng(0).random((self.POINTS, 2))
+        return np.array([_wrong_share(self.cell(angle), points) for angle in self.ANGLES])
 
     @classmethod
     def cell(cls, angle: float) -> np.ndarray:
@@ -250,12 +256,17 @@ class AttentionChain(Concept):
         return np.array([*self.PLACES, self.controls["place"].value])
 
     @property
-    def apart(self) -> np.ndarray:
-        """(4,) Å from A to the nearest image of each."""
+    def distances(self) -> np.ndarray:
+        """(4, 4) Å from each to the nearest image of each."""
         points = np.zeros((4, 3))
         points[:, 0] = self.x
         along = np.array([True, False, False])
-        return periodic.minimum_image(points, np.diag([self.LENGTH, 20.0, 20.0]), along)[1][0]
+        return periodic.minimum_image(points, np.diag([self.LENGTH, 20.0, 20.0]), along)[1]
+
+    @property
+    def apart(self) -> np.ndarray:
+        """(4,) Å from A to the nearest image of each."""
+        return self.distances[0]
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -290,6 +301,7 @@ class Intervals(Concept):
     """More rows narrow the interval of a mean error, but not that of a single prediction."""
 
     ROWS = (10, 20, 50, 100, 200, 400)
+    START: ClassVar[dict[str, int]] = {"rows": 50, "draw": 0}  # of the controls
     SHOWN = 80  # rows of the picture to the right
     HIGHEST = 1.0, 2.0  # eV, of the frames
 
@@ -298,9 +310,9 @@ class Intervals(Concept):
         self.rows, self.source = run.part("test"), run.summary["label_source"]
         self.model = model
         controls = {
-            "rows": choices("rows that are known", self.ROWS, 50),
+            "rows": choices("rows that are known", self.ROWS, self.START["rows"]),
             "confidence": slider("confidence (%)", 90, 50, 95, 5),
-            "draw": slider("another draw", 0, 0, 20, 1),
+            "draw": slider("another draw", self.START["draw"], 0, 20, 1),
         }
         super().__init__(controls, (1, 1.5), edges=(0.075, 0.985, 0.14, 0.92, 0.24))
 

@@ -30,6 +30,7 @@ from defectkit.training.inference import load_model
 from defectkit.training.prepared import Prepared
 from defectkit.training.pretrained import about, benchmark, data_of, shipped_run
 from defectkit.training.train import train
+from defectkit.widgets.live import try_out
 from defectkit.widgets.picture import LiveCurve
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "tempfile",
     "torch",
     "train",
+    "try_out",
     "with_values",
 ]
 # Those whose own first line says nothing of what they are here for.

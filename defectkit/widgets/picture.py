@@ -90,9 +90,9 @@ class Sheet:
         """What is drawn; frames and labels that are as they were are not drawn anew."""
         every = list(self.axes.flat)
         moving = [a for ax in every for a in (*ax.collections, *ax.patches, *ax.lines, *ax.texts)]
-        moving.sort(key=lambda artist: artist.zorder)
         moving += [every[-1].yaxis, *([self.bar.ax] if self.bar else [])]
         moving += [ax.get_legend() for ax in every if ax.get_legend()]
+        moving.sort(key=lambda artist: artist.zorder)
         frames = [(ax.get_xlim(), ax.get_xlabel()) for ax in every]
         frames += [ax.get_ylim() for ax in every[:-1]]
         if frames != self._frames:

@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 and 01; vectors and matrices.
 #
-# **Time.** 60 minutes for the core, 70 for all.
+# **Time.** 60 minutes for the core, 75 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -84,6 +84,12 @@ def shortest(gap, cell):
 
 # %%
 check("02-1", shortest)
+
+# %% [markdown]
+# **Your function draws.** Move `j` out of its cell: does your distance (orange) stay with the nearest image?
+
+# %%
+try_out("02-1", shortest)
 
 # %% [markdown]
 # ## 2 · From one row to a graph
@@ -403,6 +409,12 @@ def keep_ties(distances, k):
 
 # %%
 check("02-5", keep_ties)
+
+# %% [markdown]
+# **Your function draws.** Move `k` through the shells: which of the equal neighbours does it cut?
+
+# %%
+try_out("02-5", keep_ties)
 
 # %%
 if keep_ties is not ...:

@@ -191,6 +191,12 @@ def attend(query, key, value, bias):
 check("04-2", attend)
 
 # %% [markdown]
+# **Your function draws** the weights of the chain: move D across the border, and let the bias grow.
+
+# %%
+try_out("04-2", attend)
+
+# %% [markdown]
 # The kit's layer does the same in several *heads* at once: each has its own part of the vectors and
 # its own bias, and a last linear map joins them. On a real defect, head by head with your function:
 

@@ -479,6 +479,12 @@ def half_width(errors, confidence):
 # %%
 check("05-8", half_width)
 
+# %% [markdown]
+# **Your function draws** its interval: few rows that are known, then many; is the promise kept at every level?
+
+# %%
+try_out("05-8", half_width)
+
 # %%
 from defectkit.evaluation import coverage
 
