@@ -28,8 +28,8 @@ RULE = (
 LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
-MAX_FOLDERS, MAX_MODULES = 14, 122
-MAX_ARROWS, MAX_BETWEEN = 268, 73
+MAX_FOLDERS, MAX_MODULES = 14, 123
+MAX_ARROWS, MAX_BETWEEN = 270, 73
 MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}
 
