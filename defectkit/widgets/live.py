@@ -105,7 +105,7 @@ class LiveImage(Live, MinimumImage):
             beside.plot(self.PATH, found[1:], **YOURS, label="your function")
             beside.plot(self.controls["a"].value, found[0], "o", ms=11, color=style.ORANGE)
         beside.set(xlim=self.SPAN, ylim=(-0.2, 5), xlabel="j along a", ylabel="distance (Å)")
-        beside.legend(loc="upper left", ncols=2, frameon=False)
+        beside.legend(loc="upper left", frameon=False)
         if not found:
             return ""
         wrong = sum(bool(differs(*pair)) for pair in zip(found[1:], right[1:]))
