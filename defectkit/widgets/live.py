@@ -166,7 +166,7 @@ class LiveTies(Live):
         left.set(xlabel="x (Å)", ylabel="y (Å)")
         left.legend(**style.ABOVE, ncols=3, columnspacing=0.8, handletextpad=0.1)
         beside.axvline(k + 0.5, color="black", ls=":")
-        beside.set(xlim=(0, len(ranks) + 1), ylim=(2, 1.15 * distances.max()))
+        beside.set(xlim=(0, len(ranks) + 1), ylim=(2, 1.15 * reach))
         beside.set(xlabel="atoms, the nearest first (dotted: k)", ylabel="distance (Å)")
         return (
             f"The {k} nearest and all ties are <b>{wanted.sum()} atoms</b>. Your function keeps "
