@@ -60,7 +60,7 @@ class Live(Concept):
         except Fault as fault:
             words = str(fault)
             found, self.fault = None, words[0].upper() + words[1:]
-        said = self._compare(cases, right, found, *axes)
+        said = self._beside(cases, right, found, *axes)
         if self.fault:
             _note(axes[0], self.fault)
             return html.escape(self.fault)
@@ -70,7 +70,7 @@ class Live(Concept):
         """The arguments that the function is asked for now, the first ones being those shown."""
         raise NotImplementedError
 
-    def _compare(
+    def _beside(
         self, cases: list[tuple], right: list[np.ndarray], found: list | None, *axes: Axes
     ) -> str:
         """Draw the right answers and, where there are any, the student's; say what is seen."""
@@ -89,7 +89,7 @@ class LiveImage(Live, MinimumImage):
         a, b = (self.controls[name].value for name in "ab")
         return [(np.array([along, b]) @ cell, cell) for along in (a, *self.PATH)]
 
-    def _compare(
+    def _beside(
         self,
         cases: list[tuple],
         right: list[np.ndarray],
@@ -105,7 +105,7 @@ class LiveImage(Live, MinimumImage):
             beside.plot(self.PATH, found[1:], **YOURS, label="your function")
             beside.plot(self.controls["a"].value, found[0], "o", ms=11, color=style.ORANGE)
         beside.set(xlim=self.SPAN, ylim=(-0.2, 5), xlabel="j along a", ylabel="distance (Å)")
-        beside.legend(loc="upper left", ncols=2, frameon=False)
+        beside.legend(loc="upper left", frameon=False)
         if not found:
             return ""
         wrong = sum(bool(differs(*pair)) for pair in zip(found[1:], right[1:]))
@@ -140,7 +140,7 @@ class LiveTies(Live):
         away = np.linalg.norm(self.places, axis=1)
         return [(away + rng.uniform(0, self.NOISE, len(away)), self.controls["k"].value)]
 
-    def _compare(
+    def _beside(
         self,
         cases: list[tuple],
         right: list[np.ndarray],
@@ -166,7 +166,7 @@ class LiveTies(Live):
         left.set(xlabel="x (Å)", ylabel="y (Å)")
         left.legend(**style.ABOVE, ncols=3, columnspacing=0.8, handletextpad=0.1)
         beside.axvline(k + 0.5, color="black", ls=":")
-        beside.set(xlim=(0, len(ranks) + 1), ylim=(2, 1.15 * distances.max()))
+        beside.set(xlim=(0, len(ranks) + 1), ylim=(2, 1.15 * reach))
         beside.set(xlabel="atoms, the nearest first (dotted: k)", ylabel="distance (Å)")
         return (
             f"The {k} nearest and all ties are <b>{wanted.sum()} atoms</b>. Your function keeps "
@@ -191,7 +191,7 @@ class LiveAttention(Live, AttentionChain):
         arrays = query, np.eye(4), self.VALUE, bias
         return [tuple(torch.tensor(array, dtype=torch.float32) for array in arrays)]
 
-    def _compare(
+    def _beside(
         self,
         cases: list[tuple],
         right: list[np.ndarray],
@@ -239,7 +239,7 @@ class LiveQuantile(Live, Intervals):
         level = self.controls["confidence"].value / 100
         return [(errors, float(one)) for one in (level, *self.LEVELS)]
 
-    def _compare(
+    def _beside(
         self,
         cases: list[tuple],
         right: list[np.ndarray],

@@ -122,6 +122,20 @@ host = host_cell("MoS2")
 Sandbox(defects_of(host, add="Cr")["ads1"].atoms, host, shipped_predictor("hybrid"))
 """
 ]
+OWN["live"] = [
+    """import torch
+from defectkit.teach import checks
+from defectkit.widgets import try_out
+from defectkit.widgets.live import SCENES
+torch.set_num_threads(1)
+for number in SCENES:
+    display(try_out(number, list(checks.find(number).mistakes.values())[1]))
+""",
+    """def stops(*given):
+    raise KeyError("<img src=x onerror=alert(1)> $x^2$ " * 20)
+try_out("02-1", stops)
+""",
+]
 OWN["upload"] = [
     """import torch
 from defectkit.widgets import UploadView
@@ -324,16 +338,18 @@ def _close_dialog(page) -> None:
         told.last.click()
 
 
-def _move_slider(page) -> None:
-    """The cutoff slider of notebook 02 changes the picture beside it."""
-    picture = page.locator(".jp-OutputArea .widget-image").first
+def _move_slider(page, words: str, steps: int = 20, key: str = "ArrowRight") -> None:
+    """The slider with these words changes the picture of its widget."""
+    label = page.get_by_text(words, exact=True)
+    widget = page.locator(".jp-OutputArea-output", has=label).first
+    picture, name = widget.locator("img.widget-image").last, words.partition(" ")[0]
     picture.scroll_into_view_if_needed()
-    before = picture.screenshot(path=SHOTS / "cutoff_before.png")
-    handle = page.locator(".jp-OutputArea .widget-hslider .noUi-handle").first
+    before = picture.screenshot(path=SHOTS / f"{name}_before.png")
+    handle = widget.locator(".widget-hslider", has=label).locator(".noUi-handle").first
     handle.focus()
-    for _ in range(20):
-        handle.press("ArrowRight")
-    _wait_for_another(picture, before, SHOTS / "cutoff_after.png")
+    for _ in range(steps):
+        handle.press(key)
+    _wait_for_another(picture, before, SHOTS / f"{name}_after.png")
 
 
 def _choose_head(page) -> None:
@@ -401,7 +417,7 @@ def test_notebook_runs_in_jupyterlab_without_errors(page, lab, name):
         pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
         assert len(np.unique(pixels, axis=0)) > 50, "the 3D view is blank"
     if name.startswith("02"):
-        _move_slider(page)
+        _move_slider(page, "cutoff (Å)")
     if name.startswith("06"):
         _choose_head(page)
     if name.startswith(("01", "06", "09")):
@@ -611,6 +627,21 @@ def test_a_slider_moves_an_atom_and_a_relaxation_can_be_stopped(page, lab):
     page.get_by_text("No atom moved by more than").wait_for(timeout=10_000)
     look = page.evaluate(LOOK)
     assert (look["errors"], look["wide"]) == (0, 0)
+
+
+def test_a_students_function_follows_the_sliders(page, lab):
+    _open(page, lab("live"))
+    with _dialogs(page) as dialogs:
+        _run_all(page)
+        page.locator(".jp-OutputArea img.widget-image").nth(4).wait_for(timeout=30_000)
+        for words in ("j along b", "neighbours k", "φ: halvings per Å", "rows that are known"):
+            _move_slider(page, words, 2)
+        page.screenshot(path=SHOTS / "live.png", full_page=True)
+        page.get_by_text("Your function stopped with KeyError").first.scroll_into_view_if_needed()
+        page.screenshot(path=SHOTS / "live_fault.png")
+    look = page.evaluate(LOOK)
+    assert dialogs == []
+    assert (look["errors"], look["wide"], look["strange"]) == (0, 0, 0)
 
 
 HOSTILE = "<img src=x onerror=alert(1)>.xyz"
