@@ -21,7 +21,9 @@
 # **Time.** 45 minutes for the core, 45 for all.
 
 # %% tags=["parameters"]
-dataset = "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
+dataset = (
+    "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
+)
 quick = True  # notebooks that train do more when this is False
 seed = 0
 
