@@ -34,6 +34,13 @@ from defectkit.teach.checks import STRICT
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
+# What students find of a function; the solution's examples stand below it.
+STUB = """def {name}({arguments}):
+    return ...  # write it here
+
+
+{name} = ...  # then delete this line
+if {name} is not ...:  # an example"""
 METADATA = {
     "kernelspec": {
         "display_name": "Python 3 (ipykernel)",
@@ -153,7 +160,10 @@ def has_tag(cell: NotebookNode, tag: str) -> bool:
 
 
 def _empty_answer(solution: str, later_cells: list[NotebookNode]) -> str:
-    """Dots for each name that the solution assigns and that a later cell uses."""
+    """Dots for each name that the solution assigns and that a later cell uses.
+
+    Of a function its first line stays, and the examples that the solution asserts.
+    """
     used = {
         node.id
         for cell in later_cells
@@ -161,13 +171,18 @@ def _empty_answer(solution: str, later_cells: list[NotebookNode]) -> str:
         for node in ast.walk(_parse(cell.source))
         if isinstance(node, ast.Name)
     }
-    assigned = [
-        name
-        for statement in _parse(solution).body
-        for name in _names_assigned(statement)
-        if name in used
-    ]
-    return "\n".join(["# Your answer", *(f"{name} = ..." for name in dict.fromkeys(assigned))])
+    lines, known = ["# Your answer"], set()
+    for statement in _parse(solution).body:
+        names = [n for n in _names_assigned(statement) if n in used and n not in known]
+        known.update(names)
+        if names and isinstance(statement, ast.FunctionDef):
+            lines += [STUB.format(name=statement.name, arguments=ast.unparse(statement.args))]
+        elif isinstance(statement, ast.Assert):
+            example = ast.get_source_segment(plain(solution), statement)
+            lines += [f"    {line}" for line in example.splitlines()]
+        else:
+            lines += [f"{name} = ..." for name in names]
+    return "\n".join(lines)
 
 
 def _parse(code: str) -> ast.Module:

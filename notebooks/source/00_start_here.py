@@ -21,7 +21,9 @@
 # **Time.** 45 minutes for the core, 45 for all.
 
 # %% tags=["parameters"]
-dataset = "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
+dataset = (
+    "demo"  # "demo" (comes with the kit), "imp2d" (the real database), "2dmd", or a folder of yours
+)
 quick = True  # notebooks that train do more when this is False
 seed = 0
 
@@ -132,7 +134,8 @@ display(row[terms].to_frame(f"{record.name or record.uid}, eV"))
 # %% [markdown]
 # ## How the exercises work
 #
-# Write your answer in place of the three dots, run the cell, then run the check below it. The
+# Write your answer in place of the three dots, run the cell, then run the check below it. Where a function
+# is asked for, its first line is there: write the others, delete the line of dots below, and an example runs. The
 # check is computed from the data in use, so it also works on other data sets; where these lack what
 # the exercise asks about, it says so. A wrong answer is told what it looks like; ask again for a hint, and
 # once more for the way. Try it:

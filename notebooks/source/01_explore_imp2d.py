@@ -36,8 +36,11 @@ sns.set_theme(style="ticks", context="notebook")
 data = load(dataset)
 teach.use(data)
 frame = data.frame
-print(f"{data.name}: {len(frame):,} rows, labels from {data.label_source}; "
-      f"{frame.host[frame.host != ''].nunique()} hosts, {plots.database.each_dopant(frame).dopant.nunique()} dopants")
+print(
+    f"{data.name}: {len(frame):,} rows, labels from {data.label_source}; "
+    f"{frame.host[frame.host != ''].nunique()} hosts, "
+    f"{plots.database.each_dopant(frame).dopant.nunique()} dopants"
+)
 
 # %% [markdown]
 # ## 1 · A table of defects
@@ -134,8 +137,11 @@ if checks.has(means, "mean energies of dopants", least=3):
     plt.title(f"Dopants, mean over hosts and sites. Labels: {in_figure(data.label_source)}")
     column = means.index.map(lambda symbol: Element(symbol).group)
     inside = means - means.groupby(column).transform("mean")
-    print(f"Columns explain {1 - inside.var() / means.var():.0%} of the variance between dopants;\n"
-          f"as many groups drawn at random would, on average, {(column.nunique() - 1) / (len(means) - 1):.0%}.")
+    print(
+        f"Columns explain {1 - inside.var() / means.var():.0%} of the variance between dopants;\n"
+        "as many groups drawn at random would, on average, "
+        f"{(column.nunique() - 1) / (len(means) - 1):.0%}."
+    )
 
 # %% [markdown]
 # The same energies resolved by host. Vertical stripes are the dopant's doing, horizontal ones the
@@ -177,10 +183,14 @@ if checks.has(named.eform, "energies of impurities", least=2):
     ).T
     display(shares.style.format({"names": "{:.0f}", "R²": "{:.2f}"}))
     r2 = shares["R²"]
-    print(f"Host or dopant? The {'host' if r2['host'] > r2['dopant'] else 'dopant'} decides more, and "
-          f"both together {r2['host, dopant']:.0%}.\nWhich site of the host it is adds "
-          f"{max(0, r2['host and site, dopant'] - r2['host, dopant']):.0%}; no name explains the last "
-          f"{1 - r2['host and site, dopant']:.0%}.")
+    print(
+        f"Host or dopant? The {'host' if r2['host'] > r2['dopant'] else 'dopant'} decides more, "
+        "and "
+        f"both together {r2['host, dopant']:.0%}.\nWhich site of the host it is adds "
+        f"{max(0, r2['host and site, dopant'] - r2['host, dopant']):.0%}; no name explains the "
+        "last "
+        f"{1 - r2['host and site, dopant']:.0%}."
+    )
     display(teach.reveal("01-a", "host" if r2["host"] > r2["dopant"] else "dopant"))
 
 # %% [markdown]
@@ -223,7 +233,12 @@ print("magnetic hosts:", ", ".join(sorted(frame.host[host_moment > 1].unique()))
 quiet = frame[frame.converged & (host_moment <= 1) & (frame.dopant != "")]
 if checks.has(quiet.spin, "moments of dopants in hosts without a moment"):
     plots.database.spin_by_dopant(quiet)
-    top = plots.database.each_dopant(quiet).groupby("dopant").spin.agg(lambda s: s.abs().mean()).nlargest(3)
+    top = (
+        plots.database.each_dopant(quiet)
+        .groupby("dopant")
+        .spin.agg(lambda s: s.abs().mean())
+        .nlargest(3)
+    )
     print("largest on average:", ", ".join(f"{name} {size:.1f} μB" for name, size in top.items()))
 
 # %% [markdown]
@@ -283,9 +298,15 @@ if checks.has(frame.eform, "formation energies"):
     plots.database.series(kin, f"dopants of the {len(kin)} rows of {lost}, by energy")
     beyond = frame[frame.eform.abs() > EFORM_BOUND]
     steps = kin.sort_values().diff().dropna()
-    print(f"{len(beyond)} rows lie beyond {EFORM_BOUND:.0f} eV, {int(beyond.converged.sum())} of them converged.")
-    print("This one has no kin." if steps.empty else
-          f"The largest step between neighbours in the figure is {steps.max():.1f} eV.")
+    print(
+        f"{len(beyond)} rows lie beyond {EFORM_BOUND:.0f} eV, {int(beyond.converged.sum())} of "
+        "them converged."
+    )
+    print(
+        "This one has no kin."
+        if steps.empty
+        else f"The largest step between neighbours in the figure is {steps.max():.1f} eV."
+    )
 
 # %% [markdown]
 # In the demo data the top three are no accidents: they converged, and they are the upper end of a
@@ -323,14 +344,21 @@ from defectkit.data.cleaning import RISE_BOUND, energy_rise
 rise = energy_rise(frame)[frame.eform.notna()].dropna()
 if checks.has(rise, "rows with a formation energy and the total energies of two stages"):
     plots.database.stages(frame)
-    print(f"{(rise > RISE_BOUND).sum():,} of {len(rise):,} rows end more than {RISE_BOUND:g} eV above their first "
-          f"stage; en2 - en1 runs from {rise.min():.1f} to {rise.max():.1f} eV.")
+    print(
+        f"{(rise > RISE_BOUND).sum():,} of {len(rise):,} rows end more than {RISE_BOUND:g} eV "
+        "above their first "
+        f"stage; en2 - en1 runs from {rise.min():.1f} to {rise.max():.1f} eV."
+    )
     sides = "below" if rise.max() <= 0 else "above" if rise.min() >= 0 else "on both sides"
     display(teach.reveal("01-b", sides, plt.gca()))
     top = frame.loc[rise.idxmax()]
-    print(f"{top['name']} is suspect: a relaxation cannot climb {rise.max():.1f} eV on one surface, and its label, "
-          f"{top.eform:.1f} eV, is made of the upper end." if rise.max() > RISE_BOUND else
-          "No label is suspect for this reason.")
+    print(
+        f"{top['name']} is suspect: a relaxation cannot climb {rise.max():.1f} eV on one "
+        "surface, and its label, "
+        f"{top.eform:.1f} eV, is made of the upper end."
+        if rise.max() > RISE_BOUND
+        else "No label is suspect for this reason."
+    )
 
 # %% [markdown]
 # The demo data cannot fall into this trap, for one potential made both stages. Imp2d can. Two of its
@@ -349,7 +377,11 @@ if checks.has(rise, "rows with a formation energy and the total energies of two 
 # What do your data say of the same hosts and dopants, with the dopant inside the layer?
 
 # %%
-known = {"host": ["ZrSe2", "WTe2", "MoS2"], "dopant": ["Cr", "Li", "Cs"], "one row of Imp2d (eV)": [14.6, 12.3, 19.6]}
+known = {
+    "host": ["ZrSe2", "WTe2", "MoS2"],
+    "dopant": ["Cr", "Li", "Cs"],
+    "one row of Imp2d (eV)": [14.6, 12.3, 19.6],
+}
 inside = frame[frame.defecttype == "interstitial"].merge(pd.DataFrame(known), on=["host", "dopant"])
 if checks.has(inside.eform, "interstitials of these three kinds with an energy"):
     shown = inside[["host", "dopant", "site", "spin", "eform", "one row of Imp2d (eV)"]]
@@ -368,6 +400,9 @@ if checks.has(inside.eform, "interstitials of these three kinds with an energy")
 def from_first(frame):
     first, last = frame.en1.replace(0, np.nan), frame.en2.replace(0, np.nan)
     return frame.eform - last + first
+
+
+assert from_first(pd.DataFrame({"eform": [1.0], "en1": [-7.0], "en2": [-8.0]})).tolist() == [2.0]
 
 # %%
 check("01-5", from_first)
@@ -482,6 +517,11 @@ def names(frame):
         }
     )
 
+
+assert names(
+    pd.DataFrame({"host": ["WS2"], "site": ["top"], "dopant": ["Cr"], "removed": ["S"]})
+).iloc[0].tolist() == ["WS2 top", "Cr", "WS2 S"]
+
 # %%
 check("01-8", names)
 
@@ -510,7 +550,9 @@ if names is not ... and checks.has(energy, "formation energies", least=2):
         }
     display(pd.DataFrame(errors).T.style.format({"test rows": "{:.0f}"}, precision=3))
     for kind, mae in errors.items():
-        print(f"{kind}: names take away {1 - mae['names'] / mae['always the mean']:.0%} of the error")
+        print(
+            f"{kind}: names take away {1 - mae['names'] / mae['always the mean']:.0%} of the error"
+        )
     left = {kind: mae["names"] / mae["always the mean"] for kind, mae in errors.items()}
     display(teach.reveal("01-c", max(left, key=left.get, default="none")))
 

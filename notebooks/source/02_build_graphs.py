@@ -82,6 +82,9 @@ def shortest(gap, cell):
     steps = np.array([[i, j] for i in (-2, -1, 0, 1, 2) for j in (-2, -1, 0, 1, 2)])
     return np.linalg.norm(gap + steps @ cell, axis=1).min()
 
+
+assert np.isclose(shortest(np.array([4.0, 0.0]), 5 * np.eye(2)), 1.0)
+
 # %%
 check("02-1", shortest)
 
@@ -182,10 +185,14 @@ plots.graphs.line_graph(points, [(0, 1), (0, 2), (0, 3)], ["A", "B", "C", "D"]);
 from defectkit.graphs.geometry import angle_cosines
 
 cosines = angle_cosines(vectors, graph.angle_index)
-print(f"{graph.edge_index.shape[1]:,} edges within 5 Å, "
-      f"{graph.angle_index.shape[1]:,} angles between edges shorter than 4 Å")
+print(
+    f"{graph.edge_index.shape[1]:,} edges within 5 Å, "
+    f"{graph.angle_index.shape[1]:,} angles between edges shorter than 4 Å"
+)
 plt.figure(figsize=(7, 2.8))
-plt.hist(torch.rad2deg(torch.arccos(cosines.clamp(-1, 1))).numpy(), bins=90, color=plots.style.DEEP_BLUE)
+plt.hist(
+    torch.rad2deg(torch.arccos(cosines.clamp(-1, 1))).numpy(), bins=90, color=plots.style.DEEP_BLUE
+)
 plt.xlabel("angle (degrees)")
 plt.ylabel("ordered pairs of edges");
 
@@ -318,7 +325,9 @@ checks.table(pd.Series(ELEMENTAL, name="meaning").to_frame())
 # columns of `table` are in `table.names`, its rows in `table.values`; row 0 is the vacancy.)
 
 # %% tags=["solution"]
-column = next(k for k, name in enumerate(table.names) if name.startswith("missing: electron_affinity"))
+column = next(
+    k for k, name in enumerate(table.names) if name.startswith("missing: electron_affinity")
+)
 answer = int(table.values[1:, column].sum())
 
 # %%
@@ -372,7 +381,7 @@ ks = np.arange(2, 19)
 
 
 def different_sets(choose):
-    """For every k: how many sets of edge vectors the copies have, of the edges that `choose` keeps."""
+    """For every k: how many sets of edge vectors the copies have, of edges that `choose` keeps."""
     mine = [index[1] == atom for atom in copies]
     kept = [[arrow[m][choose(length[m], k)] for m in mine] for k in ks]
     return np.array([len({frozenset(map(tuple, vectors)) for vectors in each}) for each in kept])
@@ -383,9 +392,14 @@ def drop_ties(distances, k):
 
 
 ties_dropped = different_sets(drop_ties)
+# np.unique counts the atoms of each shell, cumsum adds up all shells so far
 ends = np.unique(length[index[1] == copies[0]], return_counts=True)[1].cumsum()
 plt.figure(figsize=(8, 3))
-plt.bar(ks, ties_dropped, color=np.where(np.isin(ks, ends), plots.style.DEEP_GREEN, plots.style.DEEP_ORANGE))
+plt.bar(
+    ks,
+    ties_dropped,
+    color=np.where(np.isin(ks, ends), plots.style.DEEP_GREEN, plots.style.DEEP_ORANGE),
+)
 plt.axhline(1, color="black", lw=1)
 plt.xlabel("neighbours k, ties dropped (green: k ends a shell)")
 plt.ylabel(f"sets of {len(copies)} equal atoms")
@@ -406,6 +420,9 @@ teach.reveal("02-c", "where a shell ends" if set(agreed) <= set(ends) else "othe
 # %% tags=["solution"]
 def keep_ties(distances, k):
     return distances <= np.sort(distances)[k - 1] + 1e-3
+
+
+assert keep_ties(np.array([3.0, 1.0, 2.0, 2.0]), 2).tolist() == [False, True, True, True]
 
 # %%
 check("02-5", keep_ties)
@@ -444,7 +461,9 @@ for uid in candidates.index:
         padded.append(uid)
     except DefectkitError as refusal:
         refusals.append(str(refusal))
-print(f"{len(padded)} of {len(candidates)} rows may stand in a larger cell", *refusals[:2], sep="\n")
+print(
+    f"{len(padded)} of {len(candidates)} rows may stand in a larger cell", *refusals[:2], sep="\n"
+)
 
 # %% [markdown]
 # Grey discs and dotted cells are before, coloured ones after; where the atoms move little, arrows

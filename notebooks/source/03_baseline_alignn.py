@@ -62,7 +62,9 @@ rounds = [torch.tensor([1.0, 0.0, 0.0, 0.0])]
 for _ in range(3):
     h = rounds[-1]
     message = weight * h[index[0]]  # (E,): what each sender says
+    # index_add(0, where, what) adds each row of what to the row that where names
     rounds.append(h + torch.zeros(4).index_add(0, index[1], message))
+# torch.stack puts tensors of one shape into a new first axis: (rounds, atoms)
 plots.results.message_rounds(points, bonds, list("ABCD"), torch.stack(rounds).numpy());
 
 # %%
@@ -81,7 +83,12 @@ teach.reveal("03-a", known_at)
 # %% tags=["solution"]
 def message_round(h, index, weight):
     message = weight[:, None] * h[index[0]]
-    return h + torch.zeros_like(h).index_add(0, index[1], message)
+    return h + torch.zeros_like(h).index_add(0, index[1], message)  # added at the receivers
+
+
+assert message_round(
+    torch.eye(2), torch.tensor([[0], [1]]), torch.tensor([3.0])
+).tolist() == [[1, 0], [3, 1]]  # one bond, from atom 0 to atom 1, of weight 3
 
 # %%
 check("03-1", message_round)
@@ -99,7 +106,9 @@ check("03-1", message_round)
 from defectkit.structures.hosts import twin_structures
 
 near = GraphConfig(cutoff=2.6, angle_cutoff=2.6, all_pairs=False)  # first neighbours only
-twins = {name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()}
+twins = {
+    name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()
+}
 plots.results.surroundings(twins);
 
 # %% [markdown]
@@ -152,7 +161,9 @@ for reach in reaches:
     sizes.append((graph.edge_index.shape[1], graph.angle_index.shape[1]))
 sizes = np.where(sizes, sizes, np.nan)  # a logarithm has no place for zero
 plt.figure(figsize=(7, 3.4), layout="constrained")
-plt.semilogy(reaches, sizes, "o-", label=["bonds E: nodes of the line graph", "angles T: its edges"])
+plt.semilogy(
+    reaches, sizes, "o-", label=["bonds E: nodes of the line graph", "angles T: its edges"]
+)
 plt.xlabel("longest bond that forms angles (Å)")
 plt.ylabel("number in the graph")
 plt.title(in_figure(record.name))
@@ -168,6 +179,7 @@ plt.legend(frameon=False);
 
 # %% tags=["solution"]
 local = GraphConfig(cutoff=3.5, angle_cutoff=None, all_pairs=False)
+# bincount says how often each number, here each receiver, is there
 arriving = torch.bincount(build_graph(record, local, data.hosts.get(record.host)).edge_index[1])
 answer = (record.uid, int((arriving * (arriving - 1)).sum()))
 
@@ -202,10 +214,13 @@ conv = EdgeGatedConv(width=2).eval()
 h, e = torch.randn(4, 2), torch.randn(6, 2)  # four atoms, six directed bonds
 sender, receiver = index
 with torch.no_grad():
-    a_h, b_h, u_h, v_h = conv.nodes(h).chunk(4, dim=1)  # A h, B h, U h, V h: each (4, 2)
+    # chunk cuts the columns into four parts, A h, B h, U h and V h: each (4, 2)
+    a_h, b_h, u_h, v_h = conv.nodes(h).chunk(4, dim=1)
     m = a_h[sender] + b_h[receiver] + conv.edges(e)  # (6, 2)
     gate = m.sigmoid()
-pd.DataFrame(gate, [f"{'ABCD'[j]} to {'ABCD'[i]}" for j, i in index.T], ["gate 1", "gate 2"]).round(3)
+pd.DataFrame(gate, [f"{'ABCD'[j]} to {'ABCD'[i]}" for j, i in index.T], ["gate 1", "gate 2"]).round(
+    3
+)
 
 # %% [markdown]
 # **Exercise 03-3.** Write `gated_mean(value, gate, index, n)`: for each of `n` nodes the gated mean
@@ -216,8 +231,11 @@ pd.DataFrame(gate, [f"{'ABCD'[j]} to {'ABCD'[i]}" for j, i in index.T], ["gate 1
 def gated_mean(value, gate, index, n):
     sender, receiver = index
     empty = torch.zeros(n, value.shape[1], dtype=value.dtype)
-    total = empty.index_add(0, receiver, gate * value[sender])
-    return total / (empty.index_add(0, receiver, gate) + 1e-6)
+    total = empty.index_add(0, receiver, gate * value[sender])  # a sum for each receiver
+    return total / (empty.index_add(0, receiver, gate) + 1e-6)  # and that of its gates
+
+
+assert gated_mean(torch.ones(1, 1), torch.ones(1, 1), torch.tensor([[0], [0]]), 1).item() > 0.99
 
 # %%
 check("03-3", gated_mean)
@@ -225,9 +243,13 @@ check("03-3", gated_mean)
 # %%
 if gated_mean is not ...:
     with torch.no_grad():
-        by_hand = h + torch.nn.functional.silu(conv.norm_nodes(u_h + gated_mean(v_h, gate, index, 4)))
-        print("largest difference to the layer's own answer:",
-              (by_hand - conv(h, e, index)[0]).abs().max().item())
+        by_hand = h + torch.nn.functional.silu(
+            conv.norm_nodes(u_h + gated_mean(v_h, gate, index, 4))
+        )
+        print(
+            "largest difference to the layer's own answer:",
+            (by_hand - conv(h, e, index)[0]).abs().max().item(),
+        )
 
 # %% [markdown]
 # **Exercise 03-4.** Back to 1H and 1T. All bonds at an atom are alike there, so on the line graph
@@ -257,7 +279,9 @@ check("03-4", answer)
 # with a pair.
 
 # %% tags=["solution"]
-answer = tuple(float((frame.eform - c).abs().mean()) for c in (frame.eform.mean(), frame.eform.median()))
+answer = tuple(
+    float((frame.eform - c).abs().mean()) for c in (frame.eform.mean(), frame.eform.median())
+)
 
 # %%
 check("03-5", answer)
@@ -268,19 +292,29 @@ from defectkit.training.prepared import graphs_of
 
 rows = data if len(data) >= 20 and set(frame.host) <= set(data.hosts) else data_of(baseline, data)
 if rows is not data:
-    print(f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows of '{rows.name}' serve")
+    print(
+        f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows "
+        f"of '{rows.name}' serve"
+    )
 atoms = 15_000 if quick else 60_000  # in all: a large cell costs as much as many small ones
 n = min(int(atoms / rows.frame.natoms.mean()), len(rows))
 few = rows.subset(rows.frame.sample(n, random_state=seed).index)
 split = make_split(few, seed=seed)
-changes = {"model.settings.hidden": 32, "optimiser.lr": 0.003, "ema": None, "epochs": 10 if quick else 25}
+changes = {
+    "model.settings.hidden": 32,
+    "optimiser.lr": 0.003,
+    "ema": None,
+    "epochs": 10 if quick else 25,
+}
 config = with_values(baseline.config, changes)
 graphs = graphs_of(few, config.graph)
 labels = few.frame.loc[list(split.train)]
 
 torch.manual_seed(seed)
 fresh = build_model("alignn", trained.inputs.features, config.graph, **config.model.settings)
-fresh.heads.fit(*(torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in ("eform", "spin")))
+fresh.heads.fit(
+    *(torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in ("eform", "spin"))
+)
 before = predict(fresh, graphs, graphs.select(split.test)).add_suffix("_pred").join(few.frame)
 guess = few.frame.loc[list(split.valid)].eform.sub(labels.eform.mean()).abs().mean()
 print(f"{len(split.train)} training rows, {sum(p.numel() for p in fresh.parameters()):,} weights")
@@ -297,7 +331,9 @@ teach.guess("03-b", ("never below the line", "below it, and rising again", "belo
 
 # %%
 curve = LiveCurve(baseline=guess)
-run = train(Prepared(config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
+run = train(
+    Prepared(config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,)
+)
 
 # %%
 print(curve.in_words())
@@ -358,8 +394,14 @@ pd.Series(scores(tested), name="ALIGNN, seed 0").to_frame().round(3)
 for name, (words, unit) in plots.results.QUANTITIES.items():
     label, error = tested[name], (tested[f"{name}_pred"] - tested[name]).abs().mean()
     constant = (label - label.mean()).abs().mean()
-    print(f"{words}: error {error:.2f} {unit}, {error / constant:.0%} of that of always the mean, {constant:.2f} {unit}")
-print(f"{(tested.spin < 0.05).mean():.0%} of the moments are zero, {tested.spin.between(0.5, 5).mean():.0%} lie between 0.5 and 5 μB")
+    print(
+        f"{words}: error {error:.2f} {unit}, {error / constant:.0%} of that of always the mean, "
+        f"{constant:.2f} {unit}"
+    )
+print(
+    f"{(tested.spin < 0.05).mean():.0%} of the moments are zero, "
+    f"{tested.spin.between(0.5, 5).mean():.0%} lie between 0.5 and 5 μB"
+)
 
 # %% [markdown]
 # Errors in eV and in μB cannot be compared, but each can with what the mean alone would give: by that the
@@ -390,8 +432,12 @@ plots.results.model_errors(table, card.label_source);
 order = table.groupby("model").eform_mae.mean().sort_values()
 networks = order[order.index.isin(["cgcnn", "alignn", "matformer"])]
 print(", ".join(f"{name} {error:.2f} eV" for name, error in order.items()))
-print(f"the best network, {networks.index[0]}, comes in at place {order.index.get_loc(networks.index[0]) + 1}, "
-      f"the last, {networks.index[-1]}, at place {order.index.get_loc(networks.index[-1]) + 1} of {len(order)}")
+print(
+    f"the best network, {networks.index[0]}, comes in at place "
+    f"{order.index.get_loc(networks.index[0]) + 1}, "
+    f"the last, {networks.index[-1]}, at place {order.index.get_loc(networks.index[-1]) + 1} of "
+    f"{len(order)}"
+)
 ahead = (networks < order.drop(networks.index).min()).sum()  # of every model without a network
 teach.reveal("03-c", {0: "none", len(networks): "all networks win"}.get(ahead, "one of them"))
 
@@ -403,7 +449,16 @@ teach.reveal("03-c", {0: "none", len(networks): "all networks win"}.get(ahead, "
 plots.results.model_latency(table.dropna(subset=["infer_ms_b1"]));  # of those that were timed
 
 # %%
-columns = ["eform_mae", "spin_mae", "n_params", "train_s_per_epoch", "build_ms", "infer_ms_b1", "infer_ms_b64", "peak_mb"]
+columns = [
+    "eform_mae",
+    "spin_mae",
+    "n_params",
+    "train_s_per_epoch",
+    "build_ms",
+    "infer_ms_b1",
+    "infer_ms_b64",
+    "peak_mb",
+]
 table.groupby("model")[columns].mean().sort_values("eform_mae").style.format(
     {"n_params": "{:,.0f}", "peak_mb": "{:.0f}"}, precision=2
 )
@@ -448,7 +503,9 @@ check("03-7", answer)
 
 # %%
 doped = tested.dopant != ""
-plots.database.periodic_table(errors[doped].abs().groupby(tested.dopant[doped]).mean(), "mean absolute error (eV)")
+plots.database.periodic_table(
+    errors[doped].abs().groupby(tested.dopant[doped]).mean(), "mean absolute error (eV)"
+)
 plt.title(f"ALIGNN, test rows by dopant. Labels: {card.label_source}");
 
 # %%
@@ -458,7 +515,10 @@ by_dopant = errors[doped].abs().groupby(tested.dopant[doped]).mean()
 column = [Element(symbol).group for symbol in by_dopant.index]
 within = by_dopant.groupby(column).transform("mean")  # put the mean of its column for every element
 share, chance = within.var() / by_dopant.var(), (len(set(column)) - 1) / (len(by_dopant) - 1)
-print(f"{share:.0%} of the variance lies between columns; columns drawn at random would take {chance:.0%}")
+print(
+    f"{share:.0%} of the variance lies between columns; columns drawn at random would take "
+    f"{chance:.0%}"
+)
 
 # %% [markdown]
 # That answers the guess: the nearer the first number is to one, the more alike are the elements of a
@@ -487,7 +547,9 @@ plots.results.error_by_support(errors, tested.host, training_rows, ax=axes[1]);
 # %%
 unit = HOSTS["MoS2"].unit_cell()
 site = find_site(unit, "vacancy", "S")
-wide = build_graph(make_defect(unit, (15, 15, 1), site, "").atoms, card.graph, unit, dtype=torch.float64)
+wide = build_graph(
+    make_defect(unit, (15, 15, 1), site, "").atoms, card.graph, unit, dtype=torch.float64
+)
 _, apart = periodic.minimum_image(wide.pos.numpy(), wide.cell[0].numpy(), [True, True, False])
 far = apart[wide.is_defect.numpy()][0].argmax()
 pushed = wide.clone()
@@ -564,12 +626,17 @@ from defectkit.data.sources import data_folder
 from defectkit.training.prepared import prepare
 
 minutes = baseline.summary["epochs"] * baseline.summary["train_s_per_epoch"] / 60
-print(f"on the demo set {baseline.summary['epochs']} epochs, {minutes:.0f} minutes on the machine that made the shipped run")
+print(
+    f"on the demo set {baseline.summary['epochs']} epochs, {minutes:.0f} minutes on the machine "
+    "that made the shipped run"
+)
 if retrain:
     config = with_values(baseline.config, {"data.name": dataset})
     folder = data_folder() / "runs" / f"alignn-{Path(dataset).name}-{seed}"
     own = train(prepare(config), folder, seed, progress=False, callbacks=(LiveCurve(),))
-    plots.results.parity(own.part("test"), data.label_source, title=f"ALIGNN on {dataset}, test rows")
+    plots.results.parity(
+        own.part("test"), data.label_source, title=f"ALIGNN on {dataset}, test rows"
+    )
 
 # %% [markdown]
 # ## Summary

@@ -90,9 +90,17 @@ plots.attention.change_by_distance(distance, changes, inner);
 # %%
 for title, change in changes.items():
     print(f"{title}: something has changed from {distance[change > 0].min():.1f} Å on")
-blind, seeing = ((change > 0) & (distance < 1) for change in changes.values())  # at the defect itself
-teach.reveal("04-a", "both everywhere" if blind.any() else
-             "local layers far out only" if seeing.any() else "neither near the defect")
+blind, seeing = (
+    (change > 0) & (distance < 1) for change in changes.values()
+)  # at the defect itself
+teach.reveal(
+    "04-a",
+    "both everywhere"
+    if blind.any()
+    else "local layers far out only"
+    if seeing.any()
+    else "neither near the defect",
+)
 
 # %% [markdown]
 # For the local layers, the two sheets are the *same* sheet as far as the defect is concerned: not
@@ -160,7 +168,11 @@ phi = -ln2 * torch.tensor(apart)
 psi = torch.zeros(4, 4, dtype=torch.float64)
 psi[:3, 3] = ln2
 score = query @ key.T
-steps = {"query times key": score, "and φ (distance)": score + phi, "and ψ (kind)": score + phi + psi}
+steps = {
+    "query times key": score,
+    "and φ (distance)": score + phi,
+    "and ψ (kind)": score + phi + psi,
+}
 maps = {title: matrix.softmax(dim=1) for title, matrix in steps.items()}
 plots.attention.attention_maps({title: m.numpy() for title, m in maps.items()}, names);
 
@@ -186,6 +198,9 @@ check("04-1", answer)
 def attend(query, key, value, bias):
     score = query @ key.T / query.shape[1] ** 0.5
     return (score + bias).softmax(dim=1) @ value
+
+
+assert attend(*torch.zeros(2, 1, 2), torch.ones(1, 2), torch.zeros(1, 1)).tolist() == [[1, 1]]
 
 # %%
 check("04-2", attend)
@@ -215,8 +230,9 @@ h = torch.randn(graph.num_nodes, width, dtype=torch.float64)
 if attend is not ...:
     with torch.no_grad():
         bias = layer.bias(pairs)[0]  # (heads, n, n): phi and psi
+        # chunk cuts columns into equal parts: first three of them, then one a head
         query, key, value = layer.project(h).chunk(3, dim=1)
-        parts = [m.chunk(heads, dim=1) for m in (query, key, value)]
+        parts = [m.chunk(heads, dim=1) for m in (query, key, value)]  # a part a head
         joined = torch.cat([attend(*qkv, b) for *qkv, b in zip(*parts, bias)], dim=1)
         print(record.name, "· largest difference to the layer's own answer:",
               (layer.out(joined) - layer(h, pairs)).abs().max().item())
@@ -238,8 +254,13 @@ doped = unit.repeat((3, 3, 1))
 middle = 4 * len(unit) + list(unit.symbols).index("Mo")  # molybdenum of the fifth of nine cells
 doped.symbols[middle] = "W"
 doped.rattle(0.05, seed=seed)
-readings = {"minimum image": plain, "all images within 12 Å": GraphConfig(angle_cutoff=None, image_radius=12.0)}
-seen = {title: build_graph(doped, config, dtype=torch.float64) for title, config in readings.items()}
+readings = {
+    "minimum image": plain,
+    "all images within 12 Å": GraphConfig(angle_cutoff=None, image_radius=12.0),
+}
+seen = {
+    title: build_graph(doped, config, dtype=torch.float64) for title, config in readings.items()
+}
 plots.attention.images_heard(seen, middle, lambda d: 2.0 ** (-d / 4));
 
 # %% [markdown]
@@ -296,8 +317,15 @@ from defectkit.structures.hosts import shortest_translation
 
 images = pd.Series({uid: shortest_translation(data[uid].atoms.cell.array) for uid in frame.index})
 plt.figure(figsize=(8, 3.2), layout="constrained")
-plt.hist(images, np.arange(np.floor(images.min()), images.max() + 0.25, 0.25), color=plots.style.LIGHT_BLUE, edgecolor="white")
-plt.axvline(images.median(), color=plots.style.ORANGE, ls="--", label=f"median, {images.median():.1f} Å")
+plt.hist(
+    images,
+    np.arange(np.floor(images.min()), images.max() + 0.25, 0.25),
+    color=plots.style.LIGHT_BLUE,
+    edgecolor="white",
+)
+plt.axvline(
+    images.median(), color=plots.style.ORANGE, ls="--", label=f"median, {images.median():.1f} Å"
+)
 plt.xlabel("distance from a defect to its nearest image (Å)")
 plt.ylabel("rows")
 plt.legend(frameon=False);
@@ -334,10 +362,13 @@ check("04-4", answer)
 from defectkit.models.angular import legendre, spherical_harmonics
 
 generator = torch.Generator().manual_seed(seed)
-first, second = (torch.nn.functional.normalize(torch.randn(40, 3, generator=generator), dim=1) for _ in "ab")
+first, second = (
+    torch.nn.functional.normalize(torch.randn(40, 3, generator=generator), dim=1) for _ in "ab"
+)
 cosine = (first * second).sum(dim=1)
 products = (spherical_harmonics(first) * spherical_harmonics(second)).split([1, 3, 5, 7, 9], dim=1)
 sums = [4 * math.pi / (2 * degree + 1) * p.sum(dim=1) for degree, p in enumerate(products)]
+# torch.stack(..., dim=1) makes each of the sums a column: (pairs, degrees)
 plots.attention.addition_theorem(cosine, legendre(cosine), torch.stack(sums, dim=1));
 
 # %% [markdown]
@@ -363,7 +394,7 @@ def timed(form, weights, *given):
 
 rows = []
 for n in (6, 12, 24, 48):  # neighbours of each of 100 atoms
-    receiver = torch.arange(100).repeat_interleave(n)
+    receiver = torch.arange(100).repeat_interleave(n)  # 0 n times, then 1 n times, ...
     arrows = torch.nn.functional.normalize(torch.randn(100 * n, 3, generator=generator), dim=1)
     weights = torch.randn(100 * n, 4, generator=generator)
     bond_pairs = torch.as_tensor(periodic.angle_pairs(receiver.numpy(), np.ones(100 * n, bool)))
@@ -390,16 +421,24 @@ shown.groupby(["model", "hidden"])[["train_ms", "infer_ms"]].median().style.form
 from defectkit.structures.hosts import twin_structures
 
 near = GraphConfig(cutoff=2.8, angle_cutoff=2.8, all_pairs=False)
-twins = {name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()}
+twins = {
+    name: build_graph(atoms, near, dtype=torch.float64) for name, atoms in twin_structures().items()
+}
 energies = {}
 for title, angles in (("no angles", None), ("over pairs", "triplets"), ("by harmonics", "fast")):
     torch.manual_seed(seed)
-    model = Hybrid(features, near, global_layers=0, angles=angles, angular_cutoff=2.8, **small).double().eval()
+    model = (
+        Hybrid(features, near, global_layers=0, angles=angles, angular_cutoff=2.8, **small)
+        .double()
+        .eval()
+    )
     with torch.no_grad():
         energies[title] = {name: model(graph).eform.item() for name, graph in twins.items()}
 energies = pd.DataFrame(energies)
-differences = {"cis and trans": energies.loc["cis"] - energies.loc["trans"],
-               "1H and 1T": energies.loc["1H"] - energies.loc["1T"]}
+differences = {
+    "cis and trans": energies.loc["cis"] - energies.loc["trans"],
+    "1H and 1T": energies.loc["1H"] - energies.loc["1T"],
+}
 pd.DataFrame(differences).T.abs().style.format("{:.0e}")
 
 # %% [markdown]
@@ -436,8 +475,11 @@ parts = attention.part_shapes(model, batch)
 plots.attention.model_parts(parts);
 
 # %%
-print(f"most weights: {parts.weights.idxmax()}, {parts.weights.max():,} of {parts.weights.sum():,}; "
-      f"out of the read-out comes {parts.output['readout']}: a row a structure, whatever its number of atoms")
+print(
+    f"most weights: {parts.weights.idxmax()}, {parts.weights.max():,} of {parts.weights.sum():,}; "
+    f"out of the read-out comes {parts.output['readout']}: a row a structure, whatever its "
+    "number of atoms"
+)
 
 # %% [markdown]
 # A global block, followed by hand with its own parts: the atoms listen, then each thinks for itself.
@@ -449,8 +491,11 @@ with torch.no_grad():
     block = model.global_blocks[0]
     heard = h + block.attention(block.norm(h), pairs)
     thought = heard + block.feed_forward(heard)
-    print(f"h {tuple(h.shape)}, {len(pairs.sender):,} pairs,",
-          "largest difference to the block's own answer:", (thought - block(h, pairs)).abs().max().item())
+    print(
+        f"h {tuple(h.shape)}, {len(pairs.sender):,} pairs,",
+        "largest difference to the block's own answer:",
+        (thought - block(h, pairs)).abs().max().item(),
+    )
 
 # %% [markdown]
 # The read-out of ALIGNN is the mean over all atoms, and notebook 03 showed a vacancy drown in it.
@@ -492,10 +537,14 @@ for strain in strains:
     skewed.set_cell(skew @ stretched.cell.array)
     for title, atoms in (("usual cell", stretched), ("skewed cell", skewed)):
         with torch.no_grad():
-            answers[title].append(model(build_graph(atoms, plain, unit, dtype=torch.float64)).eform.item())
+            answers[title].append(
+                model(build_graph(atoms, plain, unit, dtype=torch.float64)).eform.item()
+            )
 plt.figure(figsize=(8, 3.4), layout="constrained")
 plt.plot(100 * strains, answers["usual cell"], color=plots.style.BLUE, label="usual cell")
-plt.plot(100 * strains, answers["skewed cell"], "x", ms=9, color=plots.style.ORANGE, label="skewed cell")
+plt.plot(
+    100 * strains, answers["skewed cell"], "x", ms=9, color=plots.style.ORANGE, label="skewed cell"
+)
 plt.xlabel("strain in both directions (%)")
 plt.ylabel("answer of an untrained\nmodel (arbitrary unit)")
 plt.legend(frameon=False);
@@ -520,7 +569,10 @@ from defectkit.training.config import ModelConfig, OptimiserConfig, RunConfig
 
 rows = data if len(data) >= 20 and set(frame.host) <= set(data.hosts) else data_of(shipped, data)
 if rows is not data:
-    print(f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows of '{rows.name}' serve")
+    print(
+        f"'{data.name}' has fewer than 20 rows, or hosts without a pristine cell: here the rows "
+        f"of '{rows.name}' serve"
+    )
 atoms = 15_000 if quick else 60_000  # in all, as in notebook 03
 n = min(int(atoms / rows.frame.natoms.mean()), len(rows))
 few = rows.subset(rows.frame.sample(n, random_state=seed).index)
@@ -536,7 +588,13 @@ run_config = RunConfig(
 labels = few.frame.loc[list(split.train)].eform
 guess = few.frame.loc[list(split.valid)].eform.sub(labels.mean()).abs().mean()
 curve = LiveCurve(baseline=guess)
-run = train(Prepared(run_config, few, split), Path(tempfile.mkdtemp()), seed, progress=False, callbacks=(curve,))
+run = train(
+    Prepared(run_config, few, split),
+    Path(tempfile.mkdtemp()),
+    seed,
+    progress=False,
+    callbacks=(curve,),
+)
 
 # %%
 print(curve.in_words())
@@ -570,19 +628,33 @@ from ase import Atoms
 
 apart = np.linspace(3, 12, 37)  # Å
 sheet = unit.repeat((8, 8, 1)).cell
-pair = [build_graph(Atoms("S2", [[0, 0, 0], [d, 0, 0]], cell=sheet, pbc=True), GraphConfig(angle_cutoff=None), dtype=torch.float64)
-        for d in apart]
-twin = torch.randn(1, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).expand(2, -1)
+pair = [
+    build_graph(
+        Atoms("S2", [[0, 0, 0], [d, 0, 0]], cell=sheet, pbc=True),
+        GraphConfig(angle_cutoff=None),
+        dtype=torch.float64,
+    )
+    for d in apart
+]
+twin = torch.randn(
+    1, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+).expand(2, -1)  # the same row twice: two equal nodes
 inputs, heard = PairInputs(15.0, radial).double(), {}
 for title, modulated in (("weights only", False), ("values modulated by the edge", True)):
     torch.manual_seed(seed)
-    layer = PeriodicAttention(width, heads, PairBias(heads, radial), radial if modulated else None).double()
+    layer = PeriodicAttention(
+        width, heads, PairBias(heads, radial), radial if modulated else None
+    ).double()
     with torch.no_grad():
+        # torch.stack: a row a distance
         out = torch.stack([layer(twin, inputs(graph))[0] for graph in pair])
+        # and of all weights that of the first node for the second
         weight = torch.stack([layer.weights(twin, inputs(graph))[0, :, 0, 1] for graph in pair])
     heard[title] = (out - out[0]).norm(dim=1) / out[0].norm()
-    print(f"{title}: the other's weight moves by up to {(weight - weight[0]).abs().max():.2f}, "
-          f"what is heard by {heard[title].max():.0e} of itself")
+    print(
+        f"{title}: the other's weight moves by up to {(weight - weight[0]).abs().max():.2f}, "
+        f"what is heard by {heard[title].max():.0e} of itself"
+    )
 plt.figure(figsize=(8, 3), layout="constrained")
 for (title, change), colour in zip(heard.items(), (plots.style.ORANGE, plots.style.BLUE)):
     plt.plot(apart, change, color=colour, label=title)

@@ -40,8 +40,13 @@ runs = {name: [shipped_run(name, k) for k in range(3)] for name in names}
 known = data_of(runs["hybrid"][0], data)  # the data that these were trained on
 source = known.label_source
 tested = {name: [run.part("test") for run in runs[name]] for name in names}
-print(f"{len(data):,} clean rows, labels from {data.label_source}. {about(runs['hybrid'][0], data)}")
-print(f"The models were tested on {len(tested['hybrid'][0])} of {len(known):,} rows, labels from {source}")
+print(
+    f"{len(data):,} clean rows, labels from {data.label_source}. {about(runs['hybrid'][0], data)}"
+)
+print(
+    f"The models were tested on {len(tested['hybrid'][0])} of {len(known):,} rows, labels from "
+    f"{source}"
+)
 
 # %% [markdown]
 # Trained models are judged on the rows that they were not trained on, those of the demo set; the traps of
@@ -59,7 +64,12 @@ if remake:
             model, card = load_model(run.folder)
             graphs = graphs_of(known, card.graph)
             again = predict(model, graphs, graphs.select(tested[name][k].index)).add_suffix("_pred")
-            print(name, k, "largest change, eV:", (again.eform_pred - tested[name][k].eform_pred).abs().max())
+            print(
+                name,
+                k,
+                "largest change, eV:",
+                (again.eform_pred - tested[name][k].eform_pred).abs().max(),
+            )
             tested[name][k] = tested[name][k].assign(**again)
 
 # %% [markdown]
@@ -80,13 +90,18 @@ def bootstrap(errors, draws, seed):
     means = [rng.choice(errors, len(errors)).mean() for _ in range(draws)]
     return tuple(np.quantile(means, [0.025, 0.975]))
 
+
+assert bootstrap(np.array([2.0, 2.0, 2.0]), 10, 0) == (2.0, 2.0)
+
 # %%
 check("05-1", bootstrap)
 
 # %%
 from defectkit.evaluation.metrics import scores
 
-table = pd.DataFrame({f"{name}, seed {k}": scores(rows) for name in names for k, rows in enumerate(tested[name])})
+table = pd.DataFrame(
+    {f"{name}, seed {k}": scores(rows) for name in names for k, rows in enumerate(tested[name])}
+)
 table.T.style.format("{:.3f}")
 
 # %% [markdown]
@@ -107,8 +122,14 @@ plots.evaluation.residuals(first, source);
 # %%
 error = (first.eform_pred - first.eform).dropna()
 high = first.eform[error.index].nlargest(len(error) // 20).index
-for name, part in (("the 5 % with the highest energies", error[high]), ("all others", error.drop(high))):
-    print(f"{name}: mean absolute error {part.abs().mean():.2f} eV, mean of prediction − label {part.mean():+.2f} eV")
+for name, part in (
+    ("the 5 % with the highest energies", error[high]),
+    ("all others", error.drop(high)),
+):
+    print(
+        f"{name}: mean absolute error {part.abs().mean():.2f} eV, mean of prediction − label "
+        f"{part.mean():+.2f} eV"
+    )
 larger = error[high].abs().mean() > error.drop(high).abs().mean()
 sign = "too high" if error[high].mean() > 0 else "too low"
 teach.reveal("05-a", f"there, {sign}" if larger else "not where energies are high")
@@ -137,7 +158,8 @@ for ax, name in zip(axes, ("hybrid", "alignn")):
 # %%
 from defectkit.evaluation.metrics import compare
 
-together = {name: pd.concat(parts) for name, parts in tested.items()}  # error of a row: mean over its seeds
+# the error of a row is the mean over its seeds
+together = {name: pd.concat(parts) for name, parts in tested.items()}
 pairs = {f"hybrid − {other}": compare(together["hybrid"], together[other]) for other in names[1:]}
 pd.DataFrame(pairs).T.style.format("{:.3f}", subset=["difference", "lo", "hi", "better"])
 
@@ -171,7 +193,10 @@ n, copies = min(int(atoms / data.frame.natoms.mean()), len(data)), 3
 tables = []  # of the traps that these data hold
 try:
     tables.append(leakage.augmentation_before_split(data, n, copies, seed))
-    print(f"false gain {tables[0].gain[0]:.2f} eV: the honest error is {tables[0].eform_mae[1] / tables[0].eform_mae[0]:.1f} times as large")
+    print(
+        f"false gain {tables[0].gain[0]:.2f} eV: the honest error is "
+        f"{tables[0].eform_mae[1] / tables[0].eform_mae[0]:.1f} times as large"
+    )
 except DefectkitError as reason:
     print(reason)
 
@@ -186,7 +211,9 @@ from defectkit.data.sources import data_folder
 from defectkit.data.splits import structure_groups
 
 try:
-    tables.append(leakage.duplicates_in_split(data, structure_groups(data, data_folder() / "groups"), seed))
+    tables.append(
+        leakage.duplicates_in_split(data, structure_groups(data, data_folder() / "groups"), seed)
+    )
 except DefectkitError as reason:  # most small sets have no twins
     print(reason)
 if tables:
@@ -207,6 +234,9 @@ pd.concat(tables or [pd.DataFrame()]).round(3)
 def leaks(part, parent):
     trained_on = {p for where, p in zip(part, parent) if where == "train"}
     return sum(where == "test" and p in trained_on for where, p in zip(part, parent))
+
+
+assert leaks(["train", "test"], ["a", "b"]) == 0
 
 # %%
 check("05-3", leaks)
@@ -241,7 +271,10 @@ rivals = ladder.loc[ladder.model != "hybrid", columns]
 rivals.set_index(["split", "model"]).style.format("{:+.3f}")
 
 # %%
-clear = np.select([rivals.difference_hi < 0, rivals.difference_lo > 0], ["better", "worse"], "no clear difference")
+# np.select takes the text of the first condition that holds, else the last text
+clear = np.select(
+    [rivals.difference_hi < 0, rivals.difference_lo > 0], ["better", "worse"], "no clear difference"
+)
 steps = list(ladder.split.unique())
 print("compared with the hybrid:")
 rivals.assign(verdict=clear).pivot(index="model", columns="split", values="verdict")[steps]
@@ -255,10 +288,20 @@ rivals.assign(verdict=clear).pivot(index="model", columns="split", values="verdi
 from defectkit.training.pretrained import ladder_runs
 
 by_step = ladder.pivot(index="split", columns="model", values="eform_mae").loc[steps]
-held = {step: pd.concat([fold[0].part("test") for fold in ladder_runs(step, "hybrid")]) for step in steps}
-spread = pd.Series({step: (rows.eform - rows.eform.mean()).abs().mean() for step, rows in held.items()})
-pd.concat({"error (eV)": by_step.assign(**{"always the mean": spread}),
-           "share of that": by_step.div(spread, axis=0)}, axis=1).style.format("{:.2f}")
+held = {
+    step: pd.concat([fold[0].part("test") for fold in ladder_runs(step, "hybrid")])
+    for step in steps
+}
+spread = pd.Series(
+    {step: (rows.eform - rows.eform.mean()).abs().mean() for step, rows in held.items()}
+)
+pd.concat(
+    {
+        "error (eV)": by_step.assign(**{"always the mean": spread}),
+        "share of that": by_step.div(spread, axis=0),
+    },
+    axis=1,
+).style.format("{:.2f}")
 
 # %%
 for name, values in (("error", by_step), ("share", by_step.div(spread, axis=0))):
@@ -282,7 +325,9 @@ teach.reveal("05-b", by_step.idxmax().value_counts().index[0], ladder_axes)
 # %%
 from defectkit.training.pretrained import published_ladder
 
-published_ladder().pivot(index="model", columns="split", values="eform_mae")[["random", "pair", "host", "dopant", "block"]]
+published_ladder().pivot(index="model", columns="split", values="eform_mae")[
+    ["random", "pair", "host", "dopant", "block"]
+]
 
 # %% [markdown]
 # **Exercise 05-4.** By which factor does the error of each model grow from the random split to unseen
@@ -335,10 +380,14 @@ pd.concat({
 # goes with larger errors among all rows: likely, not proven.
 
 # %%
-training = breakdown.Training(known, tuple(known.frame.index.difference(runs["hybrid"][0].predictions.index)))
+training = breakdown.Training(
+    known, tuple(known.frame.index.difference(runs["hybrid"][0].predictions.index))
+)
 sentences = breakdown.reasons(table.index, training)
 worst = breakdown.worst(table, sentences)
-worst[["host", "dopant", "site", "eform", "eform_pred", "error", "reason"]].style.format(precision=2)
+worst[["host", "dopant", "site", "eform", "eform_pred", "error", "reason"]].style.format(
+    precision=2
+)
 
 # %%
 breakdown.rule_errors(table.error, sentences).style.format(precision=2)
@@ -357,8 +406,11 @@ check("05-5", answer)
 # %%
 if answer is not ...:
     rest = table.error.abs().sort_values()[: len(table) - len(table) // 20]
-    print(f"the worst 5 % carry {answer:.0%} of the error, {20 * answer:.0f} times their share; "
-          f"without them the mean would be {rest.mean():.3f} instead of {table.error.abs().mean():.3f} eV")
+    print(
+        f"the worst 5 % carry {answer:.0%} of the error, {20 * answer:.0f} times their share; "
+        f"without them the mean would be {rest.mean():.3f} instead of "
+        f"{table.error.abs().mean():.3f} eV"
+    )
 
 # %% [markdown]
 # So a mean absolute error is about both: a few rows weigh far more than theirs, and yet most of it comes from
@@ -377,8 +429,13 @@ model, card = load_model(runs["hybrid"][0].folder)
 graph = build_graph(known[shown], card.graph, known.hosts[known[shown].host])
 with torch.no_grad():
     moment = model(graph).site_spin.numpy()
-plots.explain.score_maps(graph, {f"{source} (μB)": graph.y_site_spin.numpy(), "hybrid (μB)": moment})
-print(f"{shown}: the atoms of {source} sum up to {graph.y_site_spin.sum():.2f} μB, those of the hybrid to {moment.sum():.2f}")
+plots.explain.score_maps(
+    graph, {f"{source} (μB)": graph.y_site_spin.numpy(), "hybrid (μB)": moment}
+)
+print(
+    f"{shown}: the atoms of {source} sum up to {graph.y_site_spin.sum():.2f} μB, those of the "
+    f"hybrid to {moment.sum():.2f}"
+)
 
 # %% [markdown]
 # **Magnetic or not?** Networks that learn an absolute error say "no moment" where they doubt, and disagree
@@ -386,12 +443,19 @@ print(f"{shown}: the atoms of {source} sum up to {graph.y_site_spin.sum():.2f} �
 # (`intervals.Magnetism`), fitted to the validation rows, make of both a chance. Is it met on test rows?
 
 # %%
-magnetism = intervals.Magnetism.fit(intervals.ensemble([run.part("valid") for run in runs["hybrid"]]))
-chance, is_magnetic = magnetism.chance(rows.spin_pred, rows.spin_sigma), rows.spin > metrics.MAGNETIC
+magnetism = intervals.Magnetism.fit(
+    intervals.ensemble([run.part("valid") for run in runs["hybrid"]])
+)
+chance, is_magnetic = (
+    magnetism.chance(rows.spin_pred, rows.spin_sigma),
+    rows.spin > metrics.MAGNETIC,
+)
 for name, called in {"moment": rows.spin_pred > metrics.MAGNETIC, "chance": chance > 0.5}.items():
     print(f"called by its {name}: F1 {metrics.f1_score(is_magnetic, called):.2f}")
 told = pd.DataFrame({"chance told": chance, "share that is magnetic": is_magnetic})
-told.groupby(pd.cut(chance, [0, 0.1, 0.5, 0.9, 1])).mean().assign(rows=pd.cut(chance, [0, 0.1, 0.5, 0.9, 1]).value_counts())
+told.groupby(pd.cut(chance, [0, 0.1, 0.5, 0.9, 1])).mean().assign(
+    rows=pd.cut(chance, [0, 0.1, 0.5, 0.9, 1]).value_counts()
+)
 
 # %% [markdown]
 # ## 6 · Is a formation energy extensive? (optional)
@@ -404,8 +468,12 @@ told.groupby(pd.cut(chance, [0, 0.1, 0.5, 0.9, 1])).mean().assign(rows=pd.cut(ch
 
 # %%
 readouts = benchmark("readouts")
-shown = readouts.groupby("readout")[["natoms", "natoms_larger", "eform_mae", "eform_mae_larger", "change", "slope"]].mean()
-shown.sort_values("eform_mae_larger").style.format(precision=3).format("{:.0f}", subset=["natoms", "natoms_larger"])
+shown = readouts.groupby("readout")[
+    ["natoms", "natoms_larger", "eform_mae", "eform_mae_larger", "change", "slope"]
+].mean()
+shown.sort_values("eform_mae_larger").style.format(precision=3).format(
+    "{:.0f}", subset=["natoms", "natoms_larger"]
+)
 
 # %% [markdown]
 # `slope` is what the signed error grows by with each atom, eV. The shipped hybrid on its test rows, with
@@ -432,15 +500,22 @@ check("05-6", answer)
 # lowest true energy. An error that all options share costs nothing.
 
 # %%
-described = {name: breakdown.described(intervals.ensemble(parts), known.frame) for name, parts in tested.items()}
+described = {
+    name: breakdown.described(intervals.ensemble(parts), known.frame)
+    for name, parts in tested.items()
+}
 sites = {name: metrics.choices(part, metrics.SITE) for name, part in described.items()}
-dopants = {name: metrics.choices(part, metrics.DOPANT, "dopant") for name, part in described.items()}
+dopants = {
+    name: metrics.choices(part, metrics.DOPANT, "dopant") for name, part in described.items()
+}
 figure, axes = plt.subplots(2, 1, figsize=(9, 5.2), layout="constrained")
 plots.evaluation.regret(sites, "site of a dopant in a host", axes[0])
 plots.evaluation.regret(dopants, "dopant of a host", axes[1]);
 
 # %%
-plots.evaluation.recall({name: metrics.top_k(part) for name, part in dopants.items()}, "dopant of a host");
+plots.evaluation.recall(
+    {name: metrics.top_k(part) for name, part in dopants.items()}, "dopant of a host"
+);
 
 # %% [markdown]
 # **Exercise 05-7.** Four sites of a dopant have the true energies 1.2, 0.4, 0.9 and 0.5 eV. A model says
@@ -476,6 +551,9 @@ def half_width(errors, confidence):
     rank = int(np.ceil((len(errors) + 1) * confidence))
     return float(np.sort(errors)[rank - 1])
 
+
+assert half_width(np.array([3.0, 1.0, 2.0]), 0.5) == 2.0
+
 # %%
 check("05-8", half_width)
 
@@ -503,15 +581,25 @@ axes[1].set_title("hosts never seen");
 # hosts are *not* drawn like the validation rows. The numbers, at three confidences:
 
 # %%
-levels = {"familiar": coverage.coverage(valid, rows),
-          "unseen hosts": pd.concat([coverage.coverage(*pair) for pair in unseen])}
-pd.concat({name: part.groupby(["method", "level"])[["coverage", "width_mean"]].mean() for name, part in levels.items()}, axis=1).style.format("{:.2f}")
+levels = {
+    "familiar": coverage.coverage(valid, rows),
+    "unseen hosts": pd.concat([coverage.coverage(*pair) for pair in unseen]),
+}
+pd.concat(
+    {
+        name: part.groupby(["method", "level"])[["coverage", "width_mean"]].mean()
+        for name, part in levels.items()
+    },
+    axis=1,
+).style.format("{:.2f}")
 
 # %% [markdown]
 # Also on familiar rows the promise holds *on average* only. By host it may be far off:
 
 # %%
-coverage.coverage_by(valid, rows, known.frame.host).style.format("{:.2f}", subset=["coverage", "width"])
+coverage.coverage_by(valid, rows, known.frame.host).style.format(
+    "{:.2f}", subset=["coverage", "width"]
+)
 
 # %% [markdown]
 # ## 9 · A guard
@@ -528,7 +616,9 @@ from defectkit.training.pretrained import CHECKPOINTS
 predictor = Predictor.load(CHECKPOINTS / "hybrid.safetensors")
 some = rows.index if not quick else rows.sample(min(250, len(rows)), random_state=seed).index
 judged = predictor([known[uid] for uid in some], known.hosts)
-judged[["eform", "eform_lo", "eform_hi", "spin", "verdict", "sentence"]].head().style.format(precision=2)
+judged[["eform", "eform_lo", "eform_hi", "spin", "verdict", "sentence"]].head().style.format(
+    precision=2
+)
 
 # %%
 off = rows.eform_pred.sub(rows.eform).loc[some]
@@ -546,12 +636,17 @@ guard_table(judged.verdict, off).style.format(precision=2)
 
 # %%
 if known is data:
-    print("`dataset` is the set that these models learned from; name another one to see its rows judged")
+    print(
+        "`dataset` is the set that these models learned from; name another one to see its rows "
+        "judged"
+    )
 else:
     own = data.subset(data.frame.sample(n, random_state=seed).index)
     try:
         foreign = predictor(own.records, own.hosts)
-        print(f"{n} rows of '{data.name}', predictions as {source} would give, verdicts of the guard:")
+        print(
+            f"{n} rows of '{data.name}', predictions as {source} would give, verdicts of the guard:"
+        )
         print(foreign.verdict.value_counts().to_string())
     except DefectkitError as reason:
         print(reason)
@@ -565,13 +660,17 @@ from defectkit.predict.domain import Nearness, composition_vectors
 
 far, pieces = {}, composition_vectors(known.frame)
 for fold, pair in zip(ladder_runs("host", "hybrid"), unseen):
-    learned = known.frame.index.difference(fold[0].predictions.index)  # and what was left out by its size
+    learned = known.frame.index.difference(
+        fold[0].predictions.index
+    )  # and what was left out by its size
     nearness = Nearness(pieces.loc[learned])
     limit = nearness(pieces.loc[pair[0].index]).quantile(0.95)
     far |= (nearness(pieces.loc[pair[1].index]) > limit).to_dict()
 out = pd.concat([pair[1] for pair in unseen])
 missed = (out.eform_pred - out.eform).abs()
-missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(["size", "mean"]).style.format("{:.2f}", subset=["mean"])
+missed.groupby(pd.Series(far).map({True: "warned", False: "not warned"})).agg(
+    ["size", "mean"]
+).style.format("{:.2f}", subset=["mean"])
 
 # %% [markdown]
 # ## 10 · Does it behave like physics? (optional)
@@ -593,8 +692,11 @@ plots.evaluation.equal_crystals(equal);
 # %%
 alike = equal[~equal.ambiguous]
 relative = (alike.difference / alike.eform).abs().max()
-print(f"largest difference {alike.difference.abs().max():.0e} eV; at least {int(-np.log10(relative))} digits agree, "
-      f"and a 32-bit number has about {-np.log10(np.finfo(np.float32).eps):.0f}")
+print(
+    f"largest difference {alike.difference.abs().max():.0e} eV; at least "
+    f"{int(-np.log10(relative))} digits agree, "
+    f"and a 32-bit number has about {-np.log10(np.finfo(np.float32).eps):.0f}"
+)
 teach.reveal("05-c", int(-np.log10(relative)))
 
 # %% [markdown]
@@ -642,12 +744,17 @@ plots.studies.cost_accuracy(models[models.input == "relaxed"], source);
 
 # %%
 precision = benchmark("precision").set_index("precision")
-precision[["eform_mae", "change", "change_lo", "change_hi", "infer_ms_b1", "infer_ms_b64", "weights_kb"]].style.format(
-    precision=3).format("{:.1f}", subset=["infer_ms_b1", "infer_ms_b64"])
+precision[
+    ["eform_mae", "change", "change_lo", "change_hi", "infer_ms_b1", "infer_ms_b64", "weights_kb"]
+].style.format(precision=3).format("{:.1f}", subset=["infer_ms_b1", "infer_ms_b64"])
 
 # %%
 same = precision.index[precision.change_lo <= 0]  # no worse, as far as the rows can tell
-print("the kit computes with", precision.loc[same].infer_ms_b1.idxmin(), "- the fastest without a larger error")
+print(
+    "the kit computes with",
+    precision.loc[same].infer_ms_b1.idxmin(),
+    "- the fastest without a larger error",
+)
 
 # %% [markdown]
 # ## 12 · For your report

@@ -41,9 +41,13 @@ known = data_of(run, data)  # what the model was trained and tested on
 kept = quick and seed == 0
 table = benchmark("attention") if kept else pd.DataFrame(studies.attention_rows(seed))
 trained = table[table.model == "trained"].set_index("uid")
-graphs = {uid: build_graph(known[uid], card.graph, known.hosts[known[uid].host]) for uid in trained.index}
+graphs = {
+    uid: build_graph(known[uid], card.graph, known.hosts[known[uid].host]) for uid in trained.index
+}
 print(f"{len(data):,} clean rows, labels from {data.label_source}. {about(run, data)}")
-print(f"the hybrid, trained on {card.label_source} labels; {len(graphs)} structures of its test part")
+print(
+    f"the hybrid, trained on {card.label_source} labels; {len(graphs)} structures of its test part"
+)
 
 # %% [markdown]
 # All numbers here are about one shipped model, the hybrid of notebook 04, and about test structures
@@ -62,7 +66,10 @@ vacancies = trained.index[trained.defecttype == "vacancy"]
 uid = next(one for one in vacancies if graphs[one].is_vacancy.sum() == 1)
 graph = graphs[uid]
 maps = explain.attention_maps(model, graph)  # (layers, heads, n, n)
-print(f"{uid}: {graph.num_nodes} nodes, weights {maps.shape}, rows sum to {maps.sum(axis=-1).round(6).min()}")
+print(
+    f"{uid}: {graph.num_nodes} nodes, weights {maps.shape}, rows sum to "
+    f"{maps.sum(axis=-1).round(6).min()}"
+)
 plots.explain.head_maps(graph, maps);
 
 # %% [markdown]
@@ -90,6 +97,9 @@ def rollout(maps):
         total = (identity + alpha) / 2 @ total
     return total
 
+
+assert np.allclose(rollout(np.eye(2)[None, None]), np.eye(2))  # one layer, one head: (1, 1, 2, 2)
+
 # %%
 check("06-1", rollout)
 
@@ -100,6 +110,9 @@ check("06-1", rollout)
 # %% tags=["solution"]
 def heard(matrix, defect):
     return matrix[defect].mean(axis=0) * len(matrix)
+
+
+assert heard(np.full((2, 2), 0.5), np.array([True, False])).tolist() == [1.0, 1.0]
 
 # %%
 check("06-2", heard)
@@ -166,14 +179,26 @@ HeadGallery(model, several)
 # %%
 record = data[data.frame.sample(1, random_state=seed).index[0]]
 if known is data:
-    print("`dataset` is the set that this model learned from; name another one to see a structure of it")
+    print(
+        "`dataset` is the set that this model learned from; name another one to see a "
+        "structure of it"
+    )
 elif record.host not in data.hosts:
-    print(f"'{data.name}' has no pristine {record.host}, so nothing says which atoms of {record.uid} are the defect")
+    print(
+        f"'{data.name}' has no pristine {record.host}, so nothing says which atoms of "
+        f"{record.uid} are the defect"
+    )
 else:
     own = build_graph(record, card.graph, data.hosts[record.host])
-    given = explain.seen_by(explain.combine(explain.attention_maps(model, own)), np.flatnonzero(own.is_defect.numpy()))
+    given = explain.seen_by(
+        explain.combine(explain.attention_maps(model, own)), np.flatnonzero(own.is_defect.numpy())
+    )
     ax = plots.explain.lattice_map(own, given * own.num_nodes)
-    ax.set_title(f"{in_figure(record.uid)}, a row of '{in_figure(data.name)}';\nthe model learned from {card.label_source} labels", fontsize=10)
+    ax.set_title(
+        f"{in_figure(record.uid)}, a row of '{in_figure(data.name)}';\nthe model learned from "
+        f"{card.label_source} labels",
+        fontsize=10,
+    )
 
 # %% [markdown]
 # It is easy to find a story in such pictures. A bright atom beside the defect: "the model has found the
@@ -206,14 +231,21 @@ plots.explain.weight_by_distance(looked, fit=fit);
 
 # %%
 lengths = explain.decay_lengths(looked, "defecttype", resamples=100)
-lengths[["length", "lo", "hi", "settled", "near", "far", "r2", "structures"]].style.format(precision=2)
+lengths[["length", "lo", "hi", "settled", "near", "far", "r2", "structures"]].style.format(
+    precision=2
+)
 
 # %%
 falls = lengths.near > lengths.far
 print(f"falls from near to far: {', '.join(lengths.index[falls])}")
-print(f"with a settled length: {', '.join(lengths.index[lengths.settled]) or 'none'}; "
-      f"the curves explain {lengths.r2.min():.0%} to {lengths.r2.max():.0%} of the scatter")
-teach.reveal("06-a", "for every type of defect" if falls.all() else "for some types" if falls.any() else "for none")
+print(
+    f"with a settled length: {', '.join(lengths.index[lengths.settled]) or 'none'}; "
+    f"the curves explain {lengths.r2.min():.0%} to {lengths.r2.max():.0%} of the scatter"
+)
+teach.reveal(
+    "06-a",
+    "for every type of defect" if falls.all() else "for some types" if falls.any() else "for none",
+)
 
 # %% [markdown]
 # `length` is in Å, with its interval (95 %) from a bootstrap over structures; `near` and `far` are the
@@ -262,7 +294,10 @@ explain.summary(shares.reset_index(), "gain", "score").set_index("score").style.
 
 # %%
 gain, before = (bars[f"attention, {when}"].gain.mean() for when in ("trained", "untrained"))
-print(f"attention on the defect and its first shell: {gain:.2f} times the uniform share, before training {before:.2f}")
+print(
+    f"attention on the defect and its first shell: {gain:.2f} times the uniform share, before "
+    f"training {before:.2f}"
+)
 
 # %% [markdown]
 # So it was learned, if it is a small step: a map of the true relaxation would put more there. The other
@@ -284,7 +319,9 @@ plots.explain.by_element(nodes);
 
 # %%
 place = nodes.shell.map({1: "first shell", 2: "further out"})
-nodes[~nodes.defect].groupby(["symbol", place]).relative.agg(["mean", "size"]).style.format("{:.2f}", subset=["mean"])
+nodes[~nodes.defect].groupby(["symbol", place]).relative.agg(["mean", "size"]).style.format(
+    "{:.2f}", subset=["mean"]
+)
 
 # %% [markdown]
 # By both. Atoms of the first shell get more than atoms of their own element further out, where there are
@@ -301,19 +338,29 @@ def explained(score, symbol):
     means = pd.Series(score).groupby(symbol).transform("mean")
     return np.var(means) / np.var(score)
 
+
+assert np.isclose(explained(np.array([1.0, 1.0, 3.0]), np.array(["S", "S", "Mo"])), 1.0)
+
 # %%
 check("06-5", explained)
 
 # %%
 if explained is not ...:
     host = nodes[~nodes.defect]
-    print(f"{uid}: {explained(host.relative.to_numpy(), host.symbol.to_numpy()):.2f} of the variance on the host's atoms")
+    print(
+        f"{uid}: {explained(host.relative.to_numpy(), host.symbol.to_numpy()):.2f} of the "
+        "variance on the host's atoms"
+    )
 rows = []
 for when, part in (("trained", trained), ("untrained", untrained)):
     for score in ("attention", "occlusion", "gradient", "relaxation"):
         if (when, score) != ("untrained", "relaxation"):
             found = part[[f"element {score}"]].set_axis(["share"], axis=1)
-            rows.append(found.assign(score=f"{score}, {when}" if score != "relaxation" else "true relaxation"))
+            rows.append(
+                found.assign(
+                    score=f"{score}, {when}" if score != "relaxation" else "true relaxation"
+                )
+            )
 print(f"by chance: {trained.chance.mean():.2f}")
 explain.summary(pd.concat(rows), "share", "score").set_index("score").style.format(precision=2)
 
@@ -321,9 +368,12 @@ explain.summary(pd.concat(rows), "share", "score").set_index("score").style.form
 kinds = {"element": ["symbol"], "place: first shell or not": ["shell"], "both": ["symbol", "shell"]}
 parts = {name: explain.group_shares(looked, "relative", by) for name, by in kinds.items()}
 split = pd.concat(parts, names=["explained by"]).reset_index()
-split = split[split.uid.isin(parts["element"].share.dropna().index)]  # hosts of more than one element
+split = split[
+    split.uid.isin(parts["element"].share.dropna().index)
+]  # hosts of more than one element
 explain.summary(split, "share", "explained by").set_index("explained by").assign(
-    chance=split.groupby("explained by").chance.mean()).style.format(precision=2).set_caption("attention, trained")
+    chance=split.groupby("explained by").chance.mean()
+).style.format(precision=2).set_caption("attention, trained")
 
 # %% [markdown]
 # The element explains more than the place, and the two together most of what there is to see. Before training
@@ -363,6 +413,9 @@ def spearman(first, second):
     ranks = [np.argsort(np.argsort(x)) for x in (first, second)]
     return np.corrcoef(ranks)[0, 1]
 
+
+assert np.isclose(spearman(np.array([1.0, 5.0, 9.0]), np.array([2.0, 3.0, 50.0])), 1.0)
+
 # %%
 check("06-6", spearman)
 
@@ -376,7 +429,15 @@ if spearman is not ...:
 # its interval (95 %). *Guess first:* which pair agrees best, and where is attention?
 
 # %%
-teach.guess("06-b", ("one with attention", "occlusion and gradient", "gradient and relaxation", "occlusion and relaxation"))
+teach.guess(
+    "06-b",
+    (
+        "one with attention",
+        "occlusion and gradient",
+        "gradient and relaxation",
+        "occlusion and relaxation",
+    ),
+)
 
 # %%
 pairs = [("attention", other) for other in ("occlusion", "gradient", "relaxation")]
@@ -395,7 +456,10 @@ plots.explain.agreement_dots({"trained": everywhere, "untrained": agreement(untr
 
 # %%
 for pair in everywhere.sort_values("mean", ascending=False).itertuples():
-    print(f"{pair.first:>10} and {pair.second:<10} {pair.mean:+.2f} ({pair.lo:+.2f} to {pair.hi:+.2f})")
+    print(
+        f"{pair.first:>10} and {pair.second:<10} {pair.mean:+.2f} ({pair.lo:+.2f} to "
+        f"{pair.hi:+.2f})"
+    )
 first = everywhere.loc[everywhere["mean"].idxmax(), ["first", "second"]]
 teach.reveal("06-b", "one with attention" if "attention" in first.values else " and ".join(first))
 
@@ -415,8 +479,13 @@ plots.explain.agreement_dots(equal, names);
 
 # %%
 left = equal["trained"]["mean"] / everywhere["mean"]
-for group, rows in left.groupby(np.where(everywhere["first"] == "attention", "attention", "the others")):
-    print(f"at equal distance {rows.min():.0%} to {rows.max():.0%} is left of the agreement, pairs of {group}")
+for group, rows in left.groupby(
+    np.where(everywhere["first"] == "attention", "attention", "the others")
+):
+    print(
+        f"at equal distance {rows.min():.0%} to {rows.max():.0%} is left of the agreement, "
+        f"pairs of {group}"
+    )
 
 # %% [markdown]
 # Little is left of attention. It had learned *where the defect is*, and so had the others; among atoms equally
@@ -449,11 +518,21 @@ table["error"] = (table.predicted - table.label).abs()
 table["near"] = table["defect attention"] + table["first_shell attention"]
 error = explain.summary(table, "error", "model").set_index("model")
 near = explain.summary(table, "near", "model").set_index("model")
-pd.concat({f"error (eV), {card.label_source}": error[["mean", "lo", "hi"]],
-           "share on the defect and its first shell": near[["mean", "lo", "hi"]]}, axis=1).style.format(precision=3)
+pd.concat(
+    {
+        f"error (eV), {card.label_source}": error[["mean", "lo", "hi"]],
+        "share on the defect and its first shell": near[["mean", "lo", "hi"]],
+    },
+    axis=1,
+).style.format(precision=3)
 
 # %%
-grows = error["mean"].filter(like="without").sub(error.loc["trained", "mean"]).sort_values(ascending=False)
+grows = (
+    error["mean"]
+    .filter(like="without")
+    .sub(error.loc["trained", "mean"])
+    .sort_values(ascending=False)
+)
 print("the error grows by", ", ".join(f"{value:+.3f} eV {name}" for name, value in grows.items()))
 teach.reveal("06-c", grows.index[0])
 

@@ -40,7 +40,10 @@ if dataset not in ("demo", "imp2d"):
     except DefectkitError as reason:
         print(reason)
 if data is None:
-    print("2DMD is not at hand: structures are made here, and results are those that come with the kit.")
+    print(
+        "2DMD is not at hand: structures are made here, and results are those that come with "
+        "the kit."
+    )
 
 # %% [markdown]
 # Until now nearly every label was CHGNet's, and CHGNet is a local model itself: it could not teach
@@ -79,8 +82,15 @@ everything = GraphConfig(angle_cutoff=None)
 few = GraphConfig(nodes="defects", image_radius=20.0, angle_cutoff=None)
 atoms_graph = build_graph(made, everything, units["MoS2"], dtype=torch.float64)
 sites_graph = build_graph(made, few, units["MoS2"], dtype=torch.float64)
-pd.DataFrame({"now": sites_graph.z, "before": sites_graph.original_z, "x (Å)": sites_graph.pos[:, 0],
-              "y (Å)": sites_graph.pos[:, 1], "z (Å)": sites_graph.pos[:, 2]}).style.format(precision=2)
+pd.DataFrame(
+    {
+        "now": sites_graph.z,
+        "before": sites_graph.original_z,
+        "x (Å)": sites_graph.pos[:, 0],
+        "y (Å)": sites_graph.pos[:, 1],
+        "z (Å)": sites_graph.pos[:, 2],
+    }
+).style.format(precision=2)
 
 # %% [markdown]
 # Three rows. *Guess first:* can the whole structure be had from them and the host, to the last digit?
@@ -162,7 +172,10 @@ check("07-2", answer)
 
 # %% tags=["solution"]
 def prices(counts, energy):
-    return np.linalg.lstsq(counts, energy, rcond=None)[0]
+    return np.linalg.lstsq(counts, energy, rcond=None)[0]  # least squares: the prices first
+
+
+assert np.allclose(prices(np.eye(2), np.array([3.0, 4.0])), [3.0, 4.0])
 
 # %%
 check("07-3", prices)
@@ -179,9 +192,13 @@ if data is not None and prices is not ...:
     half, n = len(first) // 2, counts.sum(axis=1)
     cost = prices(counts[:half], first.eform.to_numpy()[:half])
     left = np.abs(counts @ cost - first.eform.to_numpy())[half:] / n[half:]
-    guess = first.eform_per_site.iloc[half:].sub(first.eform_per_site.iloc[:half].mean()).abs().mean()
-    print(f"{first.host.iloc[0]}, {half} rows to learn from: {1000 * left.mean():.0f} meV a site, "
-          f"the mean {1000 * guess:.0f}")
+    guess = (
+        first.eform_per_site.iloc[half:].sub(first.eform_per_site.iloc[:half].mean()).abs().mean()
+    )
+    print(
+        f"{first.host.iloc[0]}, {half} rows to learn from: {1000 * left.mean():.0f} meV a site, "
+        f"the mean {1000 * guess:.0f}"
+    )
 
 # %% [markdown]
 # Now the network `sites` (`configs/2dmd/sites.yaml`): it takes such a linear model off first and learns what
@@ -194,7 +211,11 @@ from defectkit.training.pretrained import CONFIGS
 
 config = load_config(CONFIGS / "2dmd" / "sites.yaml")
 if data is not None:
-    some = data if not quick else data.subset(data.frame.sample(min(600, len(data)), random_state=seed).index)
+    some = (
+        data
+        if not quick
+        else data.subset(data.frame.sample(min(600, len(data)), random_state=seed).index)
+    )
     changes = {"epochs": 6, "batch_size": 32} if quick else {}
     prepared = Prepared(with_values(config, changes), some, make_split(some, "subset", seed=seed))
     curve = LiveCurve()
@@ -204,7 +225,9 @@ if data is not None:
 if data is not None:
     test = run.part("test").join(some.frame[["subset", "eform_per_site"]])
     error = (test.eform_pred - test.eform).abs() * (test.eform_per_site / test.eform)
-    print(f"{len(prepared.uids('train')):,} training rows; mean absolute error by subset, meV a site:")
+    print(
+        f"{len(prepared.uids('train')):,} training rows; mean absolute error by subset, meV a site:"
+    )
     print((1000 * error).groupby(test.subset).mean().round(1).to_string())
 
 # %% [markdown]
@@ -240,7 +263,11 @@ for name, target in (("sites", "eform"), ("sites-gap", "gap")):
     members = CHECKPOINTS / f"{name}.safetensors"
     answers = Predictor.load(members)(asked, units)
     columns = [target, f"{target}_lo", f"{target}_hi", "verdict", "sentence"]
-    display(answers[columns].style.format(precision=2).set_caption(f"{target}, eV, as {source} would give"))
+    display(
+        answers[columns]
+        .style.format(precision=2)
+        .set_caption(f"{target}, eV, as {source} would give")
+    )
 
 # %% [markdown]
 # ## 4 · Beside the published table
@@ -260,9 +287,14 @@ plots.real.published(energies, others, source);
 
 # %%
 columns = ["mean", "composition", "pairs", "lightgbm", "sites", "sites x3"]
-by_subset = models.pivot_table(index=["target", "subset"], columns="model", values="mae", sort=False)
-display((1000 * by_subset[[name for name in columns if name in by_subset]]).style.format("{:.1f}")
-        .set_caption("mean absolute error, meV (a site, for eform), mean of the seeds"))
+by_subset = models.pivot_table(
+    index=["target", "subset"], columns="model", values="mae", sort=False
+)
+display(
+    (1000 * by_subset[[name for name in columns if name in by_subset]])
+    .style.format("{:.1f}")
+    .set_caption("mean absolute error, meV (a site, for eform), mean of the seeds")
+)
 
 # %% [markdown]
 # What may be said of such a figure? Two errors on *different* test rows are two draws: neither is paired
@@ -276,6 +308,9 @@ display((1000 * by_subset[[name for name in columns if name in by_subset]]).styl
 # %% tags=["solution"]
 def clearly_below(ours, published):
     return list(ours.index[ours.mae_hi < published.loc[ours.index]])
+
+
+assert clearly_below(pd.DataFrame({"mae_hi": [1.0]}, ["x"]), pd.Series([2.0], ["x"])) == ["x"]
 
 # %%
 check("07-4", clearly_below)
@@ -349,8 +384,10 @@ plots.real.oscillation(curves, source);
 # %%
 far = curves[curves.distance > 5]
 groups = far.groupby(["held_out", "host", "network"], sort=False)
-left = groups.apply(lambda t: (t.predicted - t.dft).abs().mean() / (t.dft - t.dft.mean()).abs().mean(),
-                    include_groups=False)
+left = groups.apply(
+    lambda t: (t.predicted - t.dft).abs().mean() / (t.dft - t.dft.mean()).abs().mean(),
+    include_groups=False,
+)
 display(left.unstack("network").style.format("{:.2f}"))
 
 # %% [markdown]
@@ -432,12 +469,17 @@ plots.real.few_shot(ladder, source)
 def surprise(coverage, n, promised):
     return (promised - coverage) / (promised * (1 - promised) / n) ** 0.5
 
+
+assert surprise(0.9, 100, 0.9) == 0
+
 # %%
 check("07-6", surprise)
 
 # %%
 if surprise is not ...:
-    held = energies[(energies.model == "sites x3") & (energies.subset != "mean of 8")].set_index("subset")
+    held = energies[(energies.model == "sites x3") & (energies.subset != "mean of 8")].set_index(
+        "subset"
+    )
     table = held[["n_test", "coverage"]].assign(short=surprise(held.coverage, held.n_test, 0.9))
     display(table.style.format("{:.2f}", subset=["coverage", "short"]))
 
@@ -462,13 +504,25 @@ display(kinds.drop(columns=list(widths)).join(widths).style.format(precision=2))
 # the labels; which share of it is left?
 
 # %%
-wide = energies[energies.subset != "mean of 8"].pivot_table(index="subset", columns="model", values="mae", sort=False)
+wide = energies[energies.subset != "mean of 8"].pivot_table(
+    index="subset", columns="model", values="mae", sort=False
+)
 rows_of = energies.groupby("subset", sort=False).n_train.first()
-shares = pd.DataFrame({"error (eV)": wide["sites x3"], "spread (eV)": wide["mean"],
-                       "composition leaves": wide["composition"] / wide["mean"],
-                       "pairs leave": wide["pairs"] / wide["mean"],
-                       "sites x3 leave": wide["sites x3"] / wide["mean"], "training rows": rows_of[wide.index]})
-display(shares.sort_values("sites x3 leave").style.format(precision=3).format("{:,.0f}", subset=["training rows"]))
+shares = pd.DataFrame(
+    {
+        "error (eV)": wide["sites x3"],
+        "spread (eV)": wide["mean"],
+        "composition leaves": wide["composition"] / wide["mean"],
+        "pairs leave": wide["pairs"] / wide["mean"],
+        "sites x3 leave": wide["sites x3"] / wide["mean"],
+        "training rows": rows_of[wide.index],
+    }
+)
+display(
+    shares.sort_values("sites x3 leave")
+    .style.format(precision=3)
+    .format("{:,.0f}", subset=["training rows"])
+)
 
 # %% [markdown]
 # Read the table for boron nitride and phosphorus, where errors in eV are large, and mind that they may be

@@ -73,6 +73,9 @@ teach.guess("08-a", ("less than the interval", "as much", "more"))
 def shifted(eform, removed, added, dmu):
     return eform + sum(dmu.get(x, 0.0) for x in removed) - sum(dmu.get(x, 0.0) for x in added)
 
+
+assert shifted(2.0, ["S"], [], {"S": -0.5}) == 1.5
+
 # %%
 check("08-1", shifted)
 
@@ -104,7 +107,10 @@ rows = demo.frame[(demo.frame.host == "MoS2") & (demo.frame.strain == 0)]
 mu = {x: rows.removed_chemical_potential[rows.removed == x].iloc[0] for x in ("Mo", "S")}
 cells = np.prod([int(digit) for digit in str(rows.supercell.iloc[0])])
 heat = rows.hostenergy.iloc[0] / cells - mu["Mo"] - 2 * mu["S"]
-print(f"MoS2 from its elements: {heat:.2f} eV ({demo.label_source}); poorest sulfur: {heat / 2:.2f} eV")
+print(
+    f"MoS2 from its elements: {heat:.2f} eV ({demo.label_source}); poorest sulfur: "
+    f"{heat / 2:.2f} eV"
+)
 
 # %%
 row = table[table.model == "hybrid-unrelaxed"].iloc[0]
@@ -150,15 +156,24 @@ def settled(eform, sigma):
     first, second = np.argsort(eform)[:2]
     return eform[second] - eform[first] > 2 * np.hypot(sigma[first], sigma[second])
 
+
+assert settled(np.array([3.0, 1.0]), np.array([0.1, 0.1]))
+
 # %%
 check("08-2", settled)
 
 # %%
 if settled is not ...:
-    print("settled" if settled(sites.eform.to_numpy(), sites.eform_sigma.to_numpy()) else "not settled")
+    print(
+        "settled"
+        if settled(sites.eform.to_numpy(), sites.eform_sigma.to_numpy())
+        else "not settled"
+    )
 frame = data.frame
 labels = frame[(frame.formula == "MoS2") & (frame.dopant == "Cr") & (frame.removed == "")]
-display(labels[["site", "defecttype", "eform", "spin"]].sort_values("eform").style.format(precision=2))
+display(
+    labels[["site", "defecttype", "eform", "spin"]].sort_values("eform").style.format(precision=2)
+)
 
 # %% [markdown]
 # Look again at the intervals of the first table before you believe it: they overlap. A spread says how far
@@ -219,8 +234,11 @@ ax.set_xlabel("height of chromium above its start (Å)");
 
 # %%
 apart = (path.networks - path.CHGNet).abs()
-print(f"networks and CHGNet are {apart[abs(lift) < 0.35].max():.2f} eV apart at most within 0.35 Å of the start, "
-      f"{apart.iloc[0]:.2f} eV at {lift[0]:+.1f} Å, {apart.iloc[-1]:.2f} eV at {lift[-1]:+.1f} Å")
+print(
+    f"networks and CHGNet are {apart[abs(lift) < 0.35].max():.2f} eV apart at most within 0.35 "
+    "Å of the start, "
+    f"{apart.iloc[0]:.2f} eV at {lift[0]:+.1f} Å, {apart.iloc[-1]:.2f} eV at {lift[-1]:+.1f} Å"
+)
 
 # %% [markdown]
 # **Exercise 08-3.** The force on an atom is minus the slope of the energy. Write `force(x, energy)`: the force
@@ -229,6 +247,9 @@ print(f"networks and CHGNet are {apart[abs(lift) < 0.35].max():.2f} eV apart at 
 # %% tags=["solution"]
 def force(x, energy):
     return -(energy[2:] - energy[:-2]) / (x[2:] - x[:-2])
+
+
+assert np.allclose(force(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])), [-2.0])
 
 # %%
 check("08-3", force)
@@ -278,6 +299,12 @@ teach.reveal("08-b", "inside" if (foreign.verdict == "inside").any() else "not i
 def usable(table, width):
     narrow = table.eform_hi - table.eform_lo <= width
     return list(table.index[(table.verdict == "inside") & narrow])
+
+
+assert usable(
+    pd.DataFrame({"verdict": ["inside", "unlike"], "eform_lo": 0.0, "eform_hi": 1.0}, ["a", "b"]),
+    2.0,
+) == ["a"]
 
 # %%
 check("08-4", usable)

@@ -65,7 +65,12 @@ groups.agg(sites="size", candidates="sum").unstack()
 # better site in the same host?
 
 # %%
-stages = {"unfamiliar": "the guard", "wide": "the interval", "weak": "the moment", "elsewhere": "a better site"}
+stages = {
+    "unfamiliar": "the guard",
+    "wide": "the interval",
+    "weak": "the moment",
+    "elsewhere": "a better site",
+}
 teach.guess("09-a", tuple(stages.values()))
 
 # %%
@@ -129,6 +134,9 @@ plots.screening.energy_map(table[table.host.isin(["MoS2", "WSe2"])], source);
 def margins(eform):
     return np.array([np.delete(eform, k).min() - eform[k] for k in range(len(eform))])
 
+
+assert margins(np.array([1.0, 3.0])).tolist() == [2.0, -2.0]
+
 # %%
 check("09-1", margins)
 
@@ -165,6 +173,9 @@ def front(costs):
     better = (costs[:, None] < costs[None]).any(axis=2)
     return ~(no_worse & better).any(axis=0)
 
+
+assert front(np.array([[0, 0], [1, 1]])).tolist() == [True, False]
+
 # %%
 check("09-2", front)
 
@@ -177,7 +188,10 @@ if front is not ...:
     on_front = front(costs)
     plots.screening.front(trusted, on_front, source)
     both = trusted[on_front].stage.value_counts()
-    print(f"{on_front.sum()} of {len(trusted):,} are beaten by nobody; they ended so: {both.to_dict()}")
+    print(
+        f"{on_front.sum()} of {len(trusted):,} are beaten by nobody; they ended so: "
+        f"{both.to_dict()}"
+    )
 
 # %% [markdown]
 # With three wishes many are unbeaten: whoever has no moment can still be the one whose interval is narrowest. A
@@ -265,6 +279,9 @@ teach.reveal("09-b", choices[models[0]].regret.mean() / error, ax)
 def lost(truth, said, k):
     return truth[np.argsort(said)[:k]].min() - truth.min()
 
+
+assert lost(np.array([0.0, 1.0]), np.array([5.0, 4.0]), 1) == 1.0
+
 # %%
 check("09-3", lost)
 
@@ -304,7 +321,9 @@ known, rest = pool[:10], pool[10:]
 model = surrogate(x[known], y[known])
 mean, sigma = model.predict(x[rest], return_std=True)
 world = Pool(mean, sigma, x[rest], x[known], y[known].min())
-asked = {name: choose(world, 10, np.random.default_rng(seed)) for name, choose in STRATEGIES.items()}
+asked = {
+    name: choose(world, 10, np.random.default_rng(seed)) for name, choose in STRATEGIES.items()
+}
 plots.screening.asked(x[rest, :2], sigma, x[known, :2], asked);
 
 # %% [markdown]
@@ -319,6 +338,9 @@ plots.screening.asked(x[rest, :2], sigma, x[known, :2], asked);
 def farthest(known, pool):
     apart = np.linalg.norm(pool[:, None] - known[None], axis=2)
     return apart.min(axis=1).argmax()
+
+
+assert farthest(np.array([[0.0]]), np.array([[1.0], [3.0], [2.0]])) == 1
 
 # %%
 check("09-4", farthest)
@@ -338,6 +360,9 @@ check("09-4", farthest)
 def improvement(mean, sigma, best):
     z = (best - mean) / sigma
     return (best - mean) * norm.cdf(z) + sigma * norm.pdf(z)
+
+
+assert np.allclose(improvement(np.array([0.0]), np.array([1.0]), 0.0), 0.3989, atol=1e-3)
 
 # %%
 check("09-5", improvement)

@@ -53,6 +53,9 @@ def amounts(cation, anion):
     common = np.gcd(cation, anion)
     return anion // common, cation // common
 
+
+assert tuple(amounts(3, 2)) == (2, 3)  # Al2O3
+
 # %%
 check("10-1", amounts)
 
@@ -60,7 +63,10 @@ check("10-1", amounts)
 from defectkit.data.formulas import invented
 
 corpus = invented(6000 if quick else 200_000, seed)
-print(f"{len(corpus):,} made-up formulas, such as", ", ".join("".join(corpus.sentence(k)) for k in range(8)))
+print(
+    f"{len(corpus):,} made-up formulas, such as",
+    ", ".join("".join(corpus.sentence(k)) for k in range(8)),
+)
 
 # %% [markdown]
 # Nobody has to have made these. *Real* ones come with libraries that the kit uses anyway, without a download:
@@ -89,6 +95,11 @@ def mask(tokens, chance, what, other):
     hidden = np.where(what < 0.8, "[MASK]", np.where(what < 0.9, other, tokens))
     return np.where(chance < 0.15, hidden, tokens)
 
+
+assert mask(
+    np.array(["Ca"], dtype=object), np.array([0.1]), np.array([0.5]), np.array(["K"])
+)[0] == "[MASK]"
+
 # %%
 check("10-2", mask)
 
@@ -111,6 +122,9 @@ if mask is not ...:
 def alike(first, second, group):
     return {group[x] for x in first} == {group[x] for x in second}
 
+
+assert alike(["Na"], ["K"], {"Na": 1, "K": 1})
+
 # %%
 check("10-3", alike)
 
@@ -126,7 +140,9 @@ from defectkit.data.formulas import corpus_of
 from defectkit.models.formulas import Formulas, sentences
 
 pair = corpus_of(["CaTiO3", "SrZrS3"])
-first, second = (Formulas(torch.tensor(pair.z[[k]]), torch.tensor(pair.amount[[k]])) for k in (0, 1))
+first, second = (
+    Formulas(torch.tensor(pair.z[[k]]), torch.tensor(pair.amount[[k]])) for k in (0, 1)
+)
 sentence = sentences(first, second)
 pd.DataFrame({name: values[0] for name, values in sentence._asdict().items()}).T
 
@@ -195,6 +211,9 @@ def nearest(vectors, row):
     cosine[row] = -np.inf
     return int(cosine.argmax())
 
+
+assert nearest(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]]), 0) == 2
+
 # %%
 check("10-4", nearest)
 
@@ -205,7 +224,10 @@ if nearest is not ...:
     random = known_vectors("random", seed).loc[learned.index]
     for name, table in (("learned", learned), ("random", random)):
         centred = (table - table.mean()).to_numpy()
-        pairs = {x: table.index[nearest(centred, table.index.get_loc(x))] for x in ("Na", "Mo", "S", "Cl", "La")}
+        pairs = {
+            x: table.index[nearest(centred, table.index.get_loc(x))]
+            for x in ("Na", "Mo", "S", "Cl", "La")
+        }
         print(f"{name}:", ", ".join(f"{x} next to {y}" for x, y in pairs.items()))
 
 # %% [markdown]
@@ -241,8 +263,13 @@ display(table.style.format(precision=2).set_caption("means of the seeds"))
 # it can be compared dot by dot, since equal seeds begin with equal weights and see equal pairs:
 
 # %%
-both = knowledge[knowledge.vectors.str.startswith("libraries") & knowledge.property.isin(["neighbour", "clusters"])]
-both.pivot_table(index=["property", "vectors"], columns="seed", values="score").style.format(precision=2)
+both = knowledge[
+    knowledge.vectors.str.startswith("libraries")
+    & knowledge.property.isin(["neighbour", "clusters"])
+]
+both.pivot_table(index=["property", "vectors"], columns="seed", values="score").style.format(
+    precision=2
+)
 
 # %% [markdown]
 # That difference is what the second task told, and what we must not call a discovery.
@@ -262,7 +289,11 @@ from defectkit.training.pretrained import published_janus
 
 gaps = published_janus()
 janus = benchmark("janus")
-display(gaps.drop(columns=["printed", "source"]).head().style.format(precision=3, subset=gaps.columns[2:12]))
+display(
+    gaps.drop(columns=["printed", "source"])
+    .head()
+    .style.format(precision=3, subset=gaps.columns[2:12])
+)
 paper = janus[janus["where"] == "paper"]
 plots.vectors.errors(paper, "mean absolute error of 24 printed gaps (eV)");
 
@@ -280,6 +311,9 @@ def p_value(difference, signs):
     means = np.abs((signs * difference).mean(axis=1))
     return (means >= abs(difference.mean()) - 1e-12).mean()
 
+
+assert p_value(np.array([1.0]), np.array([[1.0], [-1.0]])) == 1.0
+
 # %%
 check("10-5", p_value)
 
@@ -291,7 +325,10 @@ if p_value is not ...:
         error = {name: (gaps[f"{model}_{name}"] - gaps.gap).abs() for name in ("magpie", "atom_dl")}
         difference = (error["magpie"] - error["atom_dl"]).to_numpy()
         ps[model] = p_value(difference, signs)
-        print(f"{model}: {difference.mean():+.3f} eV for the paper's vectors against Magpie, p = {ps[model]:.3f}")
+        print(
+            f"{model}: {difference.mean():+.3f} eV for the paper's vectors against Magpie, p = "
+            f"{ps[model]:.3f}"
+        )
     display(teach.reveal("10-b", sum(p < 0.05 for p in ps.values())))
 
 # %% [markdown]
@@ -308,7 +345,9 @@ plots.vectors.errors(here, "mean absolute error, each formula left out (eV)");
 
 # %%
 ours = here[~here.vectors.isin(["random", "libraries"]) & (here.model != "mean")]
-ours.set_index(["model", "vectors"])[["mae", "p_mean", "p_magpie"]].style.format(precision=3, na_rep="")
+ours.set_index(["model", "vectors"])[["mae", "p_mean", "p_magpie"]].style.format(
+    precision=3, na_rep=""
+)
 
 # %% [markdown]
 # `p_mean` asks whether a model is better than the mean of the other formulas, `p_magpie` whether it differs from
@@ -345,8 +384,9 @@ for n, rows in dopants.groupby("n_train"):
 # The hybrid learns from structures and has Magpie among its features. Do learned vectors add anything?
 
 # %%
-benchmark("vectors_hybrid")[["features", "n_train", "mae", "mae_lo", "mae_hi", "diff", "diff_lo", "diff_hi"]].style.format(
-    precision=3, na_rep="")
+benchmark("vectors_hybrid")[
+    ["features", "n_train", "mae", "mae_lo", "mae_hi", "diff", "diff_lo", "diff_hi"]
+].style.format(precision=3, na_rep="")
 
 # %% [markdown]
 # At last DFT: gaps of 2DMD, each of its six hosts left out once. Only gradient boosting is drawn: the ridge
@@ -355,7 +395,9 @@ benchmark("vectors_hybrid")[["features", "n_train", "mae", "mae_lo", "mae_hi", "
 # %%
 hosts = benchmark("vectors_2dmd")
 most = hosts[hosts.model.isin(["mean", "lightgbm"]) & (hosts.n_train == hosts.n_train.max())]
-plots.vectors.errors(most, f"error of the gap, host never seen, {most.n_train.max():,} rows (eV, DFT)");
+plots.vectors.errors(
+    most, f"error of the gap, host never seen, {most.n_train.max():,} rows (eV, DFT)"
+);
 
 # %% [markdown]
 # Six hosts are six points, whatever the number of rows: intervals are drawn by host, and are wide.

@@ -187,8 +187,8 @@ def test_minutes_of_optional_sections_are_not_those_of_the_core(tmp_path):
 @pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)
 def test_each_notebook_asks_for_guesses_and_answers_them(source):
     text = source.read_text(encoding="utf-8")
-    made = re.findall(r'teach\.guess\("(\d\d-[a-z])"', text)
-    told = re.findall(r'teach\.reveal\("(\d\d-[a-z])"', text)
+    made = re.findall(r'teach\.guess\(\s*"(\d\d-[a-z])"', text)
+    told = re.findall(r'teach\.reveal\(\s*"(\d\d-[a-z])"', text)
     assert made
     assert made == told
     assert {number[:2] for number in made} == {source.stem[:2]}

@@ -1,5 +1,7 @@
 """Student notebooks are what their sources give, and every notebook runs through."""
 
+import ast
+import itertools
 import json
 import re
 import subprocess
@@ -25,6 +27,7 @@ from defectkit import DefectkitError
 from defectkit.data.folder import read_folder
 from defectkit.data.readers import read_imp2d
 from defectkit.teach import STRICT, notebooks
+from defectkit.teach.checks import find
 from defectkit.widgets import lesson
 
 SOURCES = notebooks.sources()
@@ -45,6 +48,8 @@ dataset = "demo"
 helper, answer = 1, 2
 def double(x):
     return 2 * x
+
+assert double(2) == 4
 
 # %%
 # %matplotlib inline
@@ -72,7 +77,43 @@ def test_students_get_dots_where_a_later_cell_asks(folder):
         for cell in notebooks.student(folder / "source/07_example.py").cells
         if notebooks.has_tag(cell, "answer")
     ]
-    assert answers == ["# Your answer\nanswer = ...\ndouble = ...", "*Your answer*"]
+    stub = notebooks.STUB.format(name="double", arguments="x")
+    first = f"# Your answer\nanswer = ...\n{stub}\n    assert double(2) == 4"
+    assert answers == [first, "*Your answer*"]
+    ast.parse(first)
+
+
+def test_a_function_that_is_asked_for_has_a_first_line_and_an_example():
+    for source in SOURCES:
+        cells = notebooks.student(source).cells
+        answers = [c.source for c in cells if notebooks.has_tag(c, "answer")]
+        named = {m[1]: a for a in answers for m in re.finditer(r"^def (\w+)\(", a, re.MULTILINE)}
+        text = source.read_text(encoding="utf-8")
+        for number, name in re.findall(r'^check\("([\d-]+)", (\w+)\)', text, re.MULTILINE):
+            assert (name in named) == (find(number).cases is not None), number
+            if name in named:
+                assert re.search(rf"^    assert .*\b{name}\(", named[name], re.MULTILINE), number
+
+
+UNUSUAL = re.compile(
+    r"\b(index_add|scatter\w*|einsum|repeat_interleave|bincount|lstsq|cumsum|searchsorted"
+    r"|np\.select|torch\.stack)\(|\.(expand|chunk)\("
+)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_unusual_calls_are_explained_beside_them(source):
+    for cell in notebooks.solved(source).cells:
+        lines = ["", *cell.source.splitlines()] if cell.cell_type == "code" else []
+        for above, line in itertools.pairwise(lines):
+            told = "#" in line or above.lstrip().startswith("#")
+            assert told or not UNUSUAL.search(line), line
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_no_line_of_code_is_longer_than_a_screen_is_wide(source):
+    code = [c.source for c in notebooks.solved(source).cells if c.cell_type == "code"]
+    assert [line for cell in code for line in cell.splitlines() if len(line) > 100] == []
 
 
 def test_solved_notebooks_keep_the_solutions(folder):
