@@ -206,13 +206,14 @@ def exercise(
             function of the value.
         nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "".
         more: any of these:
-            mistakes: by what there is to say of it, each wrong answer that students give: a value,
-                or a function of what the right one is a function of;
-            given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
-            cases: tuples of arguments, or a function of the data set that returns them;
-            takes: what the arguments are, in a sentence;
-            rel: largest relative distance of numbers;
-            same: says how an answer differs from the right one, in place of `answers.differs`.
+
+            * mistakes: by what there is to say of it, each wrong answer that students give: a
+              value, or a function of what the right one is a function of;
+            * given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
+            * cases: tuples of arguments, or a function of the data set that returns them;
+            * takes: what the arguments are, in a sentence;
+            * rel: largest relative distance of numbers;
+            * same: says how an answer differs from the right one, in place of `answers.differs`.
 
     Without a hint the function is a judge: of the data set and the answer it returns None for a
     right one and a sentence for a wrong one.
