@@ -78,7 +78,12 @@ SETTINGS = {
     },
     "autodoc_member_order": "bysource",
     "autodoc_typehints_format": "short",
-    "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type", "toc.not_included"],
+    "suppress_warnings": [
+        "myst.header",
+        "ref.python",
+        "mystnb.unknown_mime_type",
+        "toc.not_included",
+    ],
 }
 STYLE = """math[display=block] { margin: 0.8em 0; overflow-x: auto; overflow-y: hidden }
 mi[mathvariant^=bold] { font-weight: bold; text-transform: none }
