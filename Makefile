@@ -1,4 +1,4 @@
-# make tour   install everything, run every notebook, make pages of them (NB=01 one, FULL=1 long)
+# make tour   install everything, run every notebook, make a site of them (NB=01 one, FULL=1 long)
 # make lab    install everything, open the notebooks in JupyterLab
 # make test   install everything, run all tests
 # make demo   install everything, serve pages for lectures, and a place for your own files

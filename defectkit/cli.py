@@ -56,19 +56,21 @@ def tour(
         str, typer.Option(help="Name of a data set, or the path of a folder.")
     ] = "demo",
 ) -> None:
-    """Run the notebooks from top to bottom and make pages of them."""
+    """Run the notebooks from top to bottom and make a site of them."""
     from defectkit.data.sources import SOURCES
     from defectkit.teach import notebooks as books
-    from defectkit.teach import notebooks as guide
+    from defectkit.teach import site
 
     dataset = data if data in SOURCES else str(Path(data).resolve())
-    visits, sources = [], books.sources(notebooks)
-    for source in sources:
+    visits = []
+    for source in books.sources(notebooks):
         print(source.stem, flush=True)
-        visits.append(guide.run(source, output, full, _show_cell, sources, dataset))
+        visits.append(books.run(source, output, full, _show_cell, dataset))
         if sys.stdout.isatty():
             print("\r\033[K", end="")
-    index = guide.write_index(visits, output)
+    print("site", flush=True)
+    for fault in site.build(visits, output):
+        print(fault, file=sys.stderr)
     for visit in visits:
         if visit.error:
             print(f"\n{visit.name}: {visit.error}", file=sys.stderr)
@@ -80,7 +82,7 @@ def tour(
             for v in visits
         ],
     )
-    print(f"Pages: {index}")
+    print(f"Pages: {output / site.INDEX}")
     if any(visit.error for visit in visits):
         raise typer.Exit(1)
 

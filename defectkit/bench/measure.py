@@ -45,6 +45,7 @@ BENCHES = {
     "scaling": ("speed", "scaling_rows"),
     "positions": ("models", "position_rows"),
     "starts": ("starts", "start_rows"),
+    "chain": ("starts", "chain_rows"),
     "readouts": ("studies", "readout_rows"),
     "precision": ("speed", "precision_rows"),
     "screen": ("screen", "screen_rows"),

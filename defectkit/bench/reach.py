@@ -1,9 +1,9 @@
 """What a cutoff cannot see, measured on DFT labels of 2DMD.
 
-pairs_2dmd      two vacancies of the chalcogen at all distances, held out: the energy of their
-                interaction as DFT has it, and as networks with and without a cut have it.
-reach_2dmd      the errors of the same networks on ordinary rows.
-attention_2dmd  the attention between the two vacancies, beside that energy.
+* `pairs_2dmd`: two vacancies of the chalcogen at all distances, held out: the energy of their
+  interaction as DFT has it, and as networks with and without a cut have it.
+* `reach_2dmd`: the errors of the same networks on ordinary rows.
+* `attention_2dmd`: the attention between the two vacancies, beside that energy.
 
 All train what is missing into `build/runs/2dmd/`, with one thread a run, and go on where they were
 interrupted.

@@ -418,11 +418,11 @@ ALONE, TOGETHER = 8, 64  # structures that are timed
 def precision_rows(seed: int) -> list[dict]:
     """A row a precision of the shipped hybrid, on all test rows; see `compare_precisions`.
 
-    FP32    weights and arithmetic as trained.
-    bf16    `torch.autocast`: matrix products in bfloat16. Lengths stay in FP32, which is why the
-            weights are not cast: numbers between 8 and 16 Å would come in steps of 0.06 Å.
-    INT8    dynamic quantisation: weights of the linear layers as bytes, and their inputs too, as
-            they come. Filters of the radial basis are no plain linear layers and stay as they are.
+    * FP32: weights and arithmetic as trained.
+    * bf16: `torch.autocast`: matrix products in bfloat16. Lengths stay in FP32, which is why the
+      weights are not cast: numbers between 8 and 16 Å would come in steps of 0.06 Å.
+    * INT8: dynamic quantisation: weights of the linear layers as bytes, and their inputs too, as
+      they come. Filters of the radial basis are no plain linear layers and stay as they are.
 
     Args:
         seed: of the bootstrap.

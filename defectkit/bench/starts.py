@@ -2,8 +2,10 @@
 
 The rows of `data/starts.db` were computed for this (`defectkit demo build --starts-of`) and neither
 trained nor tuned anything; beside them stand the test rows of the demo data, from relaxed positions
-and from those of the recipe.
+and from those of the recipe. `chain_rows` follows single structures instead.
 """
+
+import math
 
 import pandas as pd
 
@@ -12,7 +14,10 @@ from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
 from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.evaluation.metrics import mean_interval
+from defectkit.predict.answer import all_atom_predictor, answer, read
+from defectkit.predict.own import host_cell
 from defectkit.predict.predictor import UNREAD, Predictor
+from defectkit.structures.defects import defects_of
 from defectkit.training.prepared import prepare
 from defectkit.training.pretrained import CHECKPOINTS
 from defectkit.training.run import Run
@@ -79,3 +84,35 @@ def summary(judged: pd.DataFrame, seed: int) -> dict[str, float]:
     }
     counts = {"n": len(judged), "unread": len(judged) - len(read)}
     return counts | {name: round(float(value), 4) for name, value in numbers.items()}
+
+
+def chain_rows(seed: int) -> list[dict]:
+    """The S vacancy and Cr on every site of MoS2, as the shipped networks answer for them.
+
+    Args:
+        seed: not used; nothing is drawn.
+
+    Returns:
+        a row a structure and network: the answer, the size of the graph of all atoms, and the heat
+        of formation of the host (eV), by CHGNet as the labels of the demo data.
+    """
+    host = host_cell("MoS2")
+    made = [*defects_of(host, ["S"]).values(), *defects_of(host, add="Cr").values()]
+    graphs = []
+    for one in read([defect.atoms for defect in made]):
+        graph = all_atom_predictor(one).graph_of(one)
+        edges = graph.edge_index.shape[1]
+        graphs.append({"uid": one.record.uid, "nodes": len(graph.z), "edges": edges})
+    columns = "defect model label_source eform eform_lo eform_hi eform_sigma spin verdict".split()
+    table = answer([defect.atoms for defect in made])[columns].rename_axis("uid").reset_index()
+    table = table.merge(pd.DataFrame(graphs), on="uid")
+    return table.assign(heat=_heat()).to_dict("records")
+
+
+def _heat() -> float:
+    """Formation of MoS2 from its elements, eV, as the demo database has it."""
+    frame = load("demo").frame
+    rows = frame[(frame.host == "MoS2") & (frame.strain == 0)]
+    mu = {x: rows.removed_chemical_potential[rows.removed == x].iloc[0] for x in ("Mo", "S")}
+    cells = math.prod(int(digit) for digit in str(rows.supercell.iloc[0]))
+    return rows.hostenergy.iloc[0] / cells - mu["Mo"] - 2 * mu["S"]

@@ -1,12 +1,11 @@
 """Runs that are trained for a comparison at equal budget, and judged.
 
-studies     `configs/studies/NAME.yaml`, judged on validation rows. A run is not shown the test
-            rows: they are taken out of its split. All are kept in `build/studies/NAME/`.
-readouts    the ablation's hybrids with every read-out, on structures in larger cells.
-leakage     a trap that needs no run at all: copies of a row on both sides of a split.
-ladder      the ladder of generalisation: the same models, on test rows that are ever less like
-            training. Configuration, predictions and summary of every run are shipped in
-            `data/ladder/`.
+* `studies`: `configs/studies/NAME.yaml`, judged on validation rows. A run is not shown the test
+  rows: they are taken out of its split. All are kept in `build/studies/NAME/`.
+* `readouts`: the ablation's hybrids with every read-out, on structures in larger cells.
+* `leakage`: a trap that needs no run at all: copies of a row on both sides of a split.
+* `ladder`: the ladder of generalisation: the same models, on test rows that are ever less like
+  training. Configuration, predictions and summary of every run are shipped in `data/ladder/`.
 
 A run that is not there is trained with one thread, and an interrupted one goes on.
 """

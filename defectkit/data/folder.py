@@ -28,12 +28,14 @@ def read_folder(folder: Path) -> Dataset:
     """A folder of CIF, POSCAR, xyz or extxyz files with a CSV file of targets.
 
     The one CSV file (or `targets.csv`) has a row a structure, and the columns
-        `file`: its name in the folder,
-        `eform`: the formation energy in eV, empty or left out where it is not known,
-        `unrelaxed`: "yes" where the file holds the positions before relaxation, else the name of
-            the file that does, with the same atoms in the same order,
-        and any others of `structures.record.COLUMNS`: `spin` (μB), `host`, `dopant`, `removed` and
-            so on.
+
+    * `file`: its name in the folder,
+    * `eform`: the formation energy in eV, empty or left out where it is not known,
+    * `unrelaxed`: "yes" where the file holds the positions before relaxation, else the name of
+      the file that does, with the same atoms in the same order,
+    * and any others of `structures.record.COLUMNS`: `spin` (μB), `host`, `dopant`, `removed` and
+      so on.
+
     Further columns are ignored. A pristine unit cell in `hosts/HOST.cif` (or another format) lets
     the kit find the defect: it fills in `dopant`, `removed` and `defecttype` where the table does
     not say, and refuses a table that says otherwise. HOST may be any name.

@@ -1,4 +1,4 @@
-"""Reads every source into `DefectRecord`s: ASE databases, the 2DMD tables, a folder of files.
+"""Reads every source into records: ASE databases, the 2DMD tables, a folder of files.
 
 Databases are SQLite files, opened with care, so that a fault is named for what it is.
 """

@@ -182,15 +182,17 @@ def node_table(graph: CrystalGraph, centre: Sequence[int] | None = None) -> pd.D
         centre: nodes to measure from; the nodes of the defect where it is not given.
 
     Returns:
-        uid, node (its number), symbol ("V_S" where an S is missing), kind (of `SiteKind`, in
-        small letters), defect (whether it is of the defect);
-        shell: 0 for the defect, 1 for host atoms no further from one of its nodes than
-            `FIRST_SHELL` times that node's nearest host atom, 2 for all others;
-        distance: Å, to the nearest image of the nearest centre;
-        dx, dy, dz: Å, from that centre to the node;
-        direction: radians from the x axis, in the plane; NaN for a centre;
-        inside: whether the distance is below half the shortest translation in the plane. Further
-            out a node has several nearest images, and its direction is a matter of choice.
+        a table with the columns
+
+        * uid, node (its number), symbol ("V_S" where an S is missing), kind (of `SiteKind`, in
+          small letters), defect (whether it is of the defect);
+        * shell: 0 for the defect, 1 for host atoms no further from one of its nodes than
+          `FIRST_SHELL` times that node's nearest host atom, 2 for all others;
+        * distance: Å, to the nearest image of the nearest centre;
+        * dx, dy, dz: Å, from that centre to the node;
+        * direction: radians from the x axis, in the plane; NaN for a centre;
+        * inside: whether the distance is below half the shortest translation in the plane. Further
+          out a node has several nearest images, and its direction is a matter of choice.
 
     Raises DefectkitError for a batch, and for a graph without a defect where no centre is given.
     """

@@ -113,9 +113,10 @@ class CrystalGraph(Data):
 
     Without angles or pairs in the `GraphConfig` their keys are absent. Graphs of the defect's
     sites have no `y_site_spin`, and two more:
-        host_bonds: (N, K, 3) Å, from `ideal_pos` to the nearest sites of the pristine host, those
-            up to `SHELL` times as far as the nearest; then zeros.
-        host_bonds_z: (N, K) atomic numbers of these sites, then zeros.
+
+    * host_bonds: (N, K, 3) Å, from `ideal_pos` to the nearest sites of the pristine host, those
+      up to `SHELL` times as far as the nearest; then zeros.
+    * host_bonds_z: (N, K) atomic numbers of these sites, then zeros.
     """
 
     @property

@@ -116,13 +116,13 @@ class Standardizer:
 def feature_table(features: Sequence[str]) -> FeatureTable:
     """The groups of columns that `features` names, in that order, and the vacancy's flag.
 
-    elemental: the nine of `ELEMENTAL`, from pymatgen and ASE.
-    magpie: 64 scalars (Ward et al., npj Comput. Mater. 2, 16028, 2016), from matminer.
-    matscholar: 200 dimensions learned from abstracts (Tshitoyan et al., Nature 571, 95, 2019),
-        from matminer.
-    onehot: one column an element.
-    atom_dl: 16 dimensions that the kit learned from formulas (`training.vectors`, with the
-        configuration beside the table).
+    * elemental: the nine of `ELEMENTAL`, from pymatgen and ASE.
+    * magpie: 64 scalars (Ward et al., npj Comput. Mater. 2, 16028, 2016), from matminer.
+    * matscholar: 200 dimensions learned from abstracts (Tshitoyan et al., Nature 571, 95, 2019),
+      from matminer.
+    * onehot: one column an element.
+    * atom_dl: 16 dimensions that the kit learned from formulas (`training.vectors`, with the
+      configuration beside the table).
 
     Raises DefectkitError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""What a course needs: exercise checks, notebooks, pages, the guided tour."""
+"""What a course needs: exercise checks, notebooks, the site of a tour."""
 
 from defectkit.teach.checks import Verdict, check, exercise, exercise_numbers, progress, use
 from defectkit.teach.journal import STRICT, forget, guess, reveal

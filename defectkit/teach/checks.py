@@ -190,14 +190,15 @@ def exercise(
         meaning: what the right answer means: a sentence, in which {x} stands for the value, or a
             function of the value.
         more: any of these:
-            nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "";
-            mistakes: by what there is to say of it, each wrong answer that students give: a value,
-                or a function of what the right one is a function of;
-            given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
-            cases: tuples of arguments, or a function of the data set that returns them;
-            takes: what the arguments are, in a sentence;
-            rel: largest relative distance of numbers;
-            same: says how an answer differs from the right one, in place of `answers.differs`.
+
+            * nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "";
+            * mistakes: by what there is to say of it, each wrong answer that students give: a
+              value, or a function of what the right one is a function of;
+            * given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
+            * cases: tuples of arguments, or a function of the data set that returns them;
+            * takes: what the arguments are, in a sentence;
+            * rel: largest relative distance of numbers;
+            * same: says how an answer differs from the right one, in place of `answers.differs`.
     """
 
     def register(right: Callable) -> Callable:

@@ -4,7 +4,7 @@ A second notebook of one subject is `NNb_name.py`, and their exercises are count
 
 A source is in jupytext's percent format, with solutions in cells tagged `solution`. From it come
 the student's notebook, which has dots in place of the answers, and the solved one. The tour runs
-them all and makes pages of them.
+them all; `teach.site` makes pages of them.
 """
 
 import ast
@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,7 +29,6 @@ from traitlets.config import Config
 
 from defectkit import DefectkitError
 from defectkit.structures.writing import atomic, make_folder, write_text
-from defectkit.teach import pages
 from defectkit.teach.checks import STRICT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,14 +323,12 @@ def run(
     output: Path,
     full: bool = False,
     on_cell: OnCell = lambda name, number, total, heading: None,
-    others: Sequence[Path] = (),
     dataset: str = "demo",
 ) -> Visit:
-    """Execute the solved form of one notebook into `output`, as .ipynb and as .html.
+    """Execute the solved form of one notebook into `output`.
 
-    `on_cell(name, number, total, heading)` is called as each code cell begins. The page links to
-    the pages of the `others`, sources of the same tour, and to those that lie there already.
-    `dataset` is what the notebook reads: a name, or the path of a folder.
+    `on_cell(name, number, total, heading)` is called as each code cell begins. `dataset` is what
+    the notebook reads: a name, or the path of a folder.
 
     Raises DefectkitError where nothing can be written to `output`.
     """
@@ -364,23 +361,7 @@ def run(
         except (CellTimeoutError, DeadKernelError) as failure:
             error = str(failure)
     seconds = time.perf_counter() - start
-    pages.write(path, _pages(output, {source, *others}))
     return Visit(source.stem, title(source), seconds, memory.peak_mb, error)
-
-
-def write_index(visits: list[Visit], output: Path) -> Path:
-    """Write `index.html`, a table of the pages in `output`."""
-    rows = [(pages.Page(v.name, v.title), v.seconds, v.peak_mb, bool(v.error)) for v in visits]
-    return pages.write_index(rows, output)
-
-
-def _pages(output: Path, wanted: set[Path]) -> list[pages.Page]:
-    """The pages of the notebooks wanted and of those that have one already, in their order."""
-    return [
-        pages.Page(one.stem, title(one))
-        for one in sources()
-        if one in wanted or (output / f"{one.stem}.html").exists()
-    ]
 
 
 class PeakMemory:

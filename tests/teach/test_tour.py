@@ -3,10 +3,11 @@
 import os
 
 import pytest
+from page_rules import Seen, assert_site_stands_alone
 from typer.testing import CliRunner
 
 from defectkit.cli import app
-from defectkit.teach import STRICT, notebooks
+from defectkit.teach import STRICT, notebooks, site
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +45,7 @@ def folder(tmp_path, monkeypatch):
     """A folder of notebooks in place of the kit's own."""
     (tmp_path / "source").mkdir()
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
+    monkeypatch.setattr(site, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,13 +67,13 @@ def test_a_notebook_is_executed_measured_and_shown(folder, monkeypatch):
     assert 220 < visit.peak_mb < 600  # a bare kernel takes about 50 MB
     assert [call[1:3] for call in cells] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert cells[0][::3] == ("00_fine", "00 · fine")
-    assert "quick is True" in (folder / "out/00_fine.html").read_text()
+    assert "quick is True" in (folder / "out/00_fine.ipynb").read_text()
     assert STRICT not in os.environ
 
 
 def test_full_mode_is_handed_to_the_notebook(folder):
     notebooks.run(write(folder, 0, "fine", FINE), folder / "out", full=True)
-    assert "quick is False" in (folder / "out/00_fine.html").read_text()
+    assert "quick is False" in (folder / "out/00_fine.ipynb").read_text()
 
 
 def test_command_line_shows_the_failing_cell_and_goes_on(folder):
@@ -85,9 +87,10 @@ def test_command_line_shows_the_failing_cell_and_goes_on(folder):
     lines = [line.split() for line in result.stdout.splitlines()]
     assert any(line[:1] == ["00_broken"] and line[-1] == "FAILED" for line in lines)
     assert any(line[:1] == ["01_fine"] and line[-1] == "through" for line in lines)
-    index = (folder / "build/tour/index.html").read_text()
-    assert 'href="00_broken.html">00 · broken</a>' in index
-    assert index.count("failed") == 1
+    table = Seen((folder / "build/tour/notebooks.html").read_text())
+    assert "00_broken.html" in table.links()
+    assert table.prose.count("failed") == 1
+    assert "00 · broken" in table.prose
     assert "never reached" in (folder / "build/tour/00_broken.html").read_text()
 
 
@@ -96,11 +99,10 @@ def test_command_line_runs_the_notebooks_asked_for(folder):
     write(folder, 1, "fine", FINE)
     result = CliRunner().invoke(app, ["tour", "01", "--output", "pages"])
     assert result.exit_code == 0, result.output
-    assert {path.name for path in (folder / "pages").iterdir()} == {
-        "01_fine.html",
-        "01_fine.ipynb",
-        "index.html",
-    }
+    names = {path.name for path in (folder / "pages").iterdir()}
+    assert {"01_fine.html", "01_fine.ipynb", "index.html"} <= names
+    assert not any(name.startswith("00_broken") for name in names)
+    assert_site_stands_alone(folder / "pages")
 
 
 def test_a_kernel_that_dies_is_reported(folder):

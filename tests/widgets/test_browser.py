@@ -7,6 +7,7 @@ continuous integration, where they must run.
 """
 
 import io
+import itertools
 import json
 import os
 import secrets
@@ -27,14 +28,14 @@ import nbformat
 import numpy as np
 import pytest
 from ase.io import write
-from page_rules import assert_page_stands_alone
+from page_rules import assert_site_stands_alone
 from PIL import Image
 
 from defectkit import teach
 from defectkit.graphs import GraphConfig, build_graph
 from defectkit.structures.defects import find_sites, make_defect
 from defectkit.structures.hosts import HOSTS
-from defectkit.teach import lecture, notebooks, pages
+from defectkit.teach import lecture, notebooks, site
 from defectkit.widgets import structure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -536,25 +537,26 @@ def _choose(page, menu: str, item: str) -> None:
 
 
 def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
-    """Pages of the saved notebook and of one with many formulas, opened without a network."""
+    """A site of the saved notebook and one with many formulas, opened without a network."""
     shutil.copy(notebook, folder)
     formulas = next(source for source in notebooks.sources(["04"]))
     (folder / f"{formulas.stem}.ipynb").write_text(notebooks.as_text(notebooks.solved(formulas)))
-    both = [pages.Page(name, name) for name in (notebook.stem, formulas.stem)]
+    site.build([], folder, root=folder)
+    assert_site_stands_alone(folder)
+    names = (notebook.stem, formulas.stem)
     asked, page = [], page.context.new_page()  # JupyterLab's own goes on asking
     page.on("request", lambda request: asked.append(request.url))
     page.context.set_offline(True)
     try:
-        for one in both:
-            file = pages.write(folder / f"{one.name}.ipynb", both)
-            assert_page_stands_alone(file)
-            page.goto(file.as_uri())
+        for name, wide in itertools.product(names, (390, 1300)):  # the formulas come last
+            page.set_viewport_size({"width": wide, "height": 900})
+            page.goto((folder / f"{name}.html").as_uri())
             page.wait_for_timeout(500)
-            page.screenshot(path=SHOTS / f"page_{one.name}.png")
+            page.screenshot(path=SHOTS / f"page_{name}_{wide}.png")
             text = page.locator("body").inner_text()
             assert "Error displaying widget" not in text
-            wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
-            assert wide <= 0, "the page is wider than its window"
+            over = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+            assert over <= 0, "the page is wider than its window"
         parts = "[...formula.querySelectorAll('*')]"  # an index may lie outside its formula
         height = f"Math.max(...{parts}.map(part => part.getBoundingClientRect().height))"
         heights = page.evaluate(
@@ -562,6 +564,8 @@ def _assert_the_page_needs_nothing(page, notebook: Path, folder: Path) -> None:
         )
         assert len(heights) > 40
         assert min(heights) > 2, "a formula is not drawn"
+        page.goto(f"{(folder / 'search.html').as_uri()}?q=attention")
+        page.locator("#search-results li").first.wait_for()
     finally:
         page.context.set_offline(False)
         page.close()
