@@ -191,7 +191,7 @@ def exercise(
             function of the value.
         more: any of these:
 
-            * nothing_to_ask: of the data set, says in words what it lacks for this exercise, else "";
+            * nothing_to_ask: of the data set, says in words what it lacks for this exercise, or "";
             * mistakes: by what there is to say of it, each wrong answer that students give: a
               value, or a function of what the right one is a function of;
             * given: reads an answer of two parts (`answers.row_id`, `answers.seed_and`);
