@@ -203,8 +203,8 @@ def executor(
 
     Args:
         workers: how many processes.
-        scheduler: address of a Dask scheduler, such as tcp://host:8786, to use instead. Its workers
-            need this kit installed.
+        scheduler: address of a Dask scheduler, such as `tcp://host:8786`, to use instead.
+            Its workers need this kit installed.
         initializer: what a process does first; workers of a cluster do not.
 
     Raises DefectkitError where no scheduler answers.
