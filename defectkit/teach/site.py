@@ -94,7 +94,9 @@ dt.sig { overflow-wrap: anywhere }
 """
 
 
-def build(visits: Sequence[Visit], output: Path, root: Path | None = None) -> list[str]:
+def build(
+    visits: Sequence[Visit], output: Path, root: Path | None = None, reference: bool = True
+) -> list[str]:
     """Write the site of all executed notebooks in `output` beside them; its first page is `INDEX`.
 
     Args:
@@ -102,13 +104,14 @@ def build(visits: Sequence[Visit], output: Path, root: Path | None = None) -> li
         output: folder of the executed .ipynb files.
         root: checkout whose `GUIDE` and package are shown, the kit's own where it is not given;
             what it lacks is left out.
+        reference: whether docstrings are read as well, which takes longer than all other pages.
 
     Returns:
         what Sphinx found fault with, a sentence each.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
-        _write_sources(visits, output, root or ROOT, source)
+        _write_sources(visits, output, root or ROOT, source, ROOMS if reference else ())
         return _build(source, make_folder(output))
 
 
@@ -155,7 +158,9 @@ def _formula(translator: "HTML5Translator", node: "Element") -> NoReturn:
     raise nodes.SkipNode
 
 
-def _write_sources(visits: Sequence[Visit], output: Path, root: Path, source: Path) -> None:
+def _write_sources(
+    visits: Sequence[Visit], output: Path, root: Path, source: Path, rooms: Sequence[str]
+) -> None:
     """What Sphinx reads: notebooks, pages of the checkout, a page a room, and the contents."""
     notebooks = sorted(path for path in output.glob("*.ipynb") if not path.name.startswith("."))
     guide = [path for pattern in GUIDE for path in sorted(root.glob(pattern))]
@@ -187,7 +192,7 @@ def _write_sources(visits: Sequence[Visit], output: Path, root: Path, source: Pa
         "guide": _contents(
             "Guide", "", [path.relative_to(root).with_suffix("").as_posix() for path in guide]
         ),
-        "reference": _contents("Reference", REFERENCE, list(_write_rooms(root, source))),
+        "reference": _contents("Reference", REFERENCE, list(_write_rooms(root, source, rooms))),
     }
     filled = [name for name, text in pages.items() if "{toctree}" in text]
     for name in filled:
@@ -224,9 +229,9 @@ def _table(visits: Sequence[Visit]) -> str:
     return "\n".join(["| notebook | seconds | peak MB | result |", "|:--|--:|--:|:--|", *lines])
 
 
-def _write_rooms(root: Path, source: Path) -> Iterable[str]:
-    """Write a page for each folder of the library with the docstrings of its modules."""
-    for room in ROOMS:
+def _write_rooms(root: Path, source: Path, rooms: Sequence[str]) -> Iterable[str]:
+    """Write a page for each of these folders of the library with its modules' docstrings."""
+    for room in rooms:
         modules = sorted((root / "defectkit" / room).rglob("[!_]*.py"))
         if not modules:
             continue
