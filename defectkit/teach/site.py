@@ -74,7 +74,8 @@ SETTINGS = {
     "myst_dmath_allow_digits": False,
     "myst_heading_anchors": 6,
     "autodoc_default_options": {
-        "exclude-members": "set_fit_request, set_predict_request, set_score_request"
+        "exclude-members": "set_fit_request, set_predict_request, set_score_request",
+        "ignore-module-all": True,  # each thing where it is defined
     },
     "autodoc_member_order": "bysource",
     "autodoc_typehints_format": "short",
