@@ -57,11 +57,10 @@ def tour(
     ] = "demo",
 ) -> None:
     """Run the notebooks from top to bottom and make a site of them."""
-    from defectkit.data.sources import SOURCES
     from defectkit.teach import notebooks as books
     from defectkit.teach import site
 
-    dataset = data if data in SOURCES else str(Path(data).resolve())
+    dataset = _where(data)
     visits = []
     for source in books.sources(notebooks):
         print(source.stem, flush=True)
@@ -86,6 +85,13 @@ def tour(
     print(f"Pages: {output / site.INDEX}")
     if any(visit.error for visit in visits):
         raise typer.Exit(1)
+
+
+def _where(data: str) -> str:
+    """What a notebook reads, which runs in another folder: a name, or a whole path."""
+    from defectkit.data.sources import SOURCES
+
+    return data if data in SOURCES else str(Path(data).resolve())
 
 
 def _show_cell(name: str, number: int, total: int, heading: str) -> None:
@@ -133,12 +139,11 @@ def grade(
     ] = "demo",
 ) -> None:
     """Run the notebooks of a class, each kept in, and write which checks they pass."""
-    from defectkit.data.sources import SOURCES
     from defectkit.teach import grading
 
     walls = grading.find_walls()
     print(walls, flush=True)
-    dataset = data if data in SOURCES else str(Path(data).resolve())
+    dataset = _where(data)
 
     def show(number: int, total: int, one: grading.Grade) -> None:
         row = one.row()

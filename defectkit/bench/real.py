@@ -24,11 +24,11 @@ from defectkit.data.sources import fetch
 from defectkit.evaluation.metrics import common_rows, interval, resampled
 from defectkit.models import MODELS
 from defectkit.models.outline import all_settings
+from defectkit.predict.answer import shipped_predictor
 from defectkit.predict.intervals import Conformal
-from defectkit.predict.predictor import Predictor
 from defectkit.training.config import DataConfig, ModelConfig, RunConfig, load_config, with_values
 from defectkit.training.prepared import prepare
-from defectkit.training.pretrained import CHECKPOINTS, CONFIGS, ROOT
+from defectkit.training.pretrained import CONFIGS, ROOT
 from defectkit.training.run import Run
 from defectkit.training.train import train
 
@@ -100,7 +100,7 @@ def interval_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         prepared = prepare(configured(CONFIGS / "2dmd" / "sites.yaml", folder, target))
         dataset, uids = prepared.dataset, prepared.uids("test")
         label, subset = prepared.labels(uids).eform, dataset.frame.subset.loc[uids]
-        shipped = Predictor.load(CHECKPOINTS / f"{name}.safetensors")
+        shipped = shipped_predictor(name)
         columns = {}
         for key, one in (("together", replace(shipped, hosts=None)), ("by_kind", shipped)):
             found = one([dataset[uid] for uid in uids], dataset.hosts, CONFIDENCE)

@@ -91,10 +91,7 @@ COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
 MAGNETISM = "magnetism"  # numbers of the file: those of `intervals.Magnetism`, in their order
 VALID = ["eform", "eform_pred", "eform_sigma"]  # then the distances, by name
-KINDS = [
-    "host",
-    "many",
-]  # columns of the validation rows of sites: number of `hosts`, or none; 0, 1
+KINDS = ["host", "many"]  # of the validation rows of sites: place in `hosts`, or -1; 0 or 1
 FEW_SITES = 3  # a defect of more is another kind: three of them may stand alone
 SAME_HOST = 1e-3  # of standardised numbers
 HOSTS = "hosts"  # in the file: vectors of the hosts of the validation rows
@@ -178,10 +175,8 @@ class Predictor:
         )
         hosts = None
         if config.nodes == "defects":
-            composition = new["composition"]
-            hosts = np.unique(host_part(composition.to_numpy(np.float32)), axis=0)
-            sizes = shown.n_nodes[shown.select(composition.index)]
-            judged = judged.join(_kinds(hosts, composition, sizes))
+            hosts = np.unique(host_part(new["composition"].to_numpy(np.float32)), axis=0)
+            judged = judged.join(_kinds(hosts, new["composition"], shown))
         return cls(
             tuple(run.folder for run in runs),
             arrays,
@@ -475,9 +470,8 @@ class Predictor:
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         known = composition.loc[table.index]
-        half = self._conformal.half_width(
-            table, _kinds(self.hosts, known, graphs.n_nodes[graphs.select(known.index)]), confidence
-        )
+        kinds = _kinds(self.hosts, known, graphs)
+        half = self._conformal.half_width(table, kinds, confidence)
         seen = {"latent": vectors, "composition": known}
         if "surroundings" in self.training:
             seen["surroundings"] = surroundings(graphs)
@@ -713,15 +707,17 @@ def _vectors(
     return vectors
 
 
-def _kinds(hosts: np.ndarray | None, composition: pd.DataFrame, sizes: np.ndarray) -> pd.DataFrame:
-    """Columns `KINDS` of rows with these vectors (rows, 4 F + 2) and sites; none without hosts."""
+def _kinds(
+    hosts: np.ndarray | None, composition: pd.DataFrame, graphs: GraphDataset
+) -> pd.DataFrame:
+    """Columns `KINDS` of rows with these vectors (rows, 4 F + 2) and graphs; none without hosts."""
     if hosts is None:
         return pd.DataFrame(index=composition.index)
     own = host_part(composition.to_numpy(np.float32))
     same = np.isclose(own[:, None], hosts, atol=SAME_HOST).all(axis=2)
     host = np.where(same.any(axis=1), same.argmax(axis=1), -1)
-    kinds = zip(KINDS, (host, (sizes > FEW_SITES).astype(int)))
-    return pd.DataFrame(dict(kinds), composition.index)
+    many = graphs.n_nodes[graphs.select(composition.index)] > FEW_SITES
+    return pd.DataFrame(dict(zip(KINDS, (host, many.astype(int)))), composition.index)
 
 
 def _nearness(training: Mapping[str, np.ndarray]) -> dict[str, Nearness]:

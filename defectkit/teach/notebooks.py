@@ -51,6 +51,7 @@ METADATA = {
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
 SAMPLE_SECONDS = 0.05  # a kernel can fill its memory and end within a few tenths
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
+CHECK = re.compile(r'^check\("([\d-]+)"', re.MULTILINE)
 PRELUDE = "from defectkit.widgets.lesson import *"  # how every notebook begins
 OPTIONAL = "(optional)"  # at the end of a section's heading: a short lesson can do without
 OnCell = Callable[[str, int, int, str], None]
@@ -98,7 +99,7 @@ def _mark_exercises(cells: list[NotebookNode], notebook: str) -> None:
     for place, (cell, below) in enumerate(pairwise(code)):
         if not has_tag(cell, "solution"):
             continue
-        asked = re.match(r'check\("([\d-]+)"', below.source)
+        asked = CHECK.match(below.source)
         number = asked[1] if asked else f"{notebook}-{place}"
         cell.metadata.nbgrader = _nbgrader(f"answer-{number}", solution=True)
         if asked:
@@ -247,7 +248,7 @@ def title(source: Path) -> str:
 
 def asked(source: Path) -> list[str]:
     """Numbers of the exercises that a notebook checks, in its order."""
-    return re.findall(r'^check\("([\d-]+)"', source.read_text(encoding="utf-8"), re.MULTILINE)
+    return CHECK.findall(source.read_text(encoding="utf-8"))
 
 
 def minutes(source: Path) -> tuple[int, int]:

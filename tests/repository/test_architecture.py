@@ -29,7 +29,7 @@ LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
 MAX_FOLDERS, MAX_MODULES = 14, 124
-MAX_ARROWS, MAX_BETWEEN = 275, 73
+MAX_ARROWS, MAX_BETWEEN = 274, 73
 MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from defectkit.data.cleaning import (
     IDENTITY_TOLERANCE,
@@ -451,10 +452,15 @@ def shortest(gap: np.ndarray, cell: np.ndarray) -> float:
     return float(periodic.minimum_image(pair, full, (True, True, False))[1][0, 1])
 
 
-def _edges(data: Dataset, uid: str, cutoff: float) -> int:
+def bonds(data: Dataset, uid: str, cutoff: float) -> Tensor:
+    """The edges of a record up to a cutoff (Å), (2, E)."""
     record = data[uid]
     config = GraphConfig(cutoff=cutoff, angle_cutoff=None, all_pairs=False)
-    return build_graph(record, config, data.hosts.get(record.host)).edge_index.shape[1]
+    return build_graph(record, config, data.hosts.get(record.host)).edge_index
+
+
+def _edges(data: Dataset, uid: str, cutoff: float) -> int:
+    return bonds(data, uid, cutoff).shape[1]
 
 
 @exercise(

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from defectkit.data.dataset import Dataset
-from defectkit.graphs.build import GraphConfig, build_graph
 from defectkit.structures.hosts import shortest_translation
 from defectkit.teach.answers import ANY, row_id
 from defectkit.teach.checks import exercise, once
+from defectkit.teach.exercises.data import bonds
 from defectkit.training.pretrained import benchmark, data_of, shipped_run
 
 NODES, EDGES = 6, 15  # of a made-up graph, whose last node receives nothing
@@ -62,10 +62,7 @@ def message_round(h: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 def _arriving(data: Dataset, uid: str, cutoff: float = 3.5) -> Tensor:
     """How many bonds arrive at each node."""
-    record = data[uid]
-    config = GraphConfig(cutoff=cutoff, angle_cutoff=None, all_pairs=False)
-    graph = build_graph(record, config, data.hosts.get(record.host))
-    return torch.bincount(graph.edge_index[1])
+    return torch.bincount(bonds(data, uid, cutoff)[1])
 
 
 @exercise(
