@@ -77,10 +77,11 @@ def double_precision():
 
 @pytest.fixture
 def no_windows():
-    """Figures go nowhere, and none is left."""
+    """Figures go nowhere, none is left, and a style set meanwhile goes with them."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     mpl.use("Agg")
-    yield
+    with mpl.rc_context():
+        yield
     plt.close("all")
