@@ -16,8 +16,6 @@ import spglib
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.neighborlist import neighbor_list
-from pymatgen.analysis.adsorption import AdsorbateSiteFinder
-from pymatgen.io.ase import AseAtomsAdaptor
 from scipy.spatial import Voronoi, cKDTree
 
 from defectkit import DefectkitError
@@ -367,6 +365,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _adsorption_sites(unit: Atoms) -> Iterator[DefectSite]:
+    # Imported where sites are looked for: pymatgen's neighbours take two seconds to load.
+    from pymatgen.analysis.adsorption import AdsorbateSiteFinder
+    from pymatgen.io.ase import AseAtomsAdaptor
+
     points, sides = [], []
     for side in (1, -1):
         layer = unit.copy()

@@ -188,7 +188,7 @@ check("05-2", answer)
 # %%
 from defectkit.evaluation import leakage
 
-atoms = 7_500 if quick else 45_000  # in all: a large cell costs as much as many small ones
+atoms = 5_000 if quick else 45_000  # in all: a large cell costs as much as many small ones
 n, copies = min(int(atoms / data.frame.natoms.mean()), len(data)), 3
 tables = []  # of the traps that these data hold
 try:
