@@ -161,7 +161,7 @@ def attention_rows(seed: int, path: Path | None = None) -> pd.DataFrame:
         for uid, row in _interactions(job, prepared, model).iterrows():
             graph = prepared.graphs.batch(prepared.graphs.select([uid]))
             with torch.no_grad():
-                alpha = model.attention(graph)[-1][0]  # (H, 2, 2)
+                alpha = model.attention(graph)[-1][:, :, graph.is_defect]  # (H, 2, 2)
             weight = (alpha[:, 0, 1] + alpha[:, 1, 0]).mean().item() / 2
             found = {"distance": row.distance, "seed": job.seed, "dft": row.dft, "weight": weight}
             table.append({"host": STUDIED, **found})

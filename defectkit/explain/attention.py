@@ -51,13 +51,11 @@ def attention_maps(model: nn.Module, graph: CrystalGraph) -> np.ndarray:
     maps = model.attention(graph) if hasattr(model, "attention") else []
     if not maps:
         raise DefectkitError("This model has no attention; take a hybrid with global layers.")
-    found = np.stack([layer[0].double().numpy() for layer in maps])
-    if found.shape[-1] == graph.num_nodes:
+    found = np.stack([layer.double().numpy() for layer in maps])
+    if found.shape[2] == graph.num_nodes:
         return found
-    attending = graph.is_defect.nonzero()[:, 0].numpy()
-    whole = np.broadcast_to(np.eye(graph.num_nodes), (*found.shape[:2], *[graph.num_nodes] * 2))
-    whole = whole.copy()
-    whole[:, :, attending[:, None], attending] = found
+    whole = np.tile(np.eye(graph.num_nodes), (*found.shape[:2], 1, 1))
+    whole[:, :, graph.is_defect.numpy()] = found
     return whole
 
 

@@ -134,7 +134,7 @@ class LocalBlock(nn.Module):
 
 
 class GlobalBlock(nn.Module):
-    """Attention between all nodes, then a network on each; both residual, normalised first.
+    """Attention, then a network on each node that received; both residual, normalised first.
 
     Args:
         attention: `PeriodicAttention`.
@@ -160,11 +160,11 @@ class GlobalBlock(nn.Module):
 
     def forward(self, h: Tensor, pairs: Pairs) -> Tensor:
         """(N, D) -> (N, D)."""
-        h = h + self.dropout(self.attention(self.norm(h), pairs))
-        return h + self.feed_forward(h)
+        heard = pairs.receiving(h) + self.dropout(self.attention(self.norm(h), pairs))
+        return pairs.updated(h, heard + self.feed_forward(heard))
 
     def weights(self, h: Tensor, pairs: Pairs) -> Tensor:
-        """(B, H, n, n), see `PeriodicAttention.weights`."""
+        """(H, Q, N), see `PeriodicAttention.weights`."""
         return self.attention.weights(self.norm(h), pairs)
 
 
@@ -255,11 +255,6 @@ class SiteInputs(nn.Module):
 def _smooth_length(vectors: Tensor) -> Tensor:
     """sqrt(1 + |v|^2) - 1: (N, 3) -> (N, 1)."""
     return (1 + vectors.square().sum(dim=1, keepdim=True)).sqrt() - 1
-
-
-def _attending(h: Tensor, pairs: Pairs) -> Tensor:
-    """Those of the nodes (N, D) that attend to each other."""
-    return h if pairs.nodes is None else h.index_select(0, pairs.nodes)
 
 
 def _small(linear: nn.Linear) -> nn.Linear:
@@ -424,17 +419,16 @@ class Hybrid(nn.Module):
         return self._near(graph)._replace(pairs=pairs)
 
     def attention(self, graph: CrystalGraph) -> list[Tensor]:
-        """The attention of every global layer, (B, H, n, n) each.
+        """The attention of every global layer, (H, Q, N) each.
 
-        Entry [b, :, i, j] is the weight that node i of graph b gives to its node j, in the order
-        of the graph's nodes (those of its defect, where only these attend); a row sums to one.
-        Places beyond a graph's nodes are zero. The list is empty without global layers.
+        Entry [:, i, j] is the weight that node i gives to node j, in the order of the graph's
+        nodes; a row sums to one. Where the defect alone asks, i counts its nodes. The list is
+        empty without global layers.
         """
         maps: list[Tensor] = []
         if not self.global_blocks:
             return maps
-        pairs = self.pairs(graph)
-        h = _attending(self.local_states(graph), pairs)
+        pairs, h = self.pairs(graph), self.local_states(graph)
         for block in self.global_blocks:
             maps.append(block.weights(h, pairs))
             h = block(h, pairs)
@@ -460,10 +454,9 @@ class Hybrid(nn.Module):
         if not self.global_blocks:
             return h
         pairs = pairs or self.pairs(graph)
-        heard = _attending(h, pairs)
         for block in self.global_blocks:
-            heard = block(heard, pairs)
-        return heard if pairs.nodes is None else h.index_copy(0, pairs.nodes, heard)
+            h = block(h, pairs)
+        return h
 
     def _near(self, graph: CrystalGraph) -> Geometry:
         """`geometry` without the pairs."""

@@ -229,7 +229,8 @@ h = torch.randn(graph.num_nodes, width, dtype=torch.float64)
 # %%
 if attend is not ...:
     with torch.no_grad():
-        bias = layer.bias(pairs)[0]  # (heads, n, n): phi and psi
+        # phi and psi of all pairs, a row of them a receiver: (heads, n, n)
+        bias = layer.bias(pairs).T.unflatten(1, (graph.num_nodes, -1))
         # chunk cuts columns into equal parts: first three of them, then one a head
         query, key, value = layer.project(h).chunk(3, dim=1)
         parts = [m.chunk(heads, dim=1) for m in (query, key, value)]  # a part a head
@@ -649,7 +650,7 @@ for title, modulated in (("weights only", False), ("values modulated by the edge
         # torch.stack: a row a distance
         out = torch.stack([layer(twin, inputs(graph))[0] for graph in pair])
         # and of all weights that of the first node for the second
-        weight = torch.stack([layer.weights(twin, inputs(graph))[0, :, 0, 1] for graph in pair])
+        weight = torch.stack([layer.weights(twin, inputs(graph))[:, 0, 1] for graph in pair])
     heard[title] = (out - out[0]).norm(dim=1) / out[0].norm()
     print(
         f"{title}: the other's weight moves by up to {(weight - weight[0]).abs().max():.2f}, "

@@ -44,7 +44,7 @@ class Decaying(nn.Module):
     def attention(self, graph):
         _, d = minimum_image(graph.pos.numpy(), graph.cell[0].numpy(), [True, True, False])
         weight = np.exp(-d / LENGTH)
-        return [torch.tensor(weight / weight.sum(axis=1, keepdims=True))[None, None]]
+        return [torch.tensor(weight / weight.sum(axis=1, keepdims=True))[None]]
 
 
 class Chosen(nn.Module):

@@ -137,17 +137,17 @@ def test_batch_equals_singles_for_other_settings(config, settings):
 
 def test_attention_of_every_layer_is_laid_out_by_node():
     model = model_of(global_layers=2)
-    maps = model.attention(mixed_batch())
-    sizes = [graph.num_nodes for graph in mixed_graphs()]
-    assert [weights.shape for weights in maps] == 2 * [(4, 2, max(sizes), max(sizes))]
+    maps, graphs = model.attention(mixed_batch()), mixed_graphs()
+    total = sum(graph.num_nodes for graph in graphs)
+    assert [weights.shape for weights in maps] == 2 * [(2, total, total)]
     for weights in maps:
-        for found, graph in zip(weights, mixed_graphs()):
-            n = graph.num_nodes
-            torch.testing.assert_close(found[:, :n, :n].sum(dim=2), torch.ones(2, n))
-            assert found.sum().item() == pytest.approx(2 * n)
-    # Alone, the first graph has the same maps.
-    for alone, weights in zip(model.attention(mixed_graphs()[0]), maps):
-        torch.testing.assert_close(alone[0], weights[0])
+        torch.testing.assert_close(weights.sum(dim=2), torch.ones(2, total))
+    # Alone, each graph has the same maps.
+    first = 0
+    for graph in graphs:
+        own = slice(first, first := first + graph.num_nodes)
+        for alone, weights in zip(model.attention(graph), maps):
+            torch.testing.assert_close(alone, weights[:, own, own])
     assert (maps[0] - maps[1]).abs().max() > 1e-3
 
 
@@ -175,12 +175,12 @@ def test_attention_between_the_nodes_of_the_defect_is_that_of_a_graph_of_these()
         model.global_states(h[chosen], alone), model.global_states(h, graph)[chosen]
     )
     (alpha,) = model.attention(graph)
-    assert alpha.shape == (1, 2, 3, 3)
+    assert alpha.shape == (2, 3, graph.num_nodes)
     maps = attention_maps(model, graph)
     assert maps.shape == (1, 2, graph.num_nodes, graph.num_nodes)
     np.testing.assert_allclose(maps.sum(axis=3), 1.0)
     assert (maps[0, 0].diagonal()[~chosen.numpy()] == 1).all()
-    np.testing.assert_allclose(maps[0][:, chosen][:, :, chosen], alpha[0].detach().numpy())
+    np.testing.assert_allclose(maps[0][:, chosen], alpha.detach().numpy())
 
 
 def test_batch_equals_singles_among_defects_and_without_one():
