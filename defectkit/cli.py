@@ -60,13 +60,10 @@ def tour(
     from defectkit.teach import notebooks as books
     from defectkit.teach import site
 
-    dataset = _where(data)
-    visits = []
-    for source in books.sources(notebooks):
-        print(source.stem, flush=True)
-        visits.append(books.run(source, output, full, _show_cell, dataset))
-        if sys.stdout.isatty():
-            print("\r\033[K", end="")
+    sources = books.sources(notebooks)
+    visits = list(books.run_all(sources, output, full, _show_cell, _where(data)))
+    if sys.stdout.isatty():
+        print("\r\033[K", end="")
     print("site", flush=True)
     # Docstrings take a minute and a half, too long for one notebook.
     for fault in site.build(visits, output, reference=not notebooks):
@@ -96,7 +93,7 @@ def _where(data: str) -> str:
 
 def _show_cell(name: str, number: int, total: int, heading: str) -> None:
     """One line a cell, rewritten in place where the output is a terminal."""
-    line = f"  cell {number}/{total}  {heading}"
+    line = f"{name}  cell {number}/{total}  {heading}"
     if sys.stdout.isatty():
         print(f"\r\033[K{line[:78]}", end="", flush=True)
     else:

@@ -30,7 +30,7 @@ from defectkit.bench import peak_mb
 from defectkit.structures.files import write_structure
 from defectkit.structures.hosts import HOSTS
 
-PATIENCE = 5.0  # s of one processor for a file, however busy the machine is
+PATIENCE = 10.0  # s of one processor for a file, however busy the machine is
 MEMORY = 500.0  # MB that reading broken files may add to the largest size of the process
 LONGEST = 1000  # characters of a sentence
 OWN = str(Path(defectkit.__file__).parent)

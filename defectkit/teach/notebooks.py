@@ -14,9 +14,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from defectkit import DefectkitError
-from defectkit.structures.writing import atomic, make_folder, write_text
+from defectkit.structures.writing import atomic, make_folder, process_pool, write_text
 from defectkit.teach.checks import STRICT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 CELL_SECONDS = {"quick": 600, "full": 3600}  # longest time of one cell
+NOTEBOOK_BYTES = 1.5e9  # of memory, at most
 SAMPLE_SECONDS = 0.05  # a kernel can fill its memory and end within a few tenths
 KERNEL_CONFIG = Config(KernelManager={"transport_encryption": "auto"})  # else ipykernel warns
 CHECK = re.compile(r'^check\("([\d-]+)"', re.MULTILINE)
@@ -363,6 +365,24 @@ def run(
             error = str(failure)
     seconds = time.perf_counter() - start
     return Visit(source.stem, title(source), seconds, memory.peak_mb, error)
+
+
+def run_all(
+    sources: Sequence[Path], output: Path, full: bool, on_cell: OnCell, dataset: str
+) -> Iterator[Visit]:
+    """What `run` says of each notebook, in their order.
+
+    They run side by side, as many as there are cores and free memory for: most of a notebook has
+    one thread. `on_cell` is called in their processes.
+    """
+    work = partial(run, output=output, full=full, on_cell=on_cell, dataset=dataset)
+    room = int(psutil.virtual_memory().available / NOTEBOOK_BYTES)
+    workers = min(len(sources), os.cpu_count() or 1, room)
+    if workers < 2:
+        yield from map(work, sources)
+        return
+    with process_pool(workers) as pool:
+        yield from pool.map(work, sources)
 
 
 class PeakMemory:

@@ -7,7 +7,6 @@ readers who do not see them. Pages for lectures, which a kernel serves, are in `
 
 import html
 import io
-import os
 import posixpath
 import re
 import shutil
@@ -133,7 +132,6 @@ def _build(source: Path, output: Path) -> list[str]:
             status=None,
             warning=faults,
             freshenv=True,
-            parallel=os.cpu_count() or 1,
         ).build()
     (output / ".buildinfo").unlink(missing_ok=True)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", faults.getvalue()).splitlines()

@@ -24,6 +24,7 @@ from notebook_data import (
 from page_rules import assert_page_stands_alone
 
 from defectkit import DefectkitError
+from defectkit.data import load
 from defectkit.data.folder import read_folder
 from defectkit.data.readers import read_imp2d
 from defectkit.teach import STRICT, notebooks, site
@@ -248,20 +249,18 @@ def test_every_notebook_runs_through_with_its_solutions_right(source, tmp_path):
     print(f"{visit.seconds:.0f} s, {visit.peak_mb:.0f} MB")
 
 
-@pytest.fixture(scope="session")
-def own_2dmd(tmp_path_factory, real_data) -> Path:
-    """A home of data sets that holds some real rows of 2DMD."""
-    home = tmp_path_factory.mktemp("home")
-    write_some_of_2dmd(real_data / "2dmd_pilot", home / "2dmd", every=8)
-    return home
-
-
 @pytest.fixture
-def dataset(request, monkeypatch) -> str:
+def dataset(request, monkeypatch, tmp_path) -> str:
     """What the notebooks' first cell asks for: the sources that it offers beside the kit's own."""
     if request.param == "folder":
         return str(request.getfixturevalue("own_folder"))
-    monkeypatch.setenv("DEFECTKIT_DATA", str(request.getfixturevalue("own_2dmd")))
+    pilot = request.getfixturevalue("real_data") / "2dmd_pilot"
+    write_some_of_2dmd(pilot, tmp_path / "2dmd", every=8)
+    # Not by DEFECTKIT_DATA: graphs of the demo data would be made anew in every home.
+    places = {"2dmd": tmp_path / "2dmd"}
+    monkeypatch.setattr(
+        lesson, "load", lambda name, path=None: load(name, path or places.get(name))
+    )
     return request.param
 
 

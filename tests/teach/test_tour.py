@@ -76,14 +76,16 @@ def test_full_mode_is_handed_to_the_notebook(folder):
     assert "quick is False" in (folder / "out/00_fine.ipynb").read_text()
 
 
-def test_command_line_shows_the_failing_cell_and_goes_on(folder):
+def test_command_line_shows_the_failing_cell_and_goes_on(folder, capfd):
     write(folder, 0, "broken", BROKEN)
     write(folder, 1, "fine", FINE)
     result = CliRunner().invoke(app, ["tour"])
     assert result.exit_code == 1
     assert "1 / wanted" in result.stderr
     assert "ZeroDivisionError" in result.stderr
-    assert "cell 3/5  00 · broken" in result.stdout
+    cells = capfd.readouterr().out + result.stdout  # of their own processes, where there are two
+    assert "00_broken  cell 3/5  00 · broken" in cells
+    assert "01_fine  cell 4/4  01 · fine" in cells
     lines = [line.split() for line in result.stdout.splitlines()]
     assert any(line[:1] == ["00_broken"] and line[-1] == "FAILED" for line in lines)
     assert any(line[:1] == ["01_fine"] and line[-1] == "through" for line in lines)

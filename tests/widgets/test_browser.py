@@ -380,7 +380,7 @@ def test_a_click_on_an_element_lights_its_neighbours(page, lab):
     _run_all(page)
     assert page.locator('[data-mime-type*="error"]').count() == 0
     plot = page.locator(".jp-OutputArea img.widget-image").first
-    plot.wait_for(timeout=20_000)
+    plot.wait_for(timeout=60_000)
     before = plot.screenshot(path=SHOTS / "elements_before.png")
     buttons = {
         symbol: page.locator(f".jp-OutputArea button.jupyter-button:text-is('{symbol}')")
@@ -398,7 +398,11 @@ def test_a_click_on_an_element_lights_its_neighbours(page, lab):
     page.screenshot(path=SHOTS / "elements.png")
 
 
-@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda source: source.stem)
+# 04b and 05 have nothing to press or to turn but what another test moves; papermill runs them.
+LIVELY = [source for source in notebooks.sources() if not source.stem.startswith(("04b", "05"))]
+
+
+@pytest.mark.parametrize("source", LIVELY, ids=lambda source: source.stem)
 def test_notebook_runs_in_jupyterlab_without_errors(page, lab, source):
     name = source.stem
     _open(page, lab(name))
