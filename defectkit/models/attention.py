@@ -184,10 +184,9 @@ class PeriodicAttention(nn.Module):
 
     def _heard(self, h: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Alpha of every pair, (P, H), and the values of all nodes, (N, D)."""
-        hidden = h.shape[1]
-        query, rest = self.project.weight.split([hidden, 2 * hidden])
-        query = nn.functional.linear(pairs.receiving(h), query).index_select(0, pairs.receiver)
-        key, value = nn.functional.linear(h, rest).chunk(2, dim=1)
-        product = (query * key.index_select(0, pairs.sender)).unflatten(1, (self.n_heads, -1))
-        scores = product.sum(dim=2) / math.sqrt(hidden // self.n_heads) + self.bias(pairs)
-        return softmax(scores, pairs.receiver, num_nodes=len(pairs.receiving(h))), value
+        query, key, value = self.project(h).chunk(3, dim=1)
+        query = pairs.receiving(query)
+        product = query.index_select(0, pairs.receiver) * key.index_select(0, pairs.sender)
+        product = product.unflatten(1, (self.n_heads, -1))  # (P, H, d)
+        scores = product.sum(dim=2) / math.sqrt(product.shape[2]) + self.bias(pairs)
+        return softmax(scores, pairs.receiver, num_nodes=len(query)), value
