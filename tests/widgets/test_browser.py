@@ -746,6 +746,7 @@ def _asked_elsewhere(page, own: str):
         if not request.url.startswith((own, "data:", "blob:")):
             asked.append(request.url)
 
+    page.goto("about:blank")  # else what an earlier test left open goes on asking
     page.on("request", note)
     yield asked
     page.remove_listener("request", note)
