@@ -134,7 +134,8 @@ def _wrong_host(dataset: Dataset) -> pd.Series:
 def loose_atoms(atoms: Atoms) -> np.ndarray:
     """Indices of the atoms without a neighbour within `DETACHED_RATIO`."""
     reach = DETACHED_RATIO * covalent_radii[atoms.numbers]  # r_i + r_j, scaled, per pair
-    return np.setdiff1d(np.arange(len(atoms)), neighbour_list("i", atoms, reach))
+    neighbours = np.bincount(neighbour_list("i", atoms, reach), minlength=len(atoms))
+    return np.flatnonzero(neighbours == 0)
 
 
 def _detached(dataset: Dataset) -> pd.Series:

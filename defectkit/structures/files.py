@@ -175,9 +175,11 @@ def with_height(atoms: Atoms) -> Atoms:
     It gets the length of the thickness and `hosts.VACUUM` (Å); the atoms stay where they are.
     """
     atoms = atoms.copy()
+    if not len(atoms) or atoms.cell.array[2].any():
+        return atoms
     normal = np.cross(atoms.cell[0], atoms.cell[1])
     area = np.linalg.norm(normal)
-    if len(atoms) and not atoms.cell[2].any() and area > 0 and np.isfinite(atoms.positions).all():
+    if area > 0 and np.isfinite(atoms.positions).all():
         normal /= area
         cell = atoms.cell.array.copy()
         cell[2] = normal * (np.ptp(atoms.positions @ normal) + VACUUM)

@@ -19,6 +19,8 @@ def few_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "config_files", lambda: [models.CONFIGS / f"{n}.yaml" for n in FEW])
     monkeypatch.setattr(models, "SEEDS", (0,))
     monkeypatch.setattr(models, "ROOT", tmp_path)
+    # A process of its own for each measurement begins with ten seconds of imports.
+    monkeypatch.setattr(models, "in_own_process", lambda work, *given: work(*given))
     monkeypatch.setenv("DEFECTKIT_DATA", str(tmp_path / "data"))
 
 
