@@ -170,9 +170,9 @@ def figures(
     output: Annotated[Path, typer.Option(help="Folder for them.")] = Path("docs/figures"),
 ) -> None:
     """Make the figures of README."""
-    from defectkit.bench import readme
+    from defectkit.bench.figures import write
 
-    for path in readme.write(output):
+    for path in write(output):
         print(path)
 
 
@@ -289,7 +289,7 @@ def reproduce(
     import pandas as pd
 
     from defectkit import bench as benches
-    from defectkit.bench.readme import models_table
+    from defectkit.bench.tables import models_table
 
     clean(name, path)
     file = benches.run("models", 0, output, name, path, changes or [])
@@ -756,7 +756,7 @@ def card(
     output: Annotated[Path, typer.Option(help="The card.")] = Path("data/README.md"),
 ) -> None:
     """Write the data card of the demo database from the database itself."""
-    from defectkit.bench.readme import write_card
+    from defectkit.bench.card import write_card
 
     write_card(database, output)
     print(output)

@@ -9,7 +9,7 @@ from real_rows import some_rows
 
 from defectkit import DefectkitError, bench
 from defectkit.bench import measure, real
-from defectkit.bench.readme import COLUMNS_2DMD, interval_table, real_table
+from defectkit.bench.tables import COLUMNS_2DMD, interval_table, real_table
 from defectkit.training.config import load_config
 from defectkit.training.pretrained import CONFIGS, published_2dmd
 

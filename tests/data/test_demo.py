@@ -17,7 +17,7 @@ from ase.db.sqlite import SQLite3Database
 from typer.testing import CliRunner
 
 from defectkit import cli
-from defectkit.bench import readme
+from defectkit.bench.card import write_card
 from defectkit.data import demo, potential
 from defectkit.data.demo import (
     DOPANTS,
@@ -406,9 +406,9 @@ def test_what_is_no_demo_database_is_refused_and_left_alone(tmp_path, quick, kin
     path = tmp_path / "file.db"
     no_database(path, kind)
     before = path.read_bytes() if path.is_file() else None
-    for work in (demo.build, readme.write_card):
+    for work in (demo.build, write_card):
         with pytest.raises(demo.DefectkitError, match=r"file\.db (cannot be read as|is not)"):
-            work(path, tmp_path / "card.md" if work is readme.write_card else 3)
+            work(path, tmp_path / "card.md" if work is write_card else 3)
     assert before is None or path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["file.db"]
 
@@ -418,9 +418,9 @@ def test_places_that_cannot_be_written(tmp_path, quick):
     with pytest.raises(demo.DefectkitError, match=r"demo\.db cannot be written"):
         demo.build(tmp_path / "file" / "demo.db", rows=1)
     with pytest.raises(demo.DefectkitError, match=r"card\.md cannot be written"):
-        readme.write_card(DATABASE, tmp_path / "no" / "card.md")
+        write_card(DATABASE, tmp_path / "no" / "card.md")
     with pytest.raises(demo.DefectkitError, match="there is no such database"):
-        readme.write_card(tmp_path / "none.db", tmp_path / "card.md")
+        write_card(tmp_path / "none.db", tmp_path / "card.md")
     demo.build(tmp_path / "new" / "demo.db", rows=1)  # folders for it are made
 
 

@@ -5,7 +5,7 @@ import pytest
 from ase.db import connect
 from processors import other_processors, run_on
 
-from defectkit.bench.readme import write_card
+from defectkit.bench.card import write_card
 from defectkit.data.demo import DOPANTS, MAX_STRAIN, NO_DOPANT, read_hosts
 from defectkit.data.demo import inventory as demo_inventory
 from defectkit.data.potential import LABEL_SOURCE

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import defectkit
-from defectkit.bench import readme
+from defectkit.bench import figures
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "defectkit"
@@ -93,8 +93,8 @@ def name_of(path: Path) -> str:
 
 def test_page_and_picture_tell_the_same_rule():
     assert f"\n{RULE}\n" in ARCHITECTURE
-    assert readme.RULE == RULE
-    assert set(readme.LEAVES) == set(LEVEL)
+    assert figures.RULE == RULE
+    assert set(figures.LEAVES) == set(LEVEL)
 
 
 def test_every_room_and_module_of_the_page_is_there():

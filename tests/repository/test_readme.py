@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from defectkit import DefectkitError
-from defectkit.bench import readme as tables
-from defectkit.bench.readme import ladder_table, models_table, throughput_table, update
+from defectkit.bench import readme as pages
+from defectkit.bench.readme import update
+from defectkit.bench.tables import ladder_table, models_table, throughput_table
 
 ROWS = pd.DataFrame(
     {
@@ -81,8 +82,8 @@ def test_the_ladder_has_a_column_a_step():
 
 
 def test_a_table_goes_between_its_marks(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "TABLES", {"models_demo": models_table})
-    monkeypatch.setattr(tables, "PAGES", {})
+    monkeypatch.setattr(pages, "TABLES", {"models_demo": models_table})
+    monkeypatch.setattr(pages, "PAGES", {})
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- models_demo -->\nold\n<!-- /models_demo -->\nafter\n")
     with pytest.raises(DefectkitError, match="bench models"):
