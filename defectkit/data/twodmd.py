@@ -1,49 +1,38 @@
 """The 2D Material Defect data (2DMD): unrelaxed supercells of six hosts with PBE labels.
 
-P. Huang et al., npj 2D Mater. Appl. 7, 6 (2023). The data come in subsets, a folder each. What
-was read once is kept in the user's data folder: numbers behind a JSON header (safetensors), with
-nothing in it that a reader could be made to run.
+P. Huang et al., npj 2D Mater. Appl. 7, 6 (2023). The data come in subsets, a folder each.
 """
 
 import ast
 import hashlib
 import json
 import os
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from ase import Atoms
-from ase.cell import Cell
 from ase.data import atomic_numbers, chemical_symbols
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from tqdm import tqdm
 
 from defectkit import DefectkitError
+from defectkit.data.cif_2dmd import read_layer
 from defectkit.data.cleaning import IDENTITY_TOLERANCE
 from defectkit.data.dataset import Dataset, family_name
 from defectkit.data.folder import spacegroup_of
+from defectkit.data.kept_2dmd import Subset, load_subset, save_subset
 from defectkit.data.sources import SOURCES, data_folder
 from defectkit.data.table import Row, number, read_table, text
-from defectkit.structures.files import MAX_ATOMS, as_layer, check_layer, read_bytes, read_structure
-from defectkit.structures.lattice import Setting
+from defectkit.structures.files import read_bytes, read_structure
 from defectkit.structures.names import one_line
-from defectkit.structures.recognise import (
-    Recognition,
-    keep_recognition,
-    recognise_unrelaxed,
-    recognised,
-)
+from defectkit.structures.recognise import Recognition, keep_recognition, recognise_unrelaxed
 from defectkit.structures.record import DefectRecord
-from defectkit.structures.writing import checksum, keep
+from defectkit.structures.writing import keep
 
 FORMAT = 1  # raise it when the same files give other records
 ROWS = {"low": 5933, "high": 500}  # of a published subset, such as low_MoS2
@@ -52,41 +41,6 @@ DEEPEST = 2  # folders between the one that is given and that of a subset
 DATA, ARCHIVE = ("data.csv.gz", "data.csv"), "initial.tar.gz"  # that hold structures
 TARGETS = ("targets.csv.gz", "targets.csv", "defects.csv.gz", "defects.csv")  # the first one there
 MAX_ARCHIVE = 500_000_000  # bytes of an archive, unpacked
-LAYER_SHARE, LOWEST_CELL = 0.5, 10.0  # of the height, and Å: certainly a layer with vacuum
-P1_ATOMS = """loop_
- _symmetry_equiv_pos_site_id
- _symmetry_equiv_pos_as_xyz
-  1  'x, y, z'
-loop_
- _atom_site_type_symbol
- _atom_site_label
- _atom_site_symmetry_multiplicity
- _atom_site_fract_x
- _atom_site_fract_y
- _atom_site_fract_z
- _atom_site_occupancy
-"""  # what stands between cell and atoms in the files that pymatgen writes without symmetry
-CELL_KEYS = [f"_cell_length_{axis}" for axis in "abc"]
-CELL_KEYS += [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
-HEAD_LINE = re.compile(r"#.*|data_\S*|_\S+\s+\S.*")
-NUMBERS = dict.fromkeys(("eform", "eform_per_site", "gap", "spin", "en2"), "<f8")
-NUMBERS |= {"host_spacegroup": "<i8", "supercell": "<i8"}
-TEXTS = ("uid", "name", "host", "dopant", "defecttype", "site", "subset")
-
-
-@dataclass(frozen=True, eq=False)
-class _Subset:
-    """The rows of one folder.
-
-    Attributes:
-        records: with their recognitions.
-        hosts: unit cells by name.
-        notes: what is to be said of the rows, in lines.
-    """
-
-    records: list[DefectRecord]
-    hosts: dict[str, Atoms]
-    notes: list[str]
 
 
 def read_2dmd(paths: Sequence[Path]) -> Dataset:
@@ -154,16 +108,16 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
             yield from _below(inner, depth - 1)
 
 
-def _kept_subset(folder: Path, name: str) -> _Subset:
+def _kept_subset(folder: Path, name: str) -> Subset:
     """The rows of a folder as they were kept when it was read before, else read and kept."""
     path = data_folder() / "structures" / f"2dmd-{_hash(folder, name)}.safetensors"
     if os.path.isfile(path):  # false where it may not even be looked for
         try:
-            return _load(path)
+            return load_subset(path)
         except DefectkitError as error:
             tqdm.write(f"{error} The structures are read anew.")
     subset = _read_subset(folder, name)
-    keep(path, lambda part: _save(subset, part))
+    keep(path, lambda part: save_subset(subset, part))
     return subset
 
 
@@ -192,7 +146,7 @@ def _either(stem: str) -> tuple[str, str]:
     return f"{stem}.csv.gz", f"{stem}.csv"
 
 
-def _read_subset(folder: Path, name: str) -> _Subset:
+def _read_subset(folder: Path, name: str) -> Subset:
     targets = _table(folder, TARGETS, ["_id", "descriptor_id"])
     columns = ["_id", "description", "base", "cell", "defects"]
     rows = {r.need("_id", text): r for r in _table(folder, _either("descriptors"), columns)}
@@ -209,7 +163,7 @@ def _read_subset(folder: Path, name: str) -> _Subset:
     records, differing = [], 0
     for (where, cif), target in zip(structures, targets, strict=True):
         kind, uid = types[target.need("descriptor_id", text)], target.need("_id", text)
-        atoms = _read_layer(cif, f"{where} ({uid})")
+        atoms = read_layer(cif, f"{where} ({uid})")
         try:
             found = recognise_unrelaxed(atoms, units[kind.base])
         except DefectkitError as error:
@@ -237,7 +191,7 @@ def _read_subset(folder: Path, name: str) -> _Subset:
             "initial_structures.csv, by which it is computed, are neither there nor above."
         )
     hosts = {_host_name(name, base): unit for base, unit in units.items()}
-    return _Subset(records, hosts, _notes(folder, name, len(records), differing))
+    return Subset(records, hosts, _notes(folder, name, len(records), differing))
 
 
 def _structures(folder: Path, targets: list[Row]) -> list[tuple[str, str]]:
@@ -510,212 +464,3 @@ def _repeat(text: str, where: str) -> int:
     if not isinstance(repeat, list | tuple) or not all(isinstance(n, int) for n in repeat):
         raise DefectkitError(f"{where}: its cell '{text}' is no list of three whole numbers.")
     return int("".join(map(str, repeat)) or 0)
-
-
-def _read_layer(cif: str, where: str) -> Atoms:
-    """Atoms of a CIF without symmetry, as `structures.files.as_layer` lays them.
-
-    A text as pymatgen writes it is taken apart here, which is an order faster than its parser;
-    whatever looks otherwise goes there.
-    """
-    atoms = _regular_layer(cif)
-    return _parsed_layer(cif, where) if atoms is None else atoms
-
-
-def _regular_layer(cif: str) -> Atoms | None:
-    """Atoms of a regular text whose layer lies in one piece in its cell; None for others."""
-    head, found, body = cif.partition(P1_ATOMS)
-    lines = head.splitlines()
-    cells = body.split()
-    if (
-        not found
-        or len(cells) % 7
-        or head.count("\ndata_") > 1
-        or "_" in body
-        or not all(map(HEAD_LINE.fullmatch, lines))
-    ):
-        return None
-    values = dict(line.split(None, 1) for line in lines if line.startswith("_"))
-    try:
-        cell = _layer_cell(*(float(values[key]) for key in CELL_KEYS))
-        scaled = np.array([[*map(float, cells[k::7])] for k in (3, 4, 5)]).T
-        numbers = [atomic_numbers[symbol] for symbol in cells[::7]]
-    except (KeyError, ValueError):
-        return None
-    if cell is None or not 0 < len(numbers) <= MAX_ATOMS or min(numbers) < 1:
-        return None
-    if not {*cells[2::7], *cells[6::7]} <= {"1", "1.0"}:
-        return None
-    low, high = scaled.min(axis=0), scaled.max(axis=0)
-    inside = bool((low > -1).all() and (high < 2).all())  # nor NaN
-    if not inside or low[2] <= 0 or high[2] >= 1 or high[2] - low[2] >= LAYER_SHARE:
-        return None
-    written, upright = cell
-    positions = written.cartesian_positions(scaled)
-    return Atoms(numbers=numbers, positions=positions, cell=upright, pbc=(True, True, False))
-
-
-@lru_cache(maxsize=256)
-def _layer_cell(*parameters: float) -> tuple[Cell, Cell] | None:
-    """A cell of these lengths (Å) and angles (°), as written and with its third vector upright.
-
-    None where it is none of a layer in the xy plane with vacuum, or has to be turned.
-    """
-    from pymatgen.core import Lattice
-
-    probe = Atoms("H", cell=Lattice.from_parameters(*parameters).matrix, pbc=True)
-    probe.positions += probe.cell[2] / 2
-    try:
-        check_layer(probe, "")
-        upright = as_layer(probe).cell
-    except DefectkitError:
-        return None
-    turned = np.abs(probe.cell.array[:2, 2]).max() > 1e-6
-    return None if turned or upright[2, 2] < LOWEST_CELL else (probe.cell, upright)
-
-
-def _parsed_layer(cif: str, where: str) -> Atoms:
-    """Atoms of a CIF without symmetry; pymatgen's full parser takes thirty times as long."""
-    from pymatgen.core import Lattice
-    from pymatgen.io.cif import CifFile
-
-    try:
-        (block,) = CifFile.from_str(cif).data.values()
-        operations = block.data.get("_symmetry_equiv_pos_as_xyz")
-        parameters = [float(block[key]) for key in CELL_KEYS]
-        scaled = np.array([block[f"_atom_site_fract_{axis}"] for axis in "xyz"], dtype=float).T
-        cell = Lattice.from_parameters(*parameters).matrix
-        symbols = block["_atom_site_type_symbol"]
-        atoms = Atoms(symbols, scaled_positions=scaled, cell=cell, pbc=True)
-    except Exception as error:  # the parser raises anything on a broken text
-        raise DefectkitError(
-            f"{where}: its structure is no readable CIF ({type(error).__name__}: "
-            f"{one_line(error)})."
-        ) from error
-    if operations != ["x, y, z"]:
-        raise DefectkitError(f"{where}: the CIF has symmetry operations; expand it to P 1.")
-    check_layer(atoms, where)
-    try:
-        return as_layer(atoms)
-    except DefectkitError as error:
-        raise DefectkitError(f"{where}: {error}") from error
-
-
-def _save(subset: _Subset, path: Path) -> None:
-    """Write the rows of a subset; arrays of all rows lie end to end."""
-    records = subset.records
-    units = [subset.hosts[record.host] for record in records]
-    found = [recognised(record, unit) for record, unit in zip(records, units, strict=True)]
-    tensors = {
-        name: np.array([getattr(record, name) for record in records], kind)
-        for name, kind in NUMBERS.items()
-    }
-    arrays = {
-        "z": ([record.atoms.numbers for record in records], "u1"),
-        "positions": ([record.atoms.positions for record in records], "<f8"),
-        "cell": ([record.atoms.cell.array for record in records], "<f8"),
-        "site_kind": ([one.site_kind for one in found], "u1"),
-        "original_z": ([one.original_z for one in found], "u1"),
-        "ideal_positions": ([one.ideal_positions for one in found], "<f8"),
-        "vacancy_z": ([one.vacancy_z for one in found], "u1"),
-        "vacancy_positions": ([one.vacancy_positions for one in found], "<f8"),
-        "matrix": ([one.setting.matrix for one in found], "<f8"),
-        "deformation": ([one.setting.deformation for one in found], "<f8"),
-    }
-    for name, (pieces, kind) in arrays.items():
-        tensors[name] = np.concatenate(pieces).astype(kind)
-    tensors["n_atoms"] = np.array([len(record.atoms) for record in records], "<i8")
-    tensors["n_vacancies"] = np.array([len(one.vacancy_z) for one in found], "<i8")
-    tensors["rms"] = np.array([one.rms for one in found], "<f8")
-    hosts = {
-        name: [unit.numbers.tolist(), unit.positions.tolist(), unit.cell.array.tolist()]
-        for name, unit in subset.hosts.items()
-    }
-    header = {name: [getattr(record, name) for record in records] for name in TEXTS}
-    header |= {
-        "removed": [record.removed for record in records],
-        "reason": [one.reason for one in found],
-        "hosts": hosts,
-        "notes": subset.notes,
-        "crc": checksum(tensors),
-    }
-    # Through memory: the library's own writing to files hides what the system says.
-    path.write_bytes(save(tensors, {"structures": json.dumps(header)}))
-
-
-def _load(path: Path) -> _Subset:
-    """Read what `_save` wrote; DefectkitError where the file is damaged."""
-    try:
-        with safe_open(path, "np") as file:
-            header = json.loads((file.metadata() or {}).get("structures", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise DefectkitError(f"{path} is not a readable file of structures: {error}.") from error
-    if header.get("crc") != checksum(tensors):
-        raise DefectkitError(f"{path} is damaged: its checksum is wrong; delete it.")
-    hosts = {
-        name: Atoms(numbers, positions=positions, cell=cell, pbc=(True, True, False))
-        for name, (numbers, positions, cell) in header["hosts"].items()
-    }
-    return _Subset(list(_records(header, tensors, hosts)), hosts, header["notes"])
-
-
-def _records(
-    header: Mapping, tensors: Mapping[str, np.ndarray], hosts: Mapping[str, Atoms]
-) -> Iterator[DefectRecord]:
-    """The records in the arrays of a file, with their recognitions."""
-    rows = len(header["uid"])
-    sizes = {"n_atoms": tensors["n_atoms"], "n_vacancies": tensors["n_vacancies"]}
-    ends = {name: np.cumsum(counts)[:-1] for name, counts in sizes.items()}
-    atoms_wise = ("z", "positions", "site_kind", "original_z", "ideal_positions")
-    pieces = {name: np.split(_wide(tensors[name]), ends["n_atoms"]) for name in atoms_wise}
-    for name in ("vacancy_z", "vacancy_positions"):
-        pieces[name] = np.split(_wide(tensors[name]), ends["n_vacancies"])
-    settings = _settings(tensors["matrix"].reshape(-1, 2, 2), tensors["deformation"])
-    cells, matrices = {}, tensors["cell"].reshape(-1, 3, 3)
-    values = {name: tensors[name].tolist() for name in NUMBERS}
-    values |= {name: header[name] for name in TEXTS}
-    names, columns = list(values), zip(*values.values(), strict=True)
-    for row, known in zip(range(rows), columns, strict=True):
-        cell = cells.setdefault(matrices[row].tobytes(), Cell(matrices[row]))
-        atoms = Atoms(
-            numbers=pieces["z"][row],
-            positions=pieces["positions"][row],
-            cell=cell,
-            pbc=(True, True, False),
-        )
-        found = Recognition(
-            site_kind=pieces["site_kind"][row],
-            original_z=pieces["original_z"][row],
-            ideal_positions=pieces["ideal_positions"][row],
-            vacancy_positions=pieces["vacancy_positions"][row],
-            vacancy_z=pieces["vacancy_z"][row],
-            ambiguous=bool(header["reason"][row]),
-            reason=header["reason"][row],
-            rms=float(tensors["rms"][row]),
-            setting=settings[row],
-        )
-        record = DefectRecord(
-            atoms=atoms,
-            unrelaxed=pieces["positions"][row],
-            label_source=SOURCES["2dmd"].label_source,
-            removed=tuple(header["removed"][row]),
-            defect_positions=found.defect_positions,
-            **dict(zip(names, known, strict=True)),
-        )
-        keep_recognition(record, hosts[record.host], found)
-        yield record
-
-
-def _settings(matrices: np.ndarray, deformations: np.ndarray) -> list[Setting]:
-    """Of matrices and deformations (rows, 2, 2); equal ones are one object."""
-    known: dict[bytes, Setting] = {}
-    pairs = zip(matrices, deformations.reshape(-1, 2, 2), strict=True)
-    return [
-        known.setdefault(matrix.tobytes() + deformation.tobytes(), Setting(matrix, deformation))
-        for matrix, deformation in pairs
-    ]
-
-
-def _wide(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.int64) if array.dtype == np.uint8 else array

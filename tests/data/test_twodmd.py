@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from defectkit import DefectkitError
 from defectkit.cli import app
-from defectkit.data import Dataset, load, twodmd
+from defectkit.data import Dataset, cif_2dmd, load, twodmd
 from defectkit.data.cleaning import clean
 from defectkit.data.splits import make_split, structure_groups
 from defectkit.structures.files import read_structure, write_structure
@@ -197,7 +197,7 @@ def test_no_structure_is_there_twice(sampled):
 def test_every_structure_is_read_as_the_general_parser_reads_it(complete):
     for subset in SUBSETS:
         for text in pd.read_csv(complete / subset / "data.csv.gz").structures[::3]:
-            quick, general = twodmd._regular_layer(text), twodmd._parsed_layer(text, "")
+            quick, general = cif_2dmd._regular_layer(text), cif_2dmd._parsed_layer(text, "")
             np.testing.assert_array_equal(quick.numbers, general.numbers)
             np.testing.assert_array_equal(quick.positions, general.positions)
             np.testing.assert_array_equal(quick.cell.array, general.cell.array)
