@@ -141,7 +141,8 @@ def scale_page(table: pd.DataFrame) -> str:
     value = table.set_index("what").value
     count = PLANNED
     # By processor time: the machine that measured may have had other work as well.
-    per_core = 1e3 / value[["build_ms", "networks_ms", "judge_ms", "store_ms"]].sum()
+    spent = value[["build_ms", "networks_ms", "judge_ms", "store_ms"]].sum()
+    per_core = 1e3 / spent
     core_hours = count / per_core / 3600
     chunks = count / value.chunk
     return SCALE_TEXT.format(
@@ -149,8 +150,7 @@ def scale_page(table: pd.DataFrame) -> str:
         command=table.command[0],
         **{name: float(number) for name, number in value.items()},
         per_core=per_core,
-        networks_share=value.networks_ms
-        / value[["build_ms", "networks_ms", "judge_ms", "store_ms"]].sum(),
+        networks_share=value.networks_ms / spent,
         count=count,
         chunks=chunks,
         core_hours=core_hours,

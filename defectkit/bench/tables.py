@@ -135,7 +135,7 @@ def interval_table(table: pd.DataFrame) -> str:
     table = table.sort_values("subset", key=lambda names: names.map(order))
     ways = {"together": "all rows together", "by_kind": "kind by kind, as shipped"}
     rows = [
-        {"target": words[target], "calibrated on": ways[way]}
+        {"target": words[target], "calibrated on": words_of_way}
         | {
             subset.replace("_", " "): f"{share:.0%}"
             for subset, share in own.set_index("subset")[way].items()
