@@ -46,6 +46,13 @@ SAME_HEIGHT = 0.5  # Å
 PAIR_VALID = 300
 ALL_PAIRS = "all pairs"
 GLOBAL, LOCAL = "all atoms, global", "all atoms, local"
+# Attention that does not begin at the defect, since nothing tells it which nodes are the defect's.
+DILUTED = "all atoms, global without ψ"
+ALL_ATOMS: dict[str, tuple[str, dict]] = {  # word in the names of folders, and what is changed
+    GLOBAL: ("global", {}),
+    DILUTED: ("diluted", {"model.settings.psi": False}),
+    LOCAL: ("local", {"model.settings.global_layers": 0}),
+}
 
 
 class Job(NamedTuple):
@@ -132,9 +139,8 @@ def _pair_jobs(path: Path | None) -> Iterator[tuple[str, str, Job]]:
                 yield host, name, Job(folder, config, k, "pair")
         subset = HOSTS[STUDIED]
         hybrid = _few_rows("hybrid", path / subset)
-        for name, changes in ((GLOBAL, {}), (LOCAL, {"model.settings.global_layers": 0})):
+        for name, (word, changes) in ALL_ATOMS.items():
             config = with_values(hybrid, changes)
-            word = name.split()[-1]
             folder = FOLDER / f"pairs-{subset}-{word}-{k}"
             yield STUDIED, name, Job(folder, config, k, "pair")
     sites = _few_rows("sites", path / HOSTS[STUDIED])

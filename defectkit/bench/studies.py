@@ -45,16 +45,9 @@ KEPT = ("eform_mae", "eform_mae_lo", "eform_mae_hi", "eform_rmse", "spin_mae")
 # Name of a variant of the study `ablation`: its read-out.
 READOUTS = {"sum": "sum", "mean": "mean", "defect": "defect", "full": "gated"}
 EXTRA = 2  # host cells that are added in both directions of the plane
-# Name: values of the configuration to change. Networks of the ladder learn with AdamW; Muon, with
-# which hybrid and ALIGNN are shipped, came later.
-LADDER_MODELS: dict[str, dict] = {
-    "hybrid": {"optimiser.name": "adamw"},
-    "alignn": {"optimiser.name": "adamw", "optimiser.lr": 0.001},
-    "lightgbm": {},
-    "names": {},
-}
+LADDER_MODELS = ("hybrid", "alignn", "lightgbm", "names")
 REFERENCE = "hybrid"
-COMPACT = {"data.train_rows": 1500, "epochs": 15}
+COMPACT = {"data.train_rows": 2000, "epochs": 15}
 FOLDS = [{"data.split.fold": fold} for fold in range(5)]
 # Name of the split, and those that hold out each of its units once (one fold of the pairs).
 STEPS: dict[str, list[dict]] = {
@@ -242,8 +235,8 @@ def ladder_jobs() -> Iterator[tuple[Path, RunConfig, int]]:
     """Folder, configuration and seed of every run of the ladder."""
     for step, splits in STEPS.items():
         for number, split in enumerate(splits):
-            for model, changes in LADDER_MODELS.items():
-                values = {"data.split.kind": step, **split, **COMPACT, **changes}
+            for model in LADDER_MODELS:
+                values = {"data.split.kind": step, **split, **COMPACT}
                 config = with_values(load_config(CONFIGS / f"{model}.yaml"), values)
                 seeds = ENSEMBLE.get(step, (0,)) if model == REFERENCE else (0,)
                 for seed in seeds:

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from defectkit.bench.real import place, whole
-from defectkit.bench.studies import COMPACT, LADDER_MODELS, STEPS, train_without_weights
+from defectkit.bench.studies import STEPS, train_without_weights
 from defectkit.data.dataset import Dataset
 from defectkit.data.formulas import Corpus, corpus_of, invented, library_texts
 from defectkit.data.splits import make_split
@@ -315,10 +315,8 @@ def hybrid_rows(seed: int) -> list[dict]:
     Args:
         seed: of the bootstrap; trainings have the seed 0.
     """
-    config = with_values(
-        load_config(CONFIGS / "hybrid.yaml"), {**COMPACT, **LADDER_MODELS["hybrid"]}
-    )
-    config = with_values(config, {"data.train_rows": HYBRID_ROWS, "epochs": HYBRID_EPOCHS})
+    values = {"data.train_rows": HYBRID_ROWS, "epochs": HYBRID_EPOCHS}
+    config = with_values(load_config(CONFIGS / "hybrid.yaml"), values)
     errors, groups = {}, None
     for name, features in HYBRID_FEATURES.items():
         rows = []

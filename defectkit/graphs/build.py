@@ -41,12 +41,12 @@ class GraphConfig:
         neighbours: where given, local edges lead to this many nearest neighbours and all others
             as near as the last of them, and `cutoff` is not used.
         angle_cutoff: Å, edges shorter than this form angles; None for a graph without angles.
-        all_pairs: whether every pair of nodes is listed through its minimum image.
+        all_pairs: whether pairs of nodes are listed, each through its minimum image.
         image_radius: Å; where given, pairs are all images within it instead.
         positions: "relaxed", or "unrelaxed" for those before relaxation (records only).
         virtual_nodes: whether a vacancy is a node; False leaves the atom out and no more.
         nodes: "atoms" with the vacancies, or "defects" for the sites of the defect alone.
-        pair_nodes: "all", or "defects" for pairs between nodes of the defect alone.
+        pair_nodes: "all", or "defects" for pairs that lead from every node to those of the defect.
     """
 
     cutoff: float = 5.0
@@ -99,9 +99,9 @@ class CrystalGraph(Data):
         cell: (B, 3, 3) Å, vectors as rows.
         edge_index, edge_shift: (2, E), (E, 3) local edges.
         angle_index: (2, T) pairs of local edges that meet at their receiver.
-        pair_index, pair_shift: (2, P), (P, 3) pairs for global attention: n * n of each graph's n
-            nodes, or of those of its defect, in row-major order of (receiver, sender), a node with
-            itself included; or all images within the radius.
+        pair_index, pair_shift: (2, P), (P, 3) pairs for global attention: each graph's n nodes
+            with all of them, or with those of its defect, in row-major order of (receiver,
+            sender), a node with itself included; or all images within the radius.
         lattice_index, lattice_shift: (2, S), (S, 3) self-edges that carry the lattice.
         isolated: (N,) whether no local edge reaches the node.
         ambiguous: (B,) whether the defect could be read in another way.
@@ -185,10 +185,10 @@ def build_graph(
     arrays["isolated"] = np.bincount(receiver, minlength=n) == 0
     if config.angle_cutoff is not None:
         arrays["angle_index"] = periodic.angle_pairs(receiver, distance < config.angle_cutoff)
-    chosen = np.arange(n)
+    receivers = np.arange(n)
     if config.pair_nodes == "defects":
-        chosen = np.flatnonzero(nodes["site_kind"] != SiteKind.HOST)
-    arrays |= _pairs(chosen, pos, atoms, config, where)
+        receivers = np.flatnonzero(nodes["site_kind"] != SiteKind.HOST)
+    arrays |= _pairs(receivers, pos, atoms, config, where)
     shifts = periodic.self_image_edges(cell, pbc)
     arrays["lattice_index"] = np.tile(np.repeat(np.arange(n), len(shifts)), (2, 1))
     arrays["lattice_shift"] = np.tile(shifts, (n, 1))
@@ -300,18 +300,22 @@ def _sites(nodes: dict[str, np.ndarray], atoms: Atoms, where: str) -> dict[str, 
 
 
 def _pairs(
-    chosen: np.ndarray, pos: np.ndarray, atoms: Atoms, config: GraphConfig, where: str
+    receivers: np.ndarray, pos: np.ndarray, atoms: Atoms, config: GraphConfig, where: str
 ) -> dict[str, np.ndarray]:
-    """Pairs of the chosen nodes, their index and shift; none where the graph lists none."""
-    cell, pbc, n = atoms.cell.array, atoms.pbc, len(chosen)
+    """Pairs that lead to the receivers, index and shift; none where the graph lists none."""
+    cell, pbc, n = atoms.cell.array, atoms.pbc, len(pos)
     if config.image_radius is not None:
-        index, shift = periodic.images_within(pos[chosen], cell, pbc, config.image_radius)
-        return {"pair_index": chosen[index], "pair_shift": shift}
+        index, shift = periodic.images_within(pos, cell, pbc, config.image_radius)
+        kept = np.isin(index[1], receivers)
+        return {"pair_index": index[:, kept], "pair_shift": shift[kept]}
     if not config.all_pairs:
         return {}
     _check_size(n, config, where)
-    shift, _ = periodic.minimum_image(pos[chosen], cell, pbc)
-    index = np.stack([np.tile(chosen, n), np.repeat(chosen, n)])
+    if len(receivers) == n:
+        shift, _ = periodic.minimum_image(pos, cell, pbc)
+    else:
+        shift = periodic.images_seen_from(receivers, pos, cell, pbc)
+    index = np.stack([np.tile(np.arange(n), len(receivers)), np.repeat(receivers, n)])
     return {"pair_index": index, "pair_shift": shift.reshape(-1, 3)}
 
 

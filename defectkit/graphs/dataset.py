@@ -25,7 +25,7 @@ from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
 from defectkit.structures.record import DefectRecord
 from defectkit.structures.writing import checksum, keep
 
-FORMAT = 4  # raise it when the same records and configuration give other graphs
+FORMAT = 5  # raise it when the same records and configuration give other graphs
 LAST_AXIS = ("edge_index", "angle_index", "pair_index", "lattice_index")  # others grow along axis 0
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 

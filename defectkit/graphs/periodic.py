@@ -117,19 +117,42 @@ def minimum_image(
         atom j; the diagonal is zero.
     """
     n = len(pos)
-    vectors, steps, inverse, around = _reduced(cell, pbc)
     i, j = np.triu_indices(n, 1)
-    gap = pos[j] - pos[i]
-    rounded = -np.rint(gap @ inverse).astype(np.int64)
-    gap += rounded @ vectors
-    offset = around @ vectors  # (3^p, 3)
-    best = (2 * gap @ offset.T + (offset**2).sum(axis=1)).argmin(axis=1)
-    upper = (rounded + around[best]) @ steps
+    upper, length = _nearest(pos[j] - pos[i], cell, pbc)
     shift = np.zeros((n, n, 3), np.int64)
     shift[i, j], shift[j, i] = upper, -upper
     distance = np.zeros((n, n))
-    distance[i, j] = distance[j, i] = np.linalg.norm(gap + offset[best], axis=1)
+    distance[i, j] = distance[j, i] = length
     return shift, distance
+
+
+def images_seen_from(
+    seen_from: np.ndarray, pos: np.ndarray, cell: np.ndarray, pbc: np.ndarray
+) -> np.ndarray:
+    """The nearest image of every atom seen from a few, as `minimum_image` finds it from all.
+
+    Args:
+        seen_from: (m,) numbers of atoms.
+        pos: (n, 3) Å, wrapped or not.
+        cell: (3, 3) Å.
+        pbc: (3,) bool.
+
+    Returns:
+        shift (m, n, 3) int64; an atom's own is zero.
+    """
+    gap = pos[None] - pos[seen_from, None]
+    shift, _ = _nearest(gap.reshape(-1, 3), cell, pbc)
+    return shift.reshape(gap.shape)
+
+
+def _nearest(gap: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts (p, 3) that make the vectors `gap` (p, 3) shortest, and lengths (p,) with them."""
+    vectors, steps, inverse, around = _reduced(cell, pbc)
+    rounded = -np.rint(gap @ inverse).astype(np.int64)
+    gap = gap + rounded @ vectors
+    offset = around @ vectors  # (3^p, 3)
+    best = (2 * gap @ offset.T + (offset**2).sum(axis=1)).argmin(axis=1)
+    return (rounded + around[best]) @ steps, np.linalg.norm(gap + offset[best], axis=1)
 
 
 def first_shell(

@@ -6,9 +6,9 @@ log sum_n exp(phi(|r_j + L n - r_i|)) with a phi that decays, which is attention
 the infinite crystal (Taniai et al., Crystalformer, ICLR 2024). The first changes when the same
 crystal is written as a larger cell, the second does not.
 
-Scores belong to the pairs of a sender and a receiver that the graph lists: of all nodes, or of
-those of the defect. The softmax is over the pairs of a receiver; two images of one sender are two
-pairs, and their weights add up.
+Scores belong to the pairs of a sender and a receiver that the graph lists: all nodes send, and all
+or those of the defect receive. The softmax is over the pairs of a receiver; two images of one
+sender are two pairs, and their weights add up.
 
 Axes: N nodes, Q of them that receive, P pairs, H heads, K basis functions, D hidden, d = D / H.
 """
@@ -24,6 +24,8 @@ from defectkit.graphs.build import CrystalGraph, GraphConfig
 from defectkit.graphs.geometry import edge_vectors
 from defectkit.models.parts import GaussianBasis, envelope
 from defectkit.structures.record import SiteKind
+
+AT_DEFECT = 6.0  # a node of the defect begins with e^6 = 400 times the weight of a host's atom
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class PairInputs(nn.Module):
         graph = graph or GraphConfig()
         self.basis = GaussianBasis(reach, n=radial)
         self.image_radius = graph.image_radius
-        self.among_defects = graph.pair_nodes == "defects"
+        self.to_defects = graph.pair_nodes == "defects"
 
     def forward(self, graph: CrystalGraph) -> Pairs:
         """`Pairs` of one graph or a batch."""
@@ -90,7 +92,7 @@ class PairInputs(nn.Module):
             fade = step.clamp(min=torch.finfo(step.dtype).eps).log()  # rounding goes below zero
         kinds = graph.site_kind[receiver] * len(SiteKind) + graph.site_kind[sender]
         nodes = None
-        if self.among_defects:
+        if self.to_defects:
             nodes = graph.is_defect.nonzero()[:, 0]
             receiver = (graph.is_defect.cumsum(0) - 1)[receiver]
         basis = self.basis(distance)
@@ -103,6 +105,10 @@ class PairBias(nn.Module):
 
     phi is a small network on the radial basis. Where pairs are images, it decays: minus
     softplus(a) d plus the logarithm of the envelope, with a learned a for every head.
+
+    psi begins with attention at the defect: among 190 atoms the two or three that matter would
+    share a hundredth of it, and a network that begins so hardly learns to tell how far apart they
+    are.
 
     Args:
         heads: H.
@@ -126,6 +132,9 @@ class PairBias(nn.Module):
             else None
         )
         self.psi = nn.Parameter(0.1 * torch.randn(heads, kinds, kinds)) if psi else None
+        if psi:
+            with torch.no_grad():
+                self.psi[:, :, [kind for kind in SiteKind if kind != SiteKind.HOST]] += AT_DEFECT
         self.decay = nn.Parameter(torch.zeros(heads)) if images else None
 
     def forward(self, pairs: Pairs) -> Tensor:

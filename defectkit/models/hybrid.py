@@ -1,7 +1,8 @@
 """The hybrid model: local where chemistry is local, global where physics is global.
 
 Blocks of message passing inside a cutoff, equation (3), and after them blocks of self-attention
-between all nodes with a bias that knows periodicity and defects, equations (4), (5) and (11).
+with a bias that knows periodicity and defects, equations (4), (5) and (11): all nodes are heard, by
+all or, as shipped, by those of the defect.
 All blocks are residual with their normalisation first (Xiong et al., ICML 2020). Every part can
 be switched off. The energy is a smooth function of positions and cell.
 
@@ -36,7 +37,6 @@ from defectkit.models.parts import (
 
 LATTICE_RANGE = 30.0  # Å, of the basis for lengths of cell vectors
 RELATIVE_RANGE = 2.0, 0.5  # longest and shortest bond, over the sum of covalent radii
-SMALL_STRAIN = 0.05  # unit of the local strain, for inputs of the order of one
 
 
 class Local(NamedTuple):
@@ -51,8 +51,6 @@ class Local(NamedTuple):
 class Geometry(NamedTuple):
     """What members of an ensemble share of a graph, as nothing that they learned comes in."""
 
-    vectors: Tensor  # (E, 3) Å
-    distance: Tensor  # (E,) Å
     local: Local
     pairs: Pairs | None  # None without global layers
 
@@ -202,61 +200,6 @@ class LatticeInputs(nn.Module):
         return scatter(self.network(length), batch[index[1]], dim_size=size, reduce="mean")
 
 
-class SiteInputs(nn.Module):
-    """Local strain and asymmetry of every node's surroundings, in numbers that do not turn.
-
-    With eps_ij = 2 (d_ij - d0_ij) / (d_ij + d0_ij) of the distances now and in the pristine host
-    (`ideal_pos`), bounded where `descriptors.bond_strain` is not, and a value chi_j that is
-    learned from the element features:
-
-        e_i = <eps_ij>,  s_i = <eps_ij r_ij / d_ij>,  a_i = <(chi_j - <chi>) r_ij / d_ij>.
-
-    They follow `descriptors.local_strain` and `asymmetry`, but the mean <> is weighted by the
-    envelope, so that they stay smooth where the nearest neighbours change. Vacancies do not count,
-    and eps is zero for bonds of added atoms, which have no place in the host.
-
-    Args:
-        n_features: F.
-        cutoff: Å, the reach of the mean.
-
-    Shapes: graph, its edges, element features (119, F) -> (N, 3): e, |s|, |a|, made smooth at zero.
-    """
-
-    width = 3
-
-    def __init__(self, n_features: int, cutoff: float):
-        super().__init__()
-        self.cutoff = cutoff
-        self.chi = nn.Linear(n_features, 1, bias=False)
-
-    def forward(
-        self, graph: CrystalGraph, vectors: Tensor, distance: Tensor, features: Tensor
-    ) -> Tensor:
-        """(N, 3)."""
-        near = ((distance < self.cutoff) & (graph.z[graph.edge_index[0]] > 0)).nonzero()[:, 0]
-        index, distance = graph.edge_index[:, near], distance[near]
-        unit = vectors[near] / distance[:, None]
-        shift = graph.edge_shift[near]
-        ideal = lengths(edge_vectors(graph.ideal_pos, graph.cell, index, shift, graph.batch))
-        strain = 2 * (distance - ideal) / (distance + ideal) / SMALL_STRAIN  # (e,)
-        # An added atom has no ideal site, and its bonds no strain.
-        strain = strain * (graph.original_z[index] > 0).all(dim=0)
-        chi = self.chi(features)[graph.z[index[0]], 0]
-        weight = envelope(distance, self.cutoff)
-        columns = torch.stack([torch.ones_like(chi), strain, chi], dim=1)
-        columns = torch.cat([columns, strain[:, None] * unit, chi[:, None] * unit, unit], dim=1)
-        total = columns.new_zeros(len(graph.z), columns.shape[1])
-        total = total.index_add(0, index[1], weight[:, None] * columns)
-        mean = total[:, 1:] / (total[:, :1] + 1e-3)  # zero where there is no neighbour
-        e, chi, s, a, side = mean.split([1, 1, 3, 3, 3], dim=1)
-        return torch.cat([e, _smooth_length(s), _smooth_length(a - chi * side)], dim=1)
-
-
-def _smooth_length(vectors: Tensor) -> Tensor:
-    """sqrt(1 + |v|^2) - 1: (N, 3) -> (N, 1)."""
-    return (1 + vectors.square().sum(dim=1, keepdim=True)).sqrt() - 1
-
-
 def _small(linear: nn.Linear) -> nn.Linear:
     """The map with a tenth of its first weights: a residual block begins near the identity."""
     with torch.no_grad():
@@ -277,7 +220,7 @@ class HybridSettings:
         radial: K of the radial basis, for edges and for pairs.
         relative: whether edges know their length in units of the covalent radii as well.
         angles: "fast", "triplets" (the same numbers, slower) or None.
-        angular_cutoff: Å, edges shorter than this form angles and carry the site inputs.
+        angular_cutoff: Å, edges shorter than this form angles.
         reach: Å, the range of phi.
         phi: whether attention knows the distance.
         psi: whether attention knows the kinds of sites.
@@ -287,7 +230,6 @@ class HybridSettings:
             defects are.
         marks: whether nodes know their kind and what stood there (`NodeInputs`).
         lattice: whether edges to an atom's own images say what the cell is.
-        descriptors: whether local strain and asymmetry are inputs of a node.
         readout: "mean", "sum", "defect" or "gated" (`parts.pooling`).
         ingredients: whether the read-out is told which elements there are (`parts.Ingredients`).
         dropout: in all residual blocks.
@@ -308,7 +250,6 @@ class HybridSettings:
     edge_values: bool = True
     marks: bool = True
     lattice: bool = True
-    descriptors: bool = True
     readout: str = "gated"
     ingredients: bool = True
     dropout: float = 0.0
@@ -377,9 +318,7 @@ class Hybrid(nn.Module):
         hidden, radial = use.hidden, use.radial
         self.cutoff, self.angular_cutoff, self.angles = graph.cutoff, use.angular_cutoff, use.angles
         self.inputs = NodeInputs(features, use.marks)
-        self.sites = SiteInputs(features.shape[1], use.angular_cutoff) if use.descriptors else None
-        width = self.inputs.width + (self.sites.width if use.descriptors else 0)
-        self.embed = nn.Linear(width, hidden)
+        self.embed = nn.Linear(self.inputs.width, hidden)
         self.lattice = LatticeInputs(hidden, radial) if use.lattice else None
         self.basis = BondBasis(graph.cutoff, radial, use.relative)
         self.pairs = PairInputs(use.reach, radial, graph)
@@ -416,7 +355,7 @@ class Hybrid(nn.Module):
     def geometry(self, graph: CrystalGraph) -> Geometry:
         """Of a graph, for this network and all of its settings."""
         pairs = self.pairs(graph) if self.global_blocks else None
-        return self._near(graph)._replace(pairs=pairs)
+        return Geometry(self._local(graph), pairs)
 
     def attention(self, graph: CrystalGraph) -> list[Tensor]:
         """The attention of every global layer, (H, Q, N) each.
@@ -436,17 +375,12 @@ class Hybrid(nn.Module):
 
     def local_states(self, graph: CrystalGraph, geometry: Geometry | None = None) -> Tensor:
         """(N, D) the nodes after the local blocks."""
-        geometry = geometry or self._near(graph)
-        inputs = self.inputs(graph)
-        if self.sites is not None:
-            features = self.inputs.features
-            sites = self.sites(graph, geometry.vectors, geometry.distance, features)
-            inputs = torch.cat([inputs, sites], dim=1)
-        h = self.embed(inputs)
+        local = geometry.local if geometry else self._local(graph)
+        h = self.embed(self.inputs(graph))
         if self.lattice is not None:
             h = h + self.lattice(graph).index_select(0, node_batch(graph))
         for block in self.local_blocks:
-            h = block(h, geometry.local)
+            h = block(h, local)
         return h
 
     def global_states(self, h: Tensor, graph: CrystalGraph, pairs: Pairs | None = None) -> Tensor:
@@ -458,12 +392,8 @@ class Hybrid(nn.Module):
             h = block(h, pairs)
         return h
 
-    def _near(self, graph: CrystalGraph) -> Geometry:
-        """`geometry` without the pairs."""
+    def _local(self, graph: CrystalGraph) -> Local:
         vectors, distance = local_geometry(graph)
-        return Geometry(vectors, distance, self._local(graph, vectors, distance), None)
-
-    def _local(self, graph: CrystalGraph, vectors: Tensor, distance: Tensor) -> Local:
         sender, receiver = graph.edge_index
         basis = self.basis(graph, distance) * envelope(distance, self.cutoff)[:, None]
         if self.angles is None:

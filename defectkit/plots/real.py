@@ -23,7 +23,7 @@ from defectkit.structures.names import in_figure
 MEV = 1000.0  # of an eV
 ALL_PAIRS = "all pairs"
 CUTS = {"cut at 5 Å": ORANGE, "cut at 8 Å": AMBER, "cut at 12 Å": GREEN}
-ALL_ATOMS = ("all atoms, local", "all atoms, global")
+ALL_ATOMS = ("all atoms, local", "all atoms, global without ψ", "all atoms, global")
 CUTS_AT = (5.0, 8.0, 12.0)  # Å
 FAR = 5.0  # Å, from where on the interaction of vacancies is drawn
 SIDES = {

@@ -25,7 +25,8 @@ from defectkit.structures.writing import atomic
 
 NEXT = "next.csv"
 WIDER = 10  # times the rows asked for: among as many of the most uncertain, unlike ones are chosen
-BEST = "unlike"  # of all strategies that whose worst data set in `against_random` is the best
+# Of those that choose, the strategy whose worst data set in `against_random` is the best.
+BEST = "unlike"
 COMPONENTS = 20  # of the descriptors
 NOISE = 0.05  # of the variance of the labels, that no descriptor explains
 FEWEST = 5  # labelled rows, of which a replay's model learns

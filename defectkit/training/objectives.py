@@ -4,6 +4,7 @@ Axes: B graphs.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 
 import torch
@@ -74,7 +75,7 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, groups: list[dict], lr: float):
-        super().__init__(groups, lr)
+        super().__init__(groups, lr, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -93,6 +94,7 @@ class Muon(torch.optim.AdamW):
         return loss
 
     def _step_matrices(self, group: dict) -> None:
+        alike = defaultdict(list)  # lying matrices of one shape are made orthogonal together
         for p in group["params"]:
             if p.grad is None:
                 continue
@@ -100,25 +102,31 @@ class Muon(torch.optim.AdamW):
                 self.state[p] = {"step": torch.tensor(0.0), "mean": torch.zeros_like(p)}
             mean = self.state[p]["mean"].lerp_(p.grad, 1 - group["momentum"])
             ahead = p.grad.lerp(mean, group["momentum"])  # Nesterov's
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            size = 0.2 * math.sqrt(max(p.shape))  # root mean square of a step of AdamW
-            p.sub_(orthogonal(ahead), alpha=group["lr"] * size)
+            alike[tuple(sorted(p.shape))].append((p, _lying(ahead)))
+        for (_, longest), found in alike.items():
+            size = 0.2 * math.sqrt(longest)  # root mean square of a step of AdamW
+            for (p, _), step in zip(found, orthogonal(torch.stack([ahead for _, ahead in found]))):
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                _lying(p).sub_(step, alpha=group["lr"] * size)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Its singular values brought near to one by five Newton-Schulz iterations.
+def _lying(matrix: Tensor) -> Tensor:
+    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
 
-    X <- a X + (b A + c A A) X with A = X X^T; with these a, b and c of Jordan et al. (2024) the
-    singular values end between 0.7 and 1.2, which serves as well as one and is sooner had.
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(n, a, b), a <= b, their singular values brought near to one by Newton-Schulz iterations.
+
+    Five times X <- a X + (b A + c A A) X with A = X X^T; with these a, b and c of Jordan et al.
+    (2024) the singular values end between 0.7 and 1.2, which serves as well as one and is sooner
+    had.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    wide = matrix.T if tall else matrix  # the smaller product
-    wide = wide / wide.norm().clamp(min=1e-7)
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(5):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide.T if tall else wide
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:

@@ -48,7 +48,7 @@ class AttentionExplorer(_Explored):
 
     The picture holds the map on the lattice and the weights against distance, and stays where
     there is no 3D view. Its scales are those of the largest weight of all layers and heads, so
-    that heads can be compared. A click on an atom in 3D lets that atom ask.
+    that heads can be compared. A click on an atom in 3D lets it ask, where the model lets it.
 
     Args:
         model: with attention, in evaluation mode.
@@ -89,10 +89,13 @@ class AttentionExplorer(_Explored):
 
     def _open(self) -> None:
         """Another structure."""
-        everyone = [("the defect", DEFECT), ("all nodes", EVERYONE)]
         symbols = node_table(self.graph).symbol
+        able = self.graph.pair_index[1].unique().tolist()  # nodes to which the others answer
+        together = [("the defect", DEFECT)]
+        if len(able) == len(symbols):
+            together.append(("all nodes", EVERYONE))
         self._quiet = True  # or the change of options would draw as well
-        self.query.options = everyone + [(f"{k} {s}", k) for k, s in enumerate(symbols)]
+        self.query.options = together + [(f"{k} {symbols[k]}", k) for k in able]
         self.query.value = DEFECT
         self._quiet = False
         self.crystal = None
@@ -130,7 +133,7 @@ class AttentionExplorer(_Explored):
             self.place.children = [self.crystal]
 
     def _clicked(self, change: Bunch) -> None:
-        if change["new"] is not None:
+        if change["new"] in dict(map(reversed, self.query.options)):
             self.query.value = change["new"]
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from run_cases import HYBRID
@@ -5,17 +7,19 @@ from run_cases import HYBRID
 from defectkit import DefectkitError, bench
 from defectkit.bench import studies
 from defectkit.training import pretrained
-from defectkit.training.config import save_config
+from defectkit.training.config import load_config, save_config, with_values
 from defectkit.training.pretrained import ladder_runs, published_ladder
 
 
-def test_every_run_has_its_own_folder_and_an_equal_budget():
+def test_every_run_has_its_own_folder_and_learns_from_as_many_rows():
     jobs = list(studies.ladder_jobs())
     assert len({folder for folder, _, _ in jobs}) == len(jobs)
     assert {config.model.name for _, config, _ in jobs} == set(studies.LADDER_MODELS)
-    assert {config.data.train_rows for _, config, _ in jobs} == {1500}
-    networks = [config for _, config, _ in jobs if config.model.name != "lightgbm"]
-    assert {config.epochs for config in networks} == {15}
+    for _, config, _ in jobs:
+        shipped = load_config(pretrained.CONFIGS / f"{config.model.name}.yaml")
+        shipped = with_values(shipped, studies.COMPACT)
+        assert replace(config, data=shipped.data) == shipped
+        assert config.data.train_rows == shipped.data.train_rows
 
 
 def test_hosts_and_dopants_are_all_held_out_once():
@@ -26,11 +30,11 @@ def test_hosts_and_dopants_are_all_held_out_once():
 
 def test_the_ladder_is_trained_kept_and_judged(tmp_path, monkeypatch):
     save_config(HYBRID, tmp_path / "hybrid.yaml")
+    monkeypatch.setattr(studies, "COMPACT", {"data.train_rows": 12, "epochs": 2})
     monkeypatch.setattr(studies, "CONFIGS", tmp_path)
     monkeypatch.setattr(studies, "LADDER", tmp_path / "ladder")
-    monkeypatch.setattr(studies, "LADDER_MODELS", {"hybrid": {}})
+    monkeypatch.setattr(studies, "LADDER_MODELS", ("hybrid",))
     monkeypatch.setattr(studies, "ENSEMBLE", {"pair": (0, 1)})
-    monkeypatch.setattr(studies, "COMPACT", {"data.train_rows": 12})
     monkeypatch.setattr(studies, "STEPS", {"random": [{}], "pair": studies.FOLDS[:1]})
     table = pd.read_csv(bench.run("ladder", output=tmp_path / "out"))
     assert table.split.tolist() == ["random", "pair"]

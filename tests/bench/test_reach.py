@@ -55,6 +55,7 @@ def test_every_network_speaks_of_every_pair(tables):
         "all pairs",
         "cut at 5 Å",
         "all atoms, global",
+        "all atoms, global without ψ",
         "all atoms, local",
     }
     assert list(counts["shell"].index) == ["all pairs"]
@@ -88,7 +89,7 @@ def test_beyond_its_cut_a_network_says_the_same_of_all_pairs(tables):
 
 def test_errors_and_weights_stand_beside_the_networks(tables):
     errors = tables["reach_2dmd"]
-    assert len(errors) == 4
+    assert len(errors) == 5
     assert (errors.mae_lo <= errors.mae).all()
     assert (errors.n_valid == 21).all()
     weights = tables["attention_2dmd"]

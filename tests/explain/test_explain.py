@@ -239,7 +239,7 @@ def test_occlusion_in_batches_equals_one_at_a_time(graph, how, monkeypatch):
 
 
 def test_silencing_in_a_model_that_hears_nothing_changes_nothing(graph):
-    deaf = small_model("hybrid", local_layers=0, global_layers=0, descriptors=False)
+    deaf = small_model("hybrid", local_layers=0, global_layers=0)
     assert np.allclose(explain.occlusion(deaf, graph), 0)
 
 

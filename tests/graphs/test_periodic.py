@@ -155,6 +155,16 @@ def test_self_images_of_known_lattices():
     assert lattice_lengths(leaning, (1, 1, 0))[0] == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_images_seen_from_a_few_are_those_seen_from_all(seed):
+    atoms = random_crystal(seed)
+    pos, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
+    some = np.array([len(atoms) - 1, 0])
+    shift = periodic.images_seen_from(some, pos, cell, pbc)
+    seen = np.linalg.norm(pos[None] + shift @ cell - pos[some, None], axis=2)
+    np.testing.assert_allclose(seen, periodic.minimum_image(pos, cell, pbc)[1][some], atol=1e-9)
+
+
 @settings(deadline=None, max_examples=50)
 @given(seed=SEEDS)
 def test_angle_pairs_are_all_pairs_of_chosen_edges_at_an_atom(seed):

@@ -220,7 +220,7 @@ def test_files_of_full_graphs_keep_their_names():
     atoms = Atoms("MoS2", [[0, 0, 5], [1.5, 1, 6.5], [1.5, 1, 3.5]], cell=[4, 4, 20], pbc=True)
     record = DefectRecord("a", atoms, host="MoS2", label_source="test", eform=1.0)
     name = graph_dataset._content_hash([record], {"MoS2": atoms}, GraphConfig())
-    assert name == "9e036a1bee06414586c8"  # neither `nodes` nor `pair_nodes` is in it
+    assert name == "25bec456af8fbb89a913"  # neither `nodes` nor `pair_nodes` is in it
     other = graph_dataset._content_hash([record], {"MoS2": atoms}, SITES)
     assert other != graph_dataset._content_hash(
         [record], {"MoS2": atoms}, replace(SITES, nodes="atoms")

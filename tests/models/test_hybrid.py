@@ -13,7 +13,6 @@ from model_cases import (
     feature_table,
     graph_of,
     known_defect,
-    mapped,
     mixed_batch,
     mixed_graphs,
     molecule,
@@ -23,9 +22,7 @@ from torch_geometric.data import Batch
 from defectkit import DefectkitError
 from defectkit.explain.attention import attention_maps
 from defectkit.graphs import GraphConfig
-from defectkit.models.hybrid import BondBasis, Hybrid, LatticeInputs, SiteInputs
-from defectkit.models.parts import local_geometry
-from defectkit.structures.record import SiteKind
+from defectkit.models.hybrid import BondBasis, Hybrid, LatticeInputs
 
 IMAGES = GraphConfig(cutoff=4.7, angle_cutoff=3.5, image_radius=6.0)
 
@@ -65,7 +62,6 @@ def names(model: Hybrid) -> str:
         ({"psi": False}, ".psi"),
         ({"edge_values": False}, "attention.gate."),
         ({"lattice": False}, "lattice."),
-        ({"descriptors": False}, "sites."),
         ({"global_layers": 0}, "global_blocks."),
         ({"local_layers": 0}, "local_blocks."),
     ],
@@ -151,41 +147,46 @@ def test_attention_of_every_layer_is_laid_out_by_node():
     assert (maps[0] - maps[1]).abs().max() > 1e-3
 
 
-AMONG_DEFECTS = replace(CONFIG, pair_nodes="defects")
+TO_DEFECTS = replace(CONFIG, pair_nodes="defects")
 
 
-def test_attention_between_the_nodes_of_the_defect_leaves_the_others_as_they_are():
-    model = model_of(AMONG_DEFECTS)
-    for graph in (*mixed_graphs(AMONG_DEFECTS), mixed_batch(AMONG_DEFECTS)):
+def test_attention_of_the_defect_leaves_the_other_nodes_as_they_are():
+    model = model_of(TO_DEFECTS)
+    for graph in (*mixed_graphs(TO_DEFECTS), mixed_batch(TO_DEFECTS)):
         before = model.local_states(graph)
         after = model.global_states(before, graph)
         changed = (before != after).any(dim=1)
         assert changed.equal(graph.is_defect)
 
 
-def test_attention_between_the_nodes_of_the_defect_is_that_of_a_graph_of_these():
-    """After the local blocks the host's atoms might not be there."""
+def test_the_defect_hears_what_it_hears_where_all_nodes_ask():
     atoms, found = known_defect()
-    model, graph = model_of(AMONG_DEFECTS), graph_of(atoms, AMONG_DEFECTS, found)
-    h = model.local_states(graph)
-    alone = graph_of(atoms, replace(AMONG_DEFECTS, nodes="defects"), found)
-    chosen = graph.is_defect
-    assert alone.pos.equal(graph.pos[chosen])
+    few, every = model_of(TO_DEFECTS), model_of(CONFIG)
+    graph, whole = graph_of(atoms, TO_DEFECTS, found), graph_of(atoms, CONFIG, found)
+    h, chosen = few.local_states(graph), graph.is_defect
     torch.testing.assert_close(
-        model.global_states(h[chosen], alone), model.global_states(h, graph)[chosen]
+        few.global_states(h, graph)[chosen], every.global_states(h, whole)[chosen]
     )
-    (alpha,) = model.attention(graph)
+    (alpha,), (beta,) = few.attention(graph), every.attention(whole)
     assert alpha.shape == (2, 3, graph.num_nodes)
-    maps = attention_maps(model, graph)
+    torch.testing.assert_close(alpha, beta[:, chosen])
+    maps = attention_maps(few, graph)
     assert maps.shape == (1, 2, graph.num_nodes, graph.num_nodes)
     np.testing.assert_allclose(maps.sum(axis=3), 1.0)
     assert (maps[0, 0].diagonal()[~chosen.numpy()] == 1).all()
     np.testing.assert_allclose(maps[0][:, chosen], alpha.detach().numpy())
 
 
-def test_batch_equals_singles_among_defects_and_without_one():
-    model = model_of(AMONG_DEFECTS)
-    graphs = [*mixed_graphs(AMONG_DEFECTS), graph_of(host() * (3, 3, 1), AMONG_DEFECTS)]
+def test_attention_begins_at_the_defect():
+    atoms, found = known_defect()
+    graph = graph_of(atoms, TO_DEFECTS, found)
+    (alpha,) = model_of(TO_DEFECTS).attention(graph)
+    assert alpha[:, :, graph.is_defect].sum(dim=2).min() > 0.9
+
+
+def test_batch_equals_singles_where_the_defect_asks_and_without_one():
+    model = model_of(TO_DEFECTS)
+    graphs = [*mixed_graphs(TO_DEFECTS), graph_of(host() * (3, 3, 1), TO_DEFECTS)]
     singles = torch.cat([predict(model, graph) for graph in graphs], dim=1)
     torch.testing.assert_close(predict(model, Batch.from_data_list(graphs)), singles)
 
@@ -286,7 +287,7 @@ def test_training_on_forces_has_gradients():
     forces.square().sum().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), key
-    for part in ("phi", "gate", "angular.radial", "lattice", "sites.chi", "embed"):
+    for part in ("phi", "gate", "angular.radial", "lattice", "embed"):
         gradients = [p.grad for k, p in model.named_parameters() if part in k]
         assert part == "lattice" or any(g is not None and g.any() for g in gradients), part
 
@@ -346,30 +347,6 @@ def test_sum_over_images_predicts_the_same_for_a_repeated_cell(repeat):
     torch.testing.assert_close(many[1], np.prod(repeat) * one[1])  # moments add up
     assert change["sum"] < 1e-12
     assert change["minimum"] > 1e-7
-
-
-def test_site_inputs_show_strain_asymmetry_and_no_direction():
-    torch.manual_seed(0)
-    sites, features = SiteInputs(7, 3.5), feature_table()
-
-    def inputs(atoms, found=None):
-        graph = graph_of(atoms, recognition=found)
-        return sites(graph, *local_geometry(graph), features).detach(), graph
-
-    perfect, graph = inputs(host().repeat((2, 2, 1)))
-    assert perfect[:, :2].abs().max() < 1e-12
-    metal = graph.z == 42
-    assert perfect[metal, 2].abs().max() < 1e-12  # six S in a prism
-    assert perfect[~metal, 2].min() > 1e-4  # Mo below, S beside
-    values, graph = inputs(*known_defect())
-    added = graph.is_defect & (graph.original_z == 0)
-    assert values[graph.is_defect & ~added, 0].abs().min() > 1e-3
-    assert values[added, :2].abs().max() == 0  # no place in the host, no strain
-    assert values[graph.site_kind == SiteKind.VACANCY, 1] > 1e-4
-    matrix, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
-    atoms, found = mapped(*known_defect(), lambda r: r @ matrix)
-    atoms.set_cell(atoms.cell.array @ matrix)
-    torch.testing.assert_close(inputs(atoms, found)[0], values)
 
 
 def test_bonds_of_usual_length_look_alike_whatever_the_elements():

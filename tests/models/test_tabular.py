@@ -41,10 +41,10 @@ def record(**fields) -> DefectRecord:
 
 @pytest.fixture(scope="module")
 def demo():
-    """250 rows of the demo: the data set and their table."""
+    """500 rows of the demo: the data set and their table."""
     data = load("demo")
     good = data.frame[data.frame.converged & (data.frame.eform.abs() < 10)]
-    data = data.subset(good.sample(250, random_state=0).index)
+    data = data.subset(good.sample(500, random_state=0).index)
     return data, tabulate(load_graphs(data.records, data.hosts, CONFIG))
 
 
@@ -52,7 +52,7 @@ def demo():
 def parts(demo):
     """Training and test tables, and the labels of all."""
     data, table = demo
-    return table.iloc[:200], table.iloc[200:], data.frame.eform, data.frame.spin
+    return table.iloc[:400], table.iloc[400:], data.frame.eform, data.frame.spin
 
 
 def test_every_value_is_a_number(demo):

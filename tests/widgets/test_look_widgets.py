@@ -49,10 +49,10 @@ def record(name: str, dopant: str = "", **fields) -> DefectRecord:
     )
 
 
-def graph_of(one: DefectRecord):
+def graph_of(one: DefectRecord, config: GraphConfig = CONFIG):
     import torch
 
-    return build_graph(one, CONFIG, UNIT, dtype=torch.float64)
+    return build_graph(one, config, UNIT, dtype=torch.float64)
 
 
 def ghosts(shown: list[dict]) -> list[dict]:
@@ -193,6 +193,16 @@ def test_explorer_shows_the_weights_that_are_chosen(explorer, vacancy):
 def test_a_click_lets_an_atom_ask(explorer):
     explorer.crystal.view.picked = {"atom1": {"index": 3}}
     assert explorer.query.value == 3
+
+
+def test_where_only_the_defect_asks_nobody_else_can_be_chosen():
+    config = replace(CONFIG, pair_nodes="defects")
+    graph = graph_of(record("vac0"), config)
+    explorer = AttentionExplorer(small_model("hybrid", config), [graph])
+    able = graph.is_defect.nonzero()[:, 0].tolist()
+    assert [value for _, value in explorer.query.options] == [-1, *able]
+    explorer.crystal.view.picked = {"atom1": {"index": 0}}
+    assert explorer.query.value == -1
 
 
 def test_another_structure_starts_anew(explorer):

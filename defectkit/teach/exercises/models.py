@@ -500,6 +500,29 @@ def like_vacancies(data: Dataset) -> tuple[float, float]:
 
 
 @exercise(
+    "04-12",
+    hint="Three of 190 equal weights; then 3 e^psi over (3 e^psi + 187 e^0) shall be 3/4.",
+    way="3 / 190, and np.log(3 * 187 / 3): the three have three times the weight of the 187.",
+    meaning="From {x[0]:.1%} to three quarters by a head start of {x[1]:.2f}, e to which is 187.",
+    mistakes={
+        "The defect's nodes are among the 190: 187 are others.": (3 / 187, ANY),
+        "The share of all three, not of one.": (1 / 190, ANY),
+        "A share is between zero and one.": (300 / 190, ANY),
+        "A softmax takes the exponential of a score: its logarithm is wanted.": (ANY, 187.0),
+        "The natural logarithm: a softmax is made of e.": (ANY, math.log10(187)),
+        "The others are 187, without the three.": (ANY, math.log(190)),
+        "Three quarters are three times the remaining quarter.": (ANY, math.log(187 / 3)),
+        "Three nodes share the three quarters.": (ANY, math.log(3 * 187)),
+        "The three are to have more than the others, not less.": (ANY, -math.log(187)),
+        "The two are swapped: first the share.": (math.log(187), 3 / 190),
+    },
+)
+def head_start(data: Dataset) -> tuple[float, float]:
+    """Share of three equal nodes among 190, and the score that makes it 3/4."""
+    return 3 / 190, math.log(187)
+
+
+@exercise(
     "04-10",
     cases=[
         (np.array(valid), np.array(test))
