@@ -19,7 +19,7 @@
 #
 # **Prerequisites.** Notebooks 00 to 03.
 #
-# **Time.** 80 minutes for the core, 90 for all.
+# **Time.** 80 minutes for the core, 100 for all.
 
 # %% tags=["parameters"]
 dataset = "demo"  # "demo", "imp2d", "2dmd", or a folder of yours
@@ -78,7 +78,7 @@ teach.guess("04-a", ("both everywhere", "local layers far out only", "neither ne
 from defectkit.explain import attention
 from defectkit.models.hybrid import Hybrid
 
-small = {"hidden": 32, "local_layers": 2, "lattice": False, "descriptors": False}
+small = {"hidden": 32, "local_layers": 2, "lattice": False}
 changes = {}
 for title, layers in (("local layers only", 0), ("and one of attention", 1)):
     torch.manual_seed(seed)
@@ -454,7 +454,9 @@ pd.DataFrame(differences).T.abs().style.format("{:.0e}")
 # 2. **Local blocks**: $\mathbf h_i$ plus bonds and angles inside the cutoff,
 #    $\mathbf h_i' = \mathbf h_i + \sigma\big(\sum_j f_\mathrm{bond} + \sum_{jk} f_\mathrm{angle}\big)$. A bond
 #    is described by its length in Å and by its length over the sum of the covalent radii.
-# 3. **Global blocks**: attention between all pairs, then a small network on each atom.
+# 3. **Global blocks**: attention, then a small network on each node that asked. Here all nodes ask; in the
+#    model that is shipped, those of the defect do, `GraphConfig(pair_nodes="defects")`: what it is for is
+#    their answer, and the cost grows with the number of atoms, not with its square.
 # 4. **Read-out**: one vector for the structure. Beside it stand the *ingredients*: mean numbers of the
 #    elements that came, of those that went, and of the host, which no message has touched.
 # 5. Two *heads*, energy and moment.
@@ -678,6 +680,23 @@ answer = (6 * near + 6 * far, 6 * near + 6 * far / 4)
 
 # %%
 check("04-9", answer)
+
+# %% [markdown]
+# A mean has a second weakness: it *dilutes*. Before anything is learned all scores are about equal, and
+# so are the weights. Where two or three nodes of two hundred matter, what they say drowns in the mean, and
+# a network that hears them so faintly hardly learns to tell how far away they are. So $\psi$ of the kit's
+# hybrid does not begin at zero: nodes of a defect have a head start, and training decides whether they keep it.
+#
+# **Exercise 04-12.** A cell has 190 nodes, three of them the defect's, and all scores are equal. Which share of
+# the weight is the defect's? And what must $\psi$ add to the scores of these three for a share of 3/4?
+# Answer with the pair.
+
+# %% tags=["solution"]
+answer = 3 / 190, np.log(3 * 187 / 3)  # 3 e^psi / (3 e^psi + 187) is 3/4
+
+# %%
+check("04-12", answer)
+
 # %% [markdown]
 # ## Summary
 #
@@ -688,6 +707,7 @@ check("04-9", answer)
 # * Sums over pairs of bonds cost no more than the bonds, by the addition theorem; and a sum tells
 #   apart what a mean cannot.
 # * A softmax gives a mean, and a mean of equals does not know the weights: let the edge into the value.
+#   And it dilutes: let attention begin where it matters.
 #
 # **Further reading.** A. Vaswani et al., *Attention is all you need*, NeurIPS 2017, arXiv:1706.03762.
 # T. Taniai et al., *Crystalformer: infinitely connected attention for periodic structure encoding*,

@@ -84,7 +84,8 @@ plots.explain.head_maps(graph, maps);
 # * **rollout** (Abnar and Zuidema, 2020), which follows the way through all layers. Half of every layer is
 #   the residual connection, the other half the mean over heads:
 #   $\mathbf R = \prod_l \frac12 \big(\mathbf 1 + \frac1H \sum_h \boldsymbol\alpha^{(l,h)}\big)$, the last layer on the left;
-# * and **who asks**: the nodes of the defect, or all nodes.
+# * and **who asks**. In this model only the nodes of the defect do, and all nodes answer; in one where all
+#   ask, the mean over all of them would be another choice.
 #
 # **Exercise 06-1.** Write `rollout(maps)` for an array of shape (layers, heads, n, n); the result is
 # (n, n).
@@ -126,15 +127,14 @@ defect = np.flatnonzero(graph.is_defect.numpy())
 print(f"{len(maps)} global layer(s), {maps.shape[1]} heads")
 if heard is not ... and rollout is not ...:
     mean = maps.mean(axis=(0, 1))
-    everyone = np.arange(graph.num_nodes)
-    plots.explain.score_maps(graph, {"mean, the defect asks": heard(mean, defect),
-                                     "mean, all nodes ask": heard(mean, everyone),
-                                     "rollout, the defect asks": heard(rollout(maps), defect)})
+    plots.explain.score_maps(graph, {"mean of all heads": heard(mean, defect),
+                                     "one head": heard(maps[0, 0], defect),
+                                     "rollout": heard(rollout(maps), defect)})
 
 # %% [markdown]
 # In a single layer rollout is half identity, half the mean: the defect looks at itself by
-# construction, whatever was learned. From here on "attention" is the mean over heads with the defect
-# asking.
+# construction, whatever was learned. In this model the mean does so as well; section 4 asks who taught it.
+# From here on "attention" is the mean over heads.
 #
 # One thing no definition can mend. Before the attention, local layers have passed messages: the vector
 # of atom $j$ already holds news of its neighbours. A weight on node $j$ is a weight on what $j$ has
@@ -153,7 +153,7 @@ StructureView(graph, weights, plots.explain.RELATIVE)
 
 # %% [markdown]
 # The explorer links three views: choose a structure (one of each type of defect), a layer, a head, and
-# who asks; a click on an atom lets that atom ask. Left the lattice from above, right weight against
+# who asks; a click on a node of the defect lets it ask alone. Left the lattice from above, right weight against
 # distance. *Guess first:* does the weight fall with the distance?
 
 # %%
@@ -275,8 +275,8 @@ check("06-4", answer)
 
 # %% [markdown]
 # There is a second null. A model with *random weights* has attention maps as well, of the same
-# architecture, from the same structures. What its maps show, nobody has learned. *Guess first:* how much more weight than
-# the untrained model does the trained one put on the defect and its first shell?
+# architecture, from the same structures. What its maps show, nobody has learned. *Guess first:* does training
+# put more weight on the defect and its first shell, or less?
 
 # %%
 untrained = table[table.model == "untrained"].set_index("uid")
@@ -300,8 +300,10 @@ print(
 )
 
 # %% [markdown]
-# So it was learned, if it is a small step: a map of the true relaxation would put more there. The other
-# bars are explained in section 6. By type of defect:
+# More *before* training than after. Nobody learned to look at the defect: $\psi$ gives its nodes a head start
+# before the first step (notebook 04), and training gave a part of it back. Who shows the map of the trained
+# model alone shows mostly what was put in by hand. The other bars are explained in section 6. By type of
+# defect:
 
 # %%
 by_type = explain.near(trained)["attention"].join(trained.defecttype)
@@ -310,8 +312,9 @@ explain.summary(by_type, "gain", "defecttype").set_index("defecttype").style.for
 # %% [markdown]
 # ## 5 · What attention sorts by (optional)
 #
-# Look again at the maps of section 1: the bright atoms are beside the vacancy, but they are also of one
-# *element*. Which of the two does attention go by? Here is that structure with its atoms sorted by element:
+# Look again at the maps of section 1: most of the weight stays on the vacancy itself. Of the host's atoms those
+# beside it get most, but they are also of one *element*. Which of the two does attention go by? Here is that
+# structure with its atoms sorted by element:
 
 # %%
 nodes = explain.node_table(graph).assign(relative=weights)
@@ -488,7 +491,7 @@ for group, rows in left.groupby(
     )
 
 # %% [markdown]
-# Little is left of attention. It had learned *where the defect is*, and so had the others; among atoms equally
+# Little is left of attention. It knows *how near to the defect* an atom is, and so do the others; among atoms equally
 # far away it does not know which one matters, no better than the untrained model does. Occlusion, gradient
 # and relaxation still agree with each other.
 #
@@ -567,18 +570,17 @@ for holds, rows in verdict.groupby("holds", sort=False):
     print(f"{'holds' if holds else 'does not hold'}: {'; '.join(rows.index)}")
 
 # %% [markdown]
-# The list is split, and the line runs where section 6 drew it. Attention has learned to look at the defect
-# and its surroundings, the model needs its query times key, and a map of it resembles a map of what the energy
-# depends on. But it resembles it by the distance and by the element. Which of two atoms at the same distance
-# matters, or moves, it hardly says, and that is what one opens a map for. In this model **attention is not
-# explanation**; it is a rough sketch of where the defect lies, which was known before.
+# The list is split, and the line runs where section 6 drew it. Attention looks at the defect because it began
+# there, and has learned which atoms are near; the model needs its query times key, and a map of it resembles a
+# map of what the energy depends on. But it resembles it by the distance and by the element. Which of two atoms
+# at the same distance matters, or moves, it hardly says, and that is what one opens a map for. In this model
+# **attention is not explanation**; it is a rough sketch of where the defect lies, which was known before.
 #
 # This is about one small model, on small cells, with labels of a potential. In such cells local
-# layers reach nearly everything, and the ablation of notebook 04b could do without attention. Even the
-# optimiser matters: the same network, trained with AdamW to a larger error, agreed with nothing at all.
-# A larger cell, a deeper model or other labels may change it again; the test stays the same. Whether
-# attention can explain at all is disputed (Jain and Wallace, 2019; Wiegreffe and Pinter, 2019), and both
-# sides would ask for the nulls of section 4.
+# layers reach nearly everything, and the ablation of notebook 04b could do without attention. A larger cell, a
+# deeper model or other labels may change it again; the test stays the same. Whether attention can explain at
+# all is disputed (Jain and Wallace, 2019; Wiegreffe and Pinter, 2019), and both sides would ask for the nulls
+# of section 4.
 #
 # What to show instead? Occlusion and gradients ask the answer itself, and agree with each other and with the
 # true relaxation better than before training. They have weak points too: to silence an atom makes a
@@ -602,8 +604,8 @@ browser
 # * An attention map is a choice: which layers and heads, which combination, who asks. Say it.
 # * Draw it, but then test it: against uniform, against an untrained model, against other questions to the
 #   model, against the crystal.
-# * In the shipped hybrid, attention orders by element more than by place, has no settled decay for
-#   every type of defect, and agrees with occlusion, gradients and relaxation hardly further than by distance.
+# * In the shipped hybrid, attention looks at the defect less than before it learned anything, orders the
+#   host's atoms by element more than by place, has no settled decay for every type of defect, and agrees with occlusion, gradients and relaxation hardly further than by distance.
 # * Occlusion and gradients agree with each other and with what atoms do; part of that is geometry, which
 #   an untrained model knows as well.
 # * A part of a model that can be switched off without harm explains nothing.

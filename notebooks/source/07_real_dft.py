@@ -400,8 +400,9 @@ display(left.unstack("network").style.format("{:.2f}"))
 #
 # A curve of nineteen pairs is one thing. Does reach matter for rows at random? Here are the same networks
 # on their validation rows, which are of all kinds. Two of them read all atoms, not only the sites: *local*
-# passes messages between atoms nearer than 4 Å, twice; *global* also has attention between the nodes of the
-# defect. *Guess first:* how much is that attention worth?
+# passes messages between atoms nearer than 4 Å, twice; *global* also has attention, here between the nodes of
+# the defect alone, as the kit's hybrid had it when these were trained. *Guess first:* how much is that
+# attention worth?
 
 # %%
 plots.real.reach(benchmark("reach_2dmd"), source);
