@@ -123,7 +123,8 @@ def test_muon_is_that_of_torch_with_more_digits(shape):
 
 def test_a_step_is_made_orthogonal():
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(8, 20)))
+    values = torch.linalg.svdvals(orthogonal(torch.randn(3, 8, 20)))
+    assert values.shape == (3, 8)
     assert 0.6 < values.min() < values.max() < 1.3
 
 
