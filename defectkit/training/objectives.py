@@ -76,6 +76,8 @@ class Muon(torch.optim.AdamW):
 
     def __init__(self, groups: list[dict], lr: float):
         super().__init__(groups, lr, fused=True)
+        # A fused step takes scaled gradients as they are: then nobody may clip them before it.
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
