@@ -6,10 +6,10 @@ import pandas as pd
 from ase.db import connect
 
 from defectkit import DefectkitError
-from defectkit.bench.starts import STARTS
 from defectkit.data.demo import MAX_STRAIN, check_demo_database
 from defectkit.data.potential import COARSE_FMAX, COARSE_STEPS, FINE_FMAX, FINE_STEPS
 from defectkit.data.readers import read_demo
+from defectkit.data.starts import MORE_STARTS, STARTS
 from defectkit.structures.hosts import HOSTS, MIN_ATOMS, MIN_IMAGE_DISTANCE, VACUUM
 from defectkit.structures.record import MOMENT_FLOOR
 from defectkit.structures.writing import write_text
@@ -147,14 +147,21 @@ Timing: {computed:,} rows in {seconds / 60:.0f} minutes with {workers} processes
 
 
 def _starts() -> str:
-    """What the second database is."""
-    frame = read_demo(STARTS).frame
-    return f"""## Random starts: `{STARTS.name}`
+    """What the other databases are."""
+    tests, more = (len(read_demo(path)) for path in (STARTS, MORE_STARTS))
+    command = "defectkit demo build --starts-of data/demo2d.db"
+    return f"""## Random starts: `{STARTS.name}` and `{MORE_STARTS.name}`
 
-{len(frame)} further rows of the same hosts and label source, made by
-`defectkit demo build --starts-of data/demo2d.db --output data/{STARTS.name}`. Their atoms begin
-where no recipe puts them: an added atom anywhere above, below or inside the layer, a substituted
-one beside its site. **For tests only:** nothing is trained or tuned on them.
+{tests} and {more:,} further rows of the same hosts and label source, made by
+`{command} --output data/{STARTS.name}` and
+`{command} --output data/{MORE_STARTS.name} --seed 1`. Their atoms
+begin where no recipe puts them: an added atom anywhere above, below or inside the layer, a
+substituted one beside its site.
+
+* `{STARTS.name}` is **for tests only:** nothing is trained or tuned on it.
+* From `{MORE_STARTS.name}` the models for unrelaxed input learn beside the recipe's rows, and their
+  intervals and guard are calibrated on a fifth of it (`data.more`). Rows that relax to a structure
+  which is held out elsewhere are left out.
 
 """
 

@@ -61,7 +61,7 @@ def model_rows(
             "model": name,
             "seed": one.run.summary["seed"],
             "split": f"{one.run.config.data.split.kind} {one.run.config.data.split.seed}",
-            "n_train": one.run.summary["rows"]["train"],
+            "n_train": _learned(one.run),
             "n_test": len(one.rows),
             "left_out": "; ".join(sorted(whole - set(one.rows.index))),
             **{k: round(v, 4) for k, v in scores(one.rows, seed, one.groups).items()},
@@ -103,7 +103,9 @@ def config_files() -> list[Path]:
 
 def on_data(config: RunConfig, data: str, path: Path | None) -> RunConfig:
     """The same run on another data set."""
-    return with_values(config, {"data.name": data, "data.path": str(path) if path else None})
+    more = config.data.more if data == config.data.name and path is None else ()
+    place = str(path) if path else None
+    return with_values(config, {"data.name": data, "data.path": place, "data.more": more})
 
 
 def run_folder(config: Path, data: str, seed: int) -> Path:
@@ -170,6 +172,12 @@ def _table(opened: OpenRun) -> Timed:
         return table_for(config.model.name, graphs, to_frame(records))
 
     return build, model.predict
+
+
+def _learned(run: Run) -> int:
+    """How many rows a run learned from, further ones included."""
+    beside = run.summary.get("further", {"rows": {"train": 0}})
+    return run.summary["rows"]["train"] + beside["rows"]["train"]
 
 
 def position_rows(seed: int) -> list[dict]:

@@ -12,17 +12,18 @@ import pandas as pd
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
-from defectkit.data.sources import CHECKOUT_DATA
+from defectkit.data.further import groups_together
+from defectkit.data.sources import data_folder
+from defectkit.data.starts import STARTS
 from defectkit.evaluation.metrics import mean_interval
 from defectkit.predict.answer import all_atom_predictor, answer, read
 from defectkit.predict.own import host_cell
 from defectkit.predict.predictor import UNREAD, Predictor
 from defectkit.structures.defects import defects_of
-from defectkit.training.prepared import prepare
+from defectkit.training.prepared import Prepared, prepare
 from defectkit.training.pretrained import CHECKPOINTS
 from defectkit.training.run import Run
 
-STARTS = CHECKOUT_DATA / "starts.db"
 PREDICTORS = ("hybrid", "hybrid-unrelaxed")
 CONFIDENCE = 0.9
 WORST = 0.1  # share of the rows with the largest errors
@@ -31,6 +32,9 @@ KINDS = ("all", "adsorbate", "interstitial", "substitution")
 
 def start_rows(seed: int) -> list[dict]:
     """A row a predictor, origin of the rows and kind of defect, on rows that trained nothing.
+
+    Of the random starts, some lead to a structure that a training row relaxed to as well, as a
+    candidate of one's own may; "random, new" are those that do not.
 
     `n` rows of which `unread` could not be read; mean absolute error with its interval (95 %) and
     median, eV; `coverage`, the share of labels in the 90 % interval; `flagged`, the share that the
@@ -43,9 +47,13 @@ def start_rows(seed: int) -> list[dict]:
     for name in PREDICTORS:
         predictor = Predictor.load(CHECKPOINTS / f"{name}.safetensors")
         prepared = prepare(Run(predictor.members[0]).config)
-        tested = prepared.dataset.subset(prepared.split.test)
-        for origin, dataset in (("recipe", tested), ("random", starts())):
-            judged = judged_rows(predictor, dataset)
+        tested, random = prepared.dataset.subset(prepared.split.test), starts()
+        tables = {
+            "recipe": judged_rows(predictor, tested),
+            "random": judged_rows(predictor, random),
+        }
+        tables["random, new"] = tables["random"][new_structures(random, prepared)]
+        for origin, judged in tables.items():
             for kind in KINDS:
                 chosen = judged if kind == "all" else judged[judged.defecttype == kind]
                 shown = {"model": name, "input": predictor.card.graph.positions, "starts": origin}
@@ -56,6 +64,19 @@ def start_rows(seed: int) -> list[dict]:
 def starts() -> Dataset:
     """The cleaned rows with random starts."""
     return clean(load("demo", STARTS), "strict").dataset
+
+
+def new_structures(dataset: Dataset, prepared: Prepared) -> pd.Series:
+    """By uid, whether nothing that was learned from relaxed to the structure of a row."""
+    further = prepared.further
+    beside = [] if further is None else [further.dataset]
+    own, groups, *more = groups_together(
+        prepared.dataset, dataset, *beside, cache=data_folder() / "groups"
+    )
+    learned = set(own[list(prepared.split.train)])
+    if further is not None:
+        learned |= set(more[0][list(further.train)])
+    return ~groups.isin(learned)
 
 
 def judged_rows(predictor: Predictor, dataset: Dataset) -> pd.DataFrame:

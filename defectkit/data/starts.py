@@ -1,8 +1,8 @@
-"""Defects that start where no recipe puts them: rows to test networks for unrelaxed input with.
+"""Defects that start where no recipe puts them: rows for networks of unrelaxed input.
 
 The recipe of the demo database begins at symmetric sites, and a network could learn these by
 heart. Here an added atom begins anywhere above, below or inside the layer, a substituted one
-beside its site. The rows are labelled like all others and are never trained on.
+beside its site. The rows are labelled like all others; those of `STARTS` are never learned from.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,11 @@ from ase.db import connect
 
 from defectkit import DefectkitError
 from defectkit.data.demo import DOPANTS, Candidate, HostReference, check_demo_database, draw
+from defectkit.data.sources import CHECKOUT_DATA
 from defectkit.structures.defects import DefectSite, adsorption_height, find_sites
 
+STARTS = CHECKOUT_DATA / "starts.db"  # the rows that test; nothing is learned from them
+MORE_STARTS = CHECKOUT_DATA / "more_starts.db"  # for `data.more`
 KINDS = ("adsorbate", "adsorbate", "interstitial", "substitution")  # they take turns
 LIFT = -0.3, 0.8  # Å above the place where an adsorbate touches the layer
 OFF_SITE = 0.25  # Å, standard deviation of each coordinate of a substituted atom

@@ -7,12 +7,13 @@ the columns of `COLUMNS`. Units: eV, Å, μB.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.geometry import find_mic
+from ase.symbols import Symbols
 
 from defectkit import DefectkitError
 
@@ -168,7 +169,12 @@ def to_frame(
 
 def reduced_formula(atoms: Atoms) -> str:
     """The formula unit, such as "MoS2", for any number of cells; metals come first."""
-    return format(atoms.symbols.formula.reduce()[0], "metal")
+    return _formula_unit(tuple(atoms.numbers.tolist()))
+
+
+@lru_cache(maxsize=1024)  # hosts are few, and asked about for every structure
+def _formula_unit(numbers: tuple[int, ...]) -> str:
+    return format(Symbols(numbers).formula.reduce()[0], "metal")
 
 
 SCALARS = {f.name: f.type for f in fields(DefectRecord) if f.type in (str, float, int, bool)}

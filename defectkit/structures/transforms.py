@@ -31,15 +31,12 @@ from matscipy.neighbours import neighbour_list
 from defectkit import DefectkitError
 from defectkit.structures.hosts import MIN_IMAGE_DISTANCE, shortest_translation
 from defectkit.structures.recognise import Recognition, recognised
-from defectkit.structures.record import DefectRecord, SiteKind
+from defectkit.structures.record import DefectRecord
 
 STIFFNESS = 10.0  # eV/Å²: an atom of 32 u on such a spring vibrates with 36 meV
 MIN_CONTACT = 0.65  # of the sum of covalent radii; the demo's relaxed cells stay above 0.73
 TRIES = 20  # draws before the screens give up
 MAX_STRAIN = 0.01
-START_SIDEWAYS, START_HEIGHT = 0.6, 0.3  # Å, standard deviations of a start drawn at random
-START_OFF_SITE = 0.25  # Å, the same of every coordinate of an atom on a site of the host
-BEYOND = 1.2  # starts lie up to so many times as far from the minimum as the recipe's own
 BORDER = 0.8  # atoms this share of half the image distance away from the defect, or further
 HOST_MOMENT = 0.1  # μB: a border atom below it belongs to a non-magnetic host
 SAME_SITE = 0.1  # Å: sites of an ideal lattice coincide or are much further apart
@@ -276,46 +273,6 @@ class PartlyRelaxed:
         """The record, partly relaxed."""
         displacements = record.displacements()  # raises before a number is drawn
         return _displaced(record, -(1 - rng.uniform(*self.t)) * displacements)
-
-
-@dataclass(frozen=True)
-class RandomStart:
-    """Begin the relaxation somewhere else: new `unrelaxed` positions, drawn at random.
-
-    The defect's own atoms begin on the line from where they relaxed to where the source let them
-    begin, up to `BEYOND` its length, and off it by a normal deviate: of `START_SIDEWAYS` in the
-    plane and `START_HEIGHT` across it where an atom was added, of `START_OFF_SITE` where one was
-    replaced. The atoms of the host begin where the source let them, or, in half of the draws, on
-    their own way to where they relaxed, all equally far.
-
-    Keeps everything but `unrelaxed`; the label stays, and is assumed to be that of the minimum
-    that the new start relaxes to. Not every one does: a deviate of the defect's atoms is small
-    against the distance from one hollow of a layer to the next (2 Å), yet not always.
-
-    DefectkitError where the record lacks unrelaxed positions.
-
-    Attributes:
-        hosts: pristine materials by name, in which the defect is found.
-    """
-
-    hosts: Mapping[str, Atoms]
-
-    def __call__(self, record: DefectRecord, rng: np.random.Generator) -> DefectRecord:
-        """The record with another start; LabelNotKept where atoms would be in each other."""
-        way = record.displacements()  # raises before a number is drawn
-        found = recognised(record, self.hosts[record.host])
-        added = found.original_z == 0
-        own = added | (found.site_kind == SiteKind.SUBSTITUTION)
-        scale = np.where(added[:, None], [START_SIDEWAYS] * 2 + [START_HEIGHT], START_OFF_SITE)
-        atoms = record.atoms.copy()
-        for _ in range(TRIES):
-            share = np.where(own, rng.uniform(0, BEYOND), max(rng.uniform(-1, 1), 0))
-            moved = (share[:, None] - 1) * way
-            moved = np.where(own[:, None], -share[:, None] * way + rng.normal(0, scale), moved)
-            atoms.positions = record.atoms.positions + moved
-            if _closest_contact(atoms) >= MIN_CONTACT:
-                return replace(record, atoms=record.atoms.copy(), unrelaxed=atoms.positions)
-        raise LabelNotKept(f"{record.uid} has no room for another start; leave it as it is.")
 
 
 @dataclass(frozen=True)

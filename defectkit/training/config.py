@@ -65,6 +65,8 @@ class DataConfig:
         split: which rows are for training, validation and test.
         train_rows: how many of the training rows are used, two or more, drawn at random; all by
             default.
+        more: files or folders of further rows in the form of these data, at a path or beside the
+            bundled ones, which are learned from as well (`data.further`).
         target: the energy that is learned: "eform", or "gap" where the data have it. Outputs,
             predictions and errors of a run that are called eform are those of its target.
     """
@@ -74,7 +76,15 @@ class DataConfig:
     rules: str = "strict"
     split: SplitConfig = SplitConfig()
     train_rows: int | None = Field(default=None, ge=2)
+    more: tuple[str, ...] = ()
     target: Target = "eform"
+
+    def __post_init__(self) -> None:
+        if self.more and self.split.kind not in ("random", "subset"):
+            raise DefectkitError(
+                f"data.more would bring back what the split by {self.split.kind} holds out; leave "
+                "it, or split at random."
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -136,8 +146,6 @@ class RunConfig:
             unrelaxed positions do not show.
         also_unrelaxed: whether every training row is seen in both positions, relaxed and
             unrelaxed.
-        starts: how many further unrelaxed positions of every training row are drawn and seen as
-            well (`structures.transforms.RandomStart`).
         start: a folder with a trained network whose weights are the starting point; `model`,
             `graph` (but for its positions) and `features` must be those it was trained with.
         epochs, batch_size: how long, and how many structures a step.
@@ -156,7 +164,6 @@ class RunConfig:
     features: tuple[str, ...] = ("elemental", "magpie")
     augment: tuple[AugmentName, ...] = ()
     also_unrelaxed: bool = False
-    starts: int = Field(default=0, ge=0, le=100)
     start: str | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -173,7 +180,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_reach(self.graph)
         if self.model.name in TABULAR:
-            for setting in ("start", "augment", "also_unrelaxed", "starts"):
+            for setting in ("start", "augment", "also_unrelaxed"):
                 if getattr(self, setting):
                     raise DefectkitError(
                         f"{setting} is for networks; {self.model.name} does not heed it: leave it."
@@ -189,10 +196,10 @@ class RunConfig:
                 "also_unrelaxed adds unrelaxed positions and graph.positions is 'unrelaxed' "
                 "already; set one of them back."
             )
-        if self.augment and self.starts:
+        if self.augment and self.data.more:
             raise DefectkitError(
-                "augment makes structures anew and would lose their random starts; set starts to 0 "
-                "or leave augment out."
+                "augment makes structures of the data's own rows anew; leave data.more or augment "
+                "out."
             )
         blind = [name for name in self.augment if name in MOVES_ATOMS]
         if blind and (unrelaxed or self.also_unrelaxed):

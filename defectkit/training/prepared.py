@@ -6,11 +6,9 @@ What is certain to go wrong is refused before a graph is built, in one sentence.
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -19,16 +17,16 @@ from lightgbm.basic import LightGBMError
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch_geometric.data import Batch
-from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data import load
 from defectkit.data.cleaning import clean
 from defectkit.data.dataset import Dataset
-from defectkit.data.sources import data_folder
+from defectkit.data.further import Further
+from defectkit.data.sources import CHECKOUT_DATA, SOURCES, data_folder
 from defectkit.data.splits import Split, make_split, structure_groups
+from defectkit.data.starts import STARTS
 from defectkit.graphs.build import CrystalGraph, GraphConfig, build_graph
-from defectkit.graphs.dataset import FORMAT as GRAPH_FORMAT
 from defectkit.graphs.dataset import GraphDataset, host_of, load_graphs
 from defectkit.graphs.elements import feature_table
 from defectkit.models import MODELS
@@ -39,7 +37,6 @@ from defectkit.models.tabular.sparse import COUNTS
 from defectkit.structures import transforms
 from defectkit.structures.names import one_line
 from defectkit.structures.record import DefectRecord
-from defectkit.structures.writing import keep
 from defectkit.training.config import MAX_SEED, ModelConfig, RunConfig
 from defectkit.training.inference import ModelCard, check_labels, load_model
 from defectkit.training.run import LABELS, PARTS, Run
@@ -93,29 +90,40 @@ class Prepared:
         """Ids of the rows of these parts that have a graph."""
         return [self.graphs.uids[k] for name in names for k in self.parts[name]]
 
-    def labels(self, uids: Sequence[str]) -> pd.DataFrame:
-        """Columns eform (eV), of the target that is learned, and spin (μB) of these rows."""
+    def labels(self, uids: Sequence[str], dataset: Dataset | None = None) -> pd.DataFrame:
+        """Columns eform (eV), of the target that is learned, and spin (μB) of these rows.
+
+        They are of `dataset` where it is given.
+        """
         columns = [self.config.data.target, "spin"]
-        return self.dataset.frame.loc[list(uids), columns].set_axis(LABELS, axis=1)
+        frame = (dataset or self.dataset).frame
+        return frame.loc[list(uids), columns].set_axis(LABELS, axis=1)
+
+    @cached_property
+    def further(self) -> Further | None:
+        """The rows that `data.more` adds; None where it names none."""
+        data = self.config.data
+        if not data.more:
+            return None
+        return _further(self.dataset, self.split, data.name, data.more, data.rules)
 
     def training_graphs(self) -> GraphDataset:
-        """The graphs to train on: also in other positions where the configuration says so."""
+        """The graphs to train on: of further rows, and in other positions, where there are any."""
         uids = self.uids("train")
         chosen = [self.graphs[k] for k in self.parts["train"]]
         unrelaxed = replace(self.config.graph, positions="unrelaxed")
-        others = [graphs_of(self.dataset, unrelaxed)] if self.config.also_unrelaxed else []
-        others += [
-            start_graphs(self.dataset, tuple(uids), number, unrelaxed)
-            for number in range(self.config.starts)
-        ]
-        for other in map(self._labelled, others):
+        if self.config.also_unrelaxed:
+            other = self._labelled(graphs_of(self.dataset, unrelaxed))
             chosen += [other[k] for k in other.select(uids)]
+        if (further := self.further) is not None:
+            graphs = self._labelled(graphs_of(further.dataset, self.config.graph), further.dataset)
+            chosen += [graphs[k] for k in graphs.select(further.train)]
         return GraphDataset.from_graphs(chosen)
 
-    def _labelled(self, graphs: GraphDataset) -> GraphDataset:
+    def _labelled(self, graphs: GraphDataset, dataset: Dataset | None = None) -> GraphDataset:
         if self.config.data.target == "eform":
             return graphs
-        labels = self.labels(graphs.uids).eform.to_numpy(np.float32)
+        labels = self.labels(graphs.uids, dataset).eform.to_numpy(np.float32)
         return GraphDataset(graphs.uids, graphs.tensors | {"y_eform": torch.tensor(labels)})
 
     def table(self) -> pd.DataFrame:
@@ -151,6 +159,25 @@ def _cleaned(name: str, path: str | None, rules: str) -> tuple[Dataset, pd.Serie
     return dataset, structure_groups(dataset, data_folder() / "groups")
 
 
+@lru_cache(maxsize=2)
+def _further(
+    dataset: Dataset, split: Split, name: str, files: tuple[str, ...], rules: str
+) -> Further:
+    """Rows of files beside the bundled data, or at a path, in the form of the data `name`."""
+    rows = []
+    for file in files:
+        place = Path(file) if Path(file).exists() else CHECKOUT_DATA / file
+        try:
+            further = load(name, place) if name in SOURCES else load(place)
+        except DefectkitError as error:
+            raise DefectkitError(
+                f"data.more: {error} Set data.more=[] to learn from {name} alone."
+            ) from error
+        rows.append(clean(further, rules).dataset)
+    tests = load(name, STARTS) if name == "demo" else None
+    return Further.of(rows, dataset, split.train, split.seed, tests, data_folder() / "groups")
+
+
 @lru_cache(maxsize=4)
 def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
     """The graphs of all rows, kept in the user's cache folder, and for the next run in memory.
@@ -165,34 +192,6 @@ def graphs_of(dataset: Dataset, config: GraphConfig) -> GraphDataset:
         cache=data_folder() / "graphs",
         skip=True,
     )
-
-
-@lru_cache(maxsize=4)
-def start_graphs(
-    dataset: Dataset, uids: tuple[str, ...], number: int, config: GraphConfig
-) -> GraphDataset:
-    """Graphs of rows that begin elsewhere, kept like those of `graphs_of`.
-
-    Args:
-        dataset: where the rows are.
-        uids: those wanted; one without a start of its own, or without room for another, is left
-            out.
-        number: which of a row's random starts (`transforms.RandomStart`).
-        config: of the graphs, in unrelaxed positions.
-    """
-    made_of = [GRAPH_FORMAT, dataset.fingerprint, asdict(config), number, uids]
-    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
-    path = data_folder() / "graphs" / f"starts-{name}.safetensors"
-    with suppress(DefectkitError):  # there is none yet, or it is damaged
-        return GraphDataset.load(path)
-    draw = transforms.RandomStart(dataset.hosts)
-    records = []
-    for uid in tqdm(uids, desc=f"starts {number + 1}", unit="row", delay=2, leave=False):
-        with suppress(DefectkitError):
-            records.append(draw(dataset[uid], np.random.default_rng([number, crc32(uid.encode())])))
-    graphs = load_graphs(records, dataset.hosts, config, skip=True)
-    keep(path, graphs.save)
-    return graphs
 
 
 def training_rows(config: RunConfig, split: Split, refused: Collection[str]) -> list[str]:
@@ -247,14 +246,22 @@ def split_fingerprint(split: Split) -> str:
 
 
 def fit_table(prepared: Prepared, uids: Sequence[str], seed: int) -> TabularModel:
-    """A model of `tabular.models.TABULAR`, fitted to those rows of `uids` that have a graph."""
-    config, graphs = prepared.config.model, prepared.graphs
+    """A model of `tabular.models.TABULAR`, fitted to those rows of `uids` that have a graph.
+
+    And to further rows, where the configuration names some.
+    """
+    config, graphs, further = prepared.config.model, prepared.graphs, prepared.further
     rows = [graphs.uids[k] for k in graphs.select(uids)]
-    labels = prepared.labels(rows)
+    table, labels = prepared.table().loc[rows], prepared.labels(rows)
+    if further is not None:
+        graphs = graphs_of(further.dataset, prepared.config.graph)
+        rows = [graphs.uids[k] for k in graphs.select(further.train)]
+        table = pd.concat([table, _table(config.name, further.dataset, graphs).loc[rows]])
+        labels = pd.concat([labels, prepared.labels(rows, further.dataset)])
     # An energy grows with the number of sites, a gap does not.
     by_site = prepared.config.graph.nodes == "defects" and prepared.config.data.target == "eform"
     model = TabularModel(config.name, seed=seed, by_site=by_site, **config.settings)
-    return model.fit(prepared.table().loc[rows], labels.eform, labels.spin.abs())
+    return model.fit(table, labels.eform, labels.spin.abs())
 
 
 @lru_cache(maxsize=2)
@@ -410,7 +417,6 @@ def check_data(config: RunConfig, dataset: Dataset, other_labels: bool) -> None:
     needs = {
         "graph.positions 'unrelaxed'": config.graph.positions == "unrelaxed",
         "also_unrelaxed": config.also_unrelaxed,
-        "starts": config.starts > 0,
         "augment 'partly-relaxed'": "partly-relaxed" in config.augment,
     }
     for setting in (name for name, needed in needs.items() if needed):

@@ -128,12 +128,21 @@ def _fill(
         "data": prepared.dataset.name,
         "label_source": prepared.dataset.label_source,
         "rows": {name: len(numbers) for name, numbers in prepared.parts.items()},
+        **_further_rows(prepared),
         "left_out": prepared.left_out,
         **outcome,
         "versions": {name: version(name) for name in ("torch", "torch-geometric", "lightning")},
         "threads": torch.get_num_threads(),
     }
     write_text(folder / SUMMARY, text_of(summary))
+
+
+def _further_rows(prepared: Prepared) -> dict:
+    """What the summary tells of rows beside those of the split."""
+    if (further := prepared.further) is None:
+        return {}
+    rows = {"train": len(further.train), "valid": len(further.valid)}
+    return {"further": {"data_fingerprint": further.dataset.fingerprint, "rows": rows}}
 
 
 def _train_network(

@@ -9,10 +9,10 @@ from ase.db import connect
 from ase.neighborlist import neighbor_list
 
 from defectkit import DefectkitError
-from defectkit.bench.starts import STARTS, starts, summary
+from defectkit.bench.starts import starts, summary
 from defectkit.data import demo, load
 from defectkit.data.sources import CHECKOUT_DATA
-from defectkit.data.starts import KINDS, RandomStarts
+from defectkit.data.starts import KINDS, STARTS, RandomStarts
 from defectkit.structures.defects import make_defect
 from defectkit.structures.hosts import HOSTS, supercell_size
 

@@ -28,7 +28,7 @@ RULE = (
 LEVEL = {
     name.strip(): level for level, names in enumerate(RULE.split("<")) for name in names.split(",")
 }
-MAX_FOLDERS, MAX_MODULES = 14, 130
+MAX_FOLDERS, MAX_MODULES = 14, 131
 MAX_ARROWS, MAX_BETWEEN = 284, 73
 MAX_LINES, MAX_ARGUMENTS, ANNOTATED = 80, 7, 0.95
 INSIDE_FUNCTIONS_ONLY = {"nglview", "chgnet", "dask", "optuna"}

@@ -27,7 +27,6 @@ from defectkit.structures.transforms import (
     OrUnchanged,
     PadSupercell,
     PartlyRelaxed,
-    RandomStart,
     Reflection,
     Rotation,
     dilation_field,
@@ -76,7 +75,6 @@ TRANSFORMS = [
     AffineStrain(),
     PartlyRelaxed(),
     ElasticField(strength=(-0.05, 0.05)),
-    RandomStart(UNITS),
     Compose((Rotation(), AffineStrain(), OrUnchanged(CoordinateNoise()))),
 ]
 records = st.sampled_from(RECORDS)
@@ -385,44 +383,6 @@ def test_relaxation_needs_to_know_its_start_and_its_defect():
         PartlyRelaxed((0.5, 1.5))
     with pytest.raises(DefectkitError, match="no mirror"):
         Reflection("xy")
-
-
-@given(records, rngs)
-@settings(deadline=None)
-def test_a_random_start_changes_where_relaxation_begins_and_nothing_else(record, rng):
-    try:
-        drawn = RandomStart(UNITS)(record, rng)
-    except LabelNotKept:
-        assume(False)
-    before, after = values(record), values(drawn)
-    start = after.pop("unrelaxed")
-    changed = not np.array_equal(start, before.pop("unrelaxed"))
-    assert_same(before, after)
-    # The host's atoms begin on their own way, the defect's are thrown about.
-    own = recognise(record.atoms, UNITS[record.host]).defect_indices
-    host = np.setdiff1d(np.arange(len(start)), own)
-    share = start[host] - record.atoms.positions[host]
-    way = record.unrelaxed[host] - record.atoms.positions[host]
-    moved = np.linalg.norm(way, axis=1) > 1e-9
-    assert changed or not len(own)
-    if moved.any():
-        shares = np.linalg.norm(share[moved], axis=1) / np.linalg.norm(way[moved], axis=1)
-        assert np.ptp(shares) < 1e-6
-        assert -1e-9 <= shares[0] <= 1 + 1e-9
-
-
-def test_a_random_start_needs_a_start_and_leaves_room(monkeypatch):
-    with pytest.raises(DefectkitError, match="no unrelaxed positions"):
-        RandomStart(UNITS)(replace(defect(), unrelaxed=None), rng())
-    added = defect("P4", "ads1", "H")
-    starts = [RandomStart(UNITS)(added, rng(k)).unrelaxed[-1] for k in range(200)]
-    spread = np.std(starts, axis=0)
-    assert spread.min() > 0.1
-    assert spread[:2].min() > 0.3
-    assert spread.max() < 0.8
-    monkeypatch.setattr("defectkit.structures.transforms.MIN_CONTACT", 1.5)
-    with pytest.raises(LabelNotKept, match="no room"):
-        RandomStart(UNITS)(added, rng())
 
 
 def test_elastic_field_decays_as_the_inverse_distance():

@@ -375,21 +375,6 @@ def test_both_positions_double_the_training_rows(rows, split, tmp_path):
     assert run.summary["structures"] == n
 
 
-def test_random_starts_are_further_training_rows(rows, split, tmp_path):
-    changes = {"graph.positions": "unrelaxed", "starts": 2, "epochs": 1, "ema": None}
-    config = with_values(CONFIG, changes)
-    prepared = Prepared(config, rows, split)
-    own, graphs = len(prepared.parts["train"]), prepared.training_graphs()
-    assert 2.8 * own < len(graphs) <= 3 * own
-    assert set(graphs.uids) == set(prepared.uids("train"))
-    first, second = (
-        graphs[k].pos for k in np.flatnonzero(np.array(graphs.uids) == graphs.uids[0])[:2]
-    )
-    assert not np.allclose(first, second)
-    run = train(prepared, tmp_path / "run", progress=False)
-    assert run.summary["structures"] == len(graphs)
-
-
 def test_a_tabular_model_makes_the_same_folder(rows, split, tmp_path):
     config = replace(CONFIG, model=ModelConfig("ridge"))
     run = train(Prepared(config, rows, split), tmp_path / "run", progress=False)
