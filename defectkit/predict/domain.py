@@ -4,7 +4,9 @@ Signs of two kinds, each blind where the other sees. The spread of an ensemble i
 members had nothing to learn from; but members of one kind can agree and be wrong together.
 Distance to the training set, in what the network sees, in composition and in how the defect's atoms
 stand to their neighbours, is large for a new host, dopant or place; but a familiar structure can be
-difficult all the same. The guard asks both, with thresholds that are quantiles on validation rows.
+difficult all the same. The guard asks both, with thresholds that are quantiles on validation rows;
+where all signs together say which error is to be expected (`intervals.Expected`), it goes by that
+first, and by a single sign where it is far out.
 
 Which crystals a network learned from is kept beside these (`Learned`): another phase of a known
 formula is near in composition, and may look familiar. A graph of the defect's sites shows neither
@@ -34,6 +36,7 @@ from defectkit.data.dataset import Dataset
 from defectkit.graphs.build import GraphConfig, chosen_atoms, read_defect
 from defectkit.graphs.dataset import GraphDataset
 from defectkit.graphs.elements import feature_table
+from defectkit.predict.intervals import NO_DISTANCE
 from defectkit.structures.files import as_layer, check_layer
 from defectkit.structures.recognise import ON_SITE, Recognition, recognise
 from defectkit.structures.record import SiteKind, reduced_formula
@@ -41,12 +44,13 @@ from defectkit.training.inference import latent_vectors, predict
 
 NEIGHBOURS = 5
 QUANTILE = 0.95  # of the validation rows lie inside each threshold
+FAR_QUANTILE, EXPECTED_QUANTILE = 0.99, 0.87  # the same where an error is expected, and of that
 SAME_STRAIN = 0.01  # of a cell: lattice constants of one functional differ less between codes
 SAME_PHASE_STRAIN = 0.025  # the same where a network has seen strain, and sees it
 FEW = 8  # formulas are named, more are counted
 SAME_RMS = 0.05  # Å: the atoms of two cells of one crystal are this near each other
-NO_DISTANCE = 0.05  # in units of `Nearness`: a row and its copy in half precision are nearer
 ROUNDING = 1e-6  # of a distance between equal rows
+# "spread" also where a large error is to be expected without the models disagreeing.
 VERDICTS = ("inside", "spread", "unlike", "both")
 
 
@@ -166,22 +170,29 @@ class Guard:
     Attributes:
         spread: eV, of the ensemble's sigma.
         distances: by name of a distance, such as "latent" and "composition".
+        expected: eV, of the error that is to be expected.
     """
 
     spread: float
     distances: dict[str, float]
+    expected: float = np.inf
 
     @classmethod
     def fit(cls, signs: pd.DataFrame, quantile: float = QUANTILE) -> "Guard":
         """Thresholds that `quantile` of the validation rows stay below, `NO_DISTANCE` at least.
 
         Args:
-            signs: columns spread (eV) and any number of distances, a row a validation row.
-            quantile: of each sign; with several distances more rows than that are "unlike".
+            signs: columns spread (eV), any number of distances and, where it is known, `expected`
+                (eV), a row a validation row.
+            quantile: of each sign; with several distances more rows than that are "unlike". With
+                `expected` it is `FAR_QUANTILE`, and `EXPECTED_QUANTILE` of that.
         """
-        limits = signs.quantile(quantile).astype(float)
+        expected = np.inf
+        if "expected" in signs:
+            quantile, expected = FAR_QUANTILE, float(signs.expected.quantile(EXPECTED_QUANTILE))
+        limits = signs.drop(columns="expected", errors="ignore").quantile(quantile).astype(float)
         distances = limits.drop("spread").clip(lower=NO_DISTANCE)
-        return cls(float(limits.spread), distances.to_dict())
+        return cls(float(limits.spread), distances.to_dict(), expected)
 
     def verdict(self, signs: pd.DataFrame) -> pd.DataFrame:
         """One of `VERDICTS` for every row, and a sentence that says why.
@@ -193,7 +204,8 @@ class Guard:
         Returns:
             Columns `verdict` and `sentence`, by uid.
         """
-        spread = signs.spread > self.spread
+        error = signs.get("expected", pd.Series(0.0, signs.index))
+        spread = (signs.spread > self.spread) | (error > self.expected)
         far = pd.DataFrame({name: signs[name] > limit for name, limit in self.distances.items()})
         doubts = signs.get("reading", pd.Series("", signs.index))
         unlike = far.any(axis=1) | (doubts != "")
@@ -201,14 +213,14 @@ class Guard:
             [spread & unlike, spread, unlike], ["both", "spread", "unlike"], "inside"
         )
         sentences = [
-            self._sentence(value, [name for name in far if far.loc[uid, name]], doubts[uid])
+            self._sentence(value, error[uid], [n for n in far if far.loc[uid, n]], doubts[uid])
             for uid, value in signs.spread.items()
         ]
         return pd.DataFrame({"verdict": verdict, "sentence": sentences}, signs.index)
 
-    def _sentence(self, spread: float, far: list[str], doubt: str) -> str:
-        wide = spread > self.spread
-        if not wide and not far and not doubt:
+    def _sentence(self, spread: float, error: float, far: list[str], doubt: str) -> str:
+        wide, large = spread > self.spread, error > self.expected
+        if not wide and not large and not far and not doubt:
             return (
                 f"The models agree (spread {spread:.2f} eV) and the training set holds similar "
                 "defects."
@@ -218,6 +230,11 @@ class Guard:
             parts.append(
                 f"the models disagree (spread {spread:.2f} eV; usual is less than "
                 f"{self.spread:.2f} eV)"
+            )
+        if large:
+            parts.append(
+                f"an error of {error:.2f} eV is usual for such predictions (for most it is less "
+                f"than {self.expected:.2f} eV)"
             )
         if far:
             parts.append(f"the training set holds nothing similar in {' or '.join(far)}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from defectkit import DefectkitError
 
@@ -22,6 +22,8 @@ MAGNETIC = 0.5  # μB: a defect with a larger moment is called magnetic
 LEAST_OF_KIND = 30  # calibration rows, below which a kind has no interval of its own
 LEAST = 20  # calibration rows of either kind, below which no chance is told
 SMALL = 0.01  # μB, below which moments are all alike
+SMALL_ERROR, SMALL_SPREAD = 0.02, 0.01  # eV, below which errors and spreads are all alike
+NO_DISTANCE = 0.05  # in units of `domain.Nearness`: a row and its copy in half precision are nearer
 ROUNDING = 1e-4  # eV: predictions are stored with five decimals
 
 
@@ -73,6 +75,46 @@ def check_same_rows(rows: pd.DataFrame, other: pd.DataFrame) -> None:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """The size of error that is usual where the signs of a row are what they are.
+
+    ln(|error| + `SMALL_ERROR`) = constant + slope prediction + sum_k weight_k ln(sign_k), by least
+    squares on rows that were not trained on. Signs are first the spread of the ensemble (eV), then
+    the distances to the training rows, `SMALL_SPREAD` and `NO_DISTANCE` at least. The prediction
+    comes in because what is not relaxed and is given a high energy has far to fall, and often falls
+    elsewhere.
+
+    Attributes:
+        constant, slope, weights: of the equation, with energies in eV.
+    """
+
+    constant: float
+    slope: float
+    weights: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, errors: pd.Series, prediction: pd.Series, signs: pd.DataFrame) -> "Expected":
+        """Of rows by uid: errors, where they are known, and predictions (eV), and their signs."""
+        known = errors.notna()
+        model = LinearRegression().fit(
+            np.column_stack([prediction, _logarithms(signs)])[known],
+            np.log(errors[known].abs() + SMALL_ERROR),
+        )
+        slope, *weights = map(float, model.coef_)
+        return cls(float(model.intercept_), slope, tuple(weights))
+
+    def __call__(self, prediction: pd.Series, signs: pd.DataFrame) -> pd.Series:
+        """eV, by uid."""
+        exponent = self.slope * prediction + _logarithms(signs) @ np.array(self.weights)
+        return np.exp(self.constant + exponent).rename("expected")
+
+
+def _logarithms(signs: pd.DataFrame) -> np.ndarray:
+    least = np.array([SMALL_SPREAD] + [NO_DISTANCE] * (signs.shape[1] - 1))
+    return np.log(np.maximum(signs.to_numpy(float), least))
+
+
+@dataclass(frozen=True)
 class Conformal:
     """Split-conformal intervals of the formation energy.
 
@@ -91,8 +133,9 @@ class Conformal:
         Args:
             rows: columns eform, eform_pred and, where `normalised`, eform_sigma (eV). Rows that
                 were not trained on; those without a label do not count.
-            normalised: whether intervals are wider where the ensemble spreads. The scale is
-                sigma plus its median: few members often agree by chance, which is no certainty.
+            normalised: whether intervals are wider where more error is to be expected. The scale
+                is the column `expected` (eV, of `Expected`); where there is none, sigma plus its
+                median: few members often agree by chance, which is no certainty.
 
         Raises DefectkitError without labelled rows, or where nothing spreads.
         """
@@ -222,4 +265,6 @@ def _moments(spin: pd.Series, sigma: pd.Series) -> np.ndarray:
 
 
 def _scale(rows: pd.DataFrame, floor: float | None) -> pd.Series:
-    return pd.Series(1.0, rows.index) if floor is None else rows.eform_sigma + floor
+    if floor is None:
+        return pd.Series(1.0, rows.index)
+    return rows.expected if "expected" in rows else rows.eform_sigma + floor

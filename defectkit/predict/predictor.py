@@ -5,9 +5,11 @@ from is stored in one file beside their folders, so that a prediction needs no d
 """
 
 import dataclasses
+import gc
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +48,13 @@ from defectkit.predict.domain import (
     host_part,
     predict_with_vectors,
 )
-from defectkit.predict.intervals import ByKind, Magnetism, ensemble, mean_and_sigma
+from defectkit.predict.intervals import (
+    ByKind,
+    Expected,
+    Magnetism,
+    ensemble,
+    mean_and_sigma,
+)
 from defectkit.predict.own import Own, read_own, training_hosts
 from defectkit.predict.physics import flags
 from defectkit.predict.surroundings import surroundings
@@ -65,7 +73,7 @@ from defectkit.training.inference import (
     load_model,
     predict_together,
 )
-from defectkit.training.prepared import graphs_of, learned_from, start_graphs
+from defectkit.training.prepared import graphs_of, learned_from, prepare
 from defectkit.training.run import SETTINGS, SUMMARY, Run
 
 HANDED_ON = (WEIGHTS, CARD, SUMMARY)  # of a member, beside its configuration; others hold labels
@@ -89,6 +97,7 @@ NUMBERS = (
 )
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
+EXPECTED = "expected"  # likewise, those of `intervals.Expected`
 MAGNETISM = "magnetism"  # numbers of the file: those of `intervals.Magnetism`, in their order
 VALID = ["eform", "eform_pred", "eform_sigma"]  # then the distances, by name
 KINDS = ["host", "many"]  # of the validation rows of sites: place in `hosts`, or -1; 0 or 1
@@ -116,9 +125,11 @@ class Predictor:
         hosts: (H, 2 F) `domain.host_part` of their hosts, of networks of sites: intervals are
             calibrated by host, and by whether a defect has more than `FEW_SITES` sites. Where all
             atoms are nodes, no host has rows enough.
+        expected: what error is to be expected, where all atoms are nodes; `valid` then has a column
+            `expected` (eV) after the distances. Intervals are as wide in proportion.
 
-    Networks that learned from random starts as well are judged on such starts of the validation
-    rows beside those that the source has, and know such starts of the training rows.
+    Networks that learned from further rows (`data.more`) are judged on those of them that were kept
+    back as well.
     """
 
     members: tuple[Path, ...]
@@ -127,6 +138,7 @@ class Predictor:
     learned: Learned
     magnetism: Magnetism | None = None
     hosts: np.ndarray | None = None
+    expected: Expected | None = None
 
     @classmethod
     def fit(cls, runs: Sequence[Run], rows: int | None = None) -> "Predictor":
@@ -155,13 +167,15 @@ class Predictor:
         known = [_vectors(models[0], shown, training, dataset)]
         new = _vectors(models[0], shown, valid.index, dataset)
         tables, news = [valid.loc[new["latent"].index]], [new]
-        if first.config.starts:
-            starts = start_graphs(dataset, tuple(training), 0, config)
-            known.append(_vectors(models[0], starts, training, dataset))
-            starts = start_graphs(dataset, tuple(valid.index), 0, config)
-            news.append(_vectors(models[0], starts, valid.index, dataset))
-            members, _ = predict_together(models, starts)
-            tables.append(valid[["eform", "spin"]].loc[members[0].index])
+        further = prepare(first.config).further if first.config.data.more else None
+        if further is not None:
+            graphs = graphs_of(further.dataset, config)
+            known.append(_vectors(models[0], graphs, further.train, further.dataset))
+            news.append(_vectors(models[0], graphs, further.valid, further.dataset))
+            numbers = graphs.select(further.valid)
+            chosen = GraphDataset.from_graphs(graphs[k] for k in numbers)
+            members, _ = predict_together(models, chosen)
+            tables.append(further.dataset.frame.loc[members[0].index, ["eform", "spin"]])
             for target in ("eform", "spin"):
                 mean, tables[1][f"{target}_sigma"] = mean_and_sigma(members, target)
                 tables[1][f"{target}_pred"] = mean
@@ -173,8 +187,12 @@ class Predictor:
         judged = pd.concat(
             table[VALID].join(_distances(nearness, vectors)) for table, vectors in zip(tables, news)
         )
-        hosts = None
-        if config.nodes == "defects":
+        hosts = expected = None
+        if config.nodes == "atoms":
+            signs = judged[["eform_sigma", *nearness]]
+            expected = Expected.fit(judged.eform_pred - judged.eform, judged.eform_pred, signs)
+            judged["expected"] = expected(judged.eform_pred, signs)
+        else:
             hosts = np.unique(host_part(new["composition"].to_numpy(np.float32)), axis=0)
             judged = judged.join(_kinds(hosts, new["composition"], shown))
         return cls(
@@ -184,6 +202,7 @@ class Predictor:
             learned,
             Magnetism.fit(pd.concat(tables)),
             hosts,
+            expected,
         )
 
     def hand_on(self, path: str | Path, replace: bool = False) -> None:
@@ -245,6 +264,8 @@ class Predictor:
         }
         if self.magnetism is not None:
             arrays[MAGNETISM] = np.array(dataclasses.astuple(self.magnetism))
+        if (known := self.expected) is not None:
+            arrays[EXPECTED] = np.array([known.constant, known.slope, *known.weights])
         if self.hosts is not None:
             arrays[HOSTS] = self.hosts
         # The format knows rows that follow each other only, and tables keep columns.
@@ -275,11 +296,16 @@ class Predictor:
                     "again with `defectkit join`."
                 )
         magnetism = Magnetism(*arrays.pop(MAGNETISM).tolist()) if MAGNETISM in arrays else None
-        hosts = arrays.pop(HOSTS, None)
+        hosts, known = arrays.pop(HOSTS, None), arrays.pop(EXPECTED, None)
         columns = [*VALID, *(name for name in arrays if name in DISTANCES)]
+        columns += [] if known is None else [EXPECTED]
         columns += [] if hosts is None else KINDS
         valid = pd.DataFrame(arrays.pop("valid"), columns=columns)
-        return cls(members, arrays, valid, learned, magnetism, hosts)
+        expected = None
+        if known is not None:
+            constant, slope, *weights = known.tolist()
+            expected = Expected(constant, slope, tuple(weights))
+        return cls(members, arrays, valid, learned, magnetism, hosts, expected)
 
     def __call__(
         self,
@@ -333,7 +359,8 @@ class Predictor:
         pairs = [record.natoms**2 for record in records]
         with tqdm(total=len(records), desc="predictions", delay=2, leave=False) as bar:
             for some in batches(records, pairs, CHUNK, CHUNK_PAIRS):
-                tables.append(self._judged(some, hosts, confidence, doubts or {}))
+                with _without_gc():
+                    tables.append(self._judged(some, hosts, confidence, doubts or {}))
                 bar.update(len(some))
         table = pd.concat(tables[1:] or tables).loc[uids].reindex(columns=list(COLUMNS))
         return table.set_axis(self.columns, axis=1)
@@ -470,13 +497,14 @@ class Predictor:
         for target in ("eform", "spin"):
             table[target], table[f"{target}_sigma"] = mean_and_sigma(members, target)
         known = composition.loc[table.index]
-        kinds = _kinds(self.hosts, known, graphs)
-        half = self._conformal.half_width(table, kinds, confidence)
         seen = {"latent": vectors, "composition": known}
         if "surroundings" in self.training:
             seen["surroundings"] = surroundings(graphs)
-        signs = _distances(self._nearness, seen)
-        signs["spread"], signs["reading"] = table.eform_sigma, reading
+        table = table.join(_distances(self._nearness, seen))
+        signs = self.signs(table)
+        kinds = _kinds(self.hosts, known, graphs)
+        told = table.assign(**signs.filter([EXPECTED]))
+        half = self._conformal.half_width(told, kinds, confidence)
         card = self.card
         if card.spin_range is None:
             table[["spin", "spin_sigma"]] = np.nan
@@ -488,11 +516,19 @@ class Predictor:
         table = table.assign(
             eform_lo=(table.eform - half).clip(lower=lowest),
             eform_hi=(table.eform + half).clip(lower=lowest),
-            **signs.drop(columns="spread"),
-            **self.guard.verdict(signs),
+            reading=reading,
+            **self.guard.verdict(signs.assign(reading=reading)),
             impossible=wrong.apply(lambda row: "; ".join(filter(None, row)), axis=1),
         )
         return table, vectors
+
+    def signs(self, table: pd.DataFrame) -> pd.DataFrame:
+        """What the guard goes by, of rows of the table of `__call__`: columns as of `Guard.fit`."""
+        signs = table[list(self.training)].assign(spread=table.eform_sigma)
+        if self.expected is not None:
+            told = table[["eform_sigma", *self.training]]
+            signs[EXPECTED] = self.expected(table.eform, told)
+        return signs
 
     def _doubt(self, one: "_Structure") -> str:
         """What speaks against the prediction of a structure, in words; empty where nothing does."""
@@ -513,7 +549,8 @@ class Predictor:
     def guard(self) -> Guard:
         """With the thresholds of the validation rows."""
         signs = self.valid.rename(columns={"eform_sigma": "spread"})
-        return Guard.fit(signs[["spread", *self.training]])
+        known = [] if self.expected is None else [EXPECTED]
+        return Guard.fit(signs[["spread", *self.training, *known]])
 
     @cached_property
     def _models(self) -> list[tuple[nn.Module, ModelCard]]:
@@ -592,6 +629,22 @@ class _Structure:
         return "; ".join(filter(None, [self.found.doubt, detached]))
 
 
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """No search for reference cycles meanwhile.
+
+    Graphs are many small objects and soon gone, but they would set it off, and it goes through all
+    objects of all libraries: a quarter of the time of a prediction.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _spread(uids: list[str], composition: pd.DataFrame, rows: int) -> list[str]:
     """Of the uids `rows`, drawn at random, but of each composition as many as neighbours count.
 
@@ -657,7 +710,7 @@ def _read(path: Path) -> tuple[dict[str, str], Learned, dict[str, np.ndarray]]:
         with safe_open(path, "numpy") as file:
             hashes = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {})[MEMBERS])
             learned = TypeAdapter(Learned).validate_json(file.get_tensor(LEARNED).tobytes())
-            names = (*DISTANCES, MAGNETISM, HOSTS)
+            names = (*DISTANCES, MAGNETISM, HOSTS, EXPECTED)
             there = [key for key in names if key in file.keys()]  # noqa: SIM118 - no dictionary
             arrays = {key: file.get_tensor(key) for key in (*there, "valid")}
         _check_arrays(hashes, arrays)
@@ -681,11 +734,13 @@ def _check_arrays(hashes: dict[str, str], arrays: dict[str, np.ndarray]) -> None
     if len(training) < 2 or len(sizes) > 1 or -1 in sizes:
         raise ValueError("its tables of training rows do not fit each other")
     kinds = KINDS if HOSTS in arrays else []
-    width = len(VALID) + len(training) + len(kinds)
+    width = len(VALID) + len(training) + len(kinds) + (EXPECTED in arrays)
     if valid.ndim != 2 or valid.shape[1] != width or not len(valid):
         raise ValueError("its table of validation rows has other columns")
     if kinds and arrays[HOSTS].ndim != 2:
         raise ValueError("the hosts of its validation rows are no table")
+    if arrays.get(EXPECTED, np.zeros(len(training) + 3)).shape != (len(training) + 3,):
+        raise ValueError("what tells the error to expect is not a number a sign")
     if arrays.get(MAGNETISM, np.zeros(3)).shape != (3,):
         raise ValueError("what tells magnetic defects is not three numbers")
     if not all(np.isfinite(array).all() for array in arrays.values()):

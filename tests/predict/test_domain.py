@@ -108,6 +108,19 @@ def test_verdicts_and_their_sentences(signs):
     assert " and the training set" in table.sentence["d"]
 
 
+def test_a_large_error_to_expect_is_a_reason_of_its_own(signs):
+    guard = Guard(5.0, {"latent": 5.0, "composition": 5.0}, expected=0.4)
+    table = guard.verdict(signs.assign(expected=[0.1, 0.9, 0.1, 0.3]))
+    assert table.verdict.tolist() == ["inside", "spread", "inside", "inside"]
+    assert "n error of 0.90 eV is usual" in table.sentence["b"]
+    assert "less than 0.40 eV" in table.sentence["b"]
+    assert "disagree" not in table.sentence["b"]
+    rng = np.random.default_rng(0)
+    many = pd.DataFrame(rng.random((1000, 3)), columns=["spread", "latent", "expected"])
+    verdicts = Guard.fit(many).verdict(many).verdict
+    assert (verdicts != "inside").mean() == pytest.approx(0.13 + 0.02, abs=0.01)
+
+
 def test_thresholds_flag_their_share_of_validation_rows():
     rng = np.random.default_rng(0)
     signs = pd.DataFrame({"spread": rng.random(400), "latent": rng.random(400)})

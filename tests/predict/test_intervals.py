@@ -14,6 +14,7 @@ from defectkit.predict.intervals import (
     MAGNETIC,
     ByKind,
     Conformal,
+    Expected,
     Magnetism,
     ensemble,
 )
@@ -70,6 +71,31 @@ def test_calibration_rows_are_covered_at_least_as_often(seed, level):
     rows = made(120, seed)
     half = Conformal.fit(rows, normalised=True).half_width(rows, level)
     assert (errors(rows) <= half + 1e-12).mean() >= level
+
+
+def signed(n: int, seed: int) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
+    """Errors that grow with the first of two signs and with the prediction."""
+    rng = np.random.default_rng(seed)
+    signs = pd.DataFrame(rng.uniform(0.1, 2.0, (n, 2)), columns=["eform_sigma", "latent"])
+    prediction = pd.Series(rng.normal(0, 1, n))
+    return signs.eform_sigma * np.exp(prediction) * rng.normal(size=n), prediction, signs
+
+
+def test_the_expected_error_follows_signs_and_prediction():
+    found = Expected.fit(*signed(4000, 0))
+    assert found.weights == pytest.approx((1.0, 0.0), abs=0.15)
+    assert found.slope == pytest.approx(1.0, abs=0.15)
+    error, prediction, signs = signed(2000, 1)
+    expected = found(prediction, signs)
+    assert spearmanr(expected, error.abs()).statistic > 0.55
+    rows = pd.DataFrame({"eform": 0.0, "eform_pred": error, "eform_sigma": signs.eform_sigma})
+    told = rows.assign(expected=expected)
+    half = Conformal.fit(told[:1000], normalised=True).half_width(told[1000:])
+    assert (errors(rows[1000:]) <= half).mean() == pytest.approx(0.9, abs=0.03)
+    blind = Conformal.fit(rows[:1000], normalised=True).half_width(rows[1000:])
+    assert half.median() < 0.8 * blind.median()  # as often right, and narrower
+    unknown = error.where(error.index % 2 == 0)
+    assert Expected.fit(unknown, prediction, signs).weights == pytest.approx((1.0, 0.0), abs=0.2)
 
 
 def test_normalised_intervals_follow_the_spread():
