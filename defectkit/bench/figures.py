@@ -17,7 +17,7 @@ from defectkit.bench.measure import shipped
 from defectkit.data.sources import SOURCES
 from defectkit.graphs.build import CrystalGraph
 from defectkit.graphs.geometry import edge_vectors
-from defectkit.plots.explain import lattice_map, weight_by_distance
+from defectkit.plots.explain import RELATIVE, lattice_map, scale_of, weight_by_distance
 from defectkit.plots.real import oscillation
 from defectkit.plots.results import parity
 from defectkit.plots.style import BLUE, GREY, LIGHT_GREY, ORANGE
@@ -95,7 +95,8 @@ def _route(
         "4 · formation energy (eV)",
     )
     for ax, values in zip(axes, (None, None, weights)):
-        lattice_map(graph, values, "", copies=0, ax=ax)
+        limits = None if values is None else scale_of(values, RELATIVE)
+        lattice_map(graph, values, "", limits, copies=0, ax=ax)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     receivers = graph.pos[graph.edge_index[1]].numpy()[:, :2]
     bonds = edge_vectors(graph.pos, graph.cell, graph.edge_index, graph.edge_shift).numpy()[:, :2]

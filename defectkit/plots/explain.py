@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LogNorm, Normalize
 from torch import nn
 
 from defectkit import explain
@@ -25,6 +26,8 @@ from defectkit.structures.names import in_figure
 VACANCY_RADIUS = 0.9  # Å, of the ring that stands for a vacancy
 RELATIVE = "attention relative to uniform"
 WITHOUT = "change without the atom (eV)"
+ROOM = 1.5  # times the smallest and the largest weight, where a figure ends
+MOST_APART = 1e3  # the largest weight over the smallest that has a colour of its own
 MOST_OCCLUDED = 200  # nodes: their time grows with the square
 
 
@@ -33,16 +36,18 @@ def weight_by_distance(
     fit: Mapping[str, float] | None = None,
     centre: str = "the defect",
     ax: Axes | None = None,
-    top: float | None = None,
+    scale: Normalize | None = None,
 ) -> Axes:
     """Attention against the distance from the defect, with means of rings and the fitted decay.
+
+    The scale of attention is logarithmic.
 
     Args:
         table: columns distance (Å), defect and relative (one if uniform), a row a node.
         fit: of `explain.decay_length`; no curve where it is not given or found none.
         centre: what distances are measured from.
         ax: where to draw; a new figure where it is not given.
-        top: of the frame; just above nearly all nodes where it is not given.
+        scale: whose ends the frame has; `scale_of` all nodes where it is not given.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
     host, defect = table[~table.defect], table[table.defect]
@@ -77,14 +82,9 @@ def weight_by_distance(
         curve = fit["amplitude"] * np.exp(-d / fit["length"]) + fit["floor"]
         ax.plot(d, curve, color=ORANGE, lw=2, label=text)
     ax.axhline(1, color="black", ls=":", lw=1, label="uniform")
-    # A few far-off points would flatten all others.
-    top = np.nanquantile(table.relative, 0.995) * 1.25 if top is None else top
-    above = int((table.relative > top).sum())
-    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=RELATIVE)
-    ax.set_ylim(0, top if top > 0 else None)
-    if above:
-        words = f"{above} of {len(table):,} nodes\nlie above the frame"
-        ax.text(0.09, 0.98, words, va="top", transform=ax.transAxes)
+    ax.set(xlabel=f"distance from {centre}, nearest image (Å)", ylabel=RELATIVE, yscale="log")
+    scale = scale or scale_of(table.relative.to_numpy(), RELATIVE)
+    ax.set_ylim(scale.vmin / ROOM, scale.vmax * ROOM)
     ax.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
     return ax
 
@@ -93,7 +93,7 @@ def lattice_map(
     graph: CrystalGraph,
     values: np.ndarray | None,
     label: str = RELATIVE,
-    limits: tuple[float, float] | None = None,
+    limits: style.Limits | None = None,
     query: int | None = None,
     copies: int = 1,
     ax: Axes | None = None,
@@ -108,7 +108,8 @@ def lattice_map(
         values: (n,) of its nodes, those not known (NaN) are white; None colours atoms by element,
             without a colour bar.
         label: what the values are, with their unit; no colour bar where it is empty.
-        limits: ends of the colour scale; those of the values where not given.
+        limits: ends of the colour scale, or a scale; from the values where not given
+            (`scale_of`).
         query: a node to mark by a square, the one that asks.
         copies: of the cell on every side, of which the figure shows the nearest part.
         ax: where to draw; a new figure where it is not given.
@@ -122,7 +123,7 @@ def lattice_map(
         faces = style.atom_faces(graph.z.numpy())
     else:
         values = np.asarray(values, dtype=float)
-        norm, cmap = style.colour_scale(values, limits)
+        norm, cmap = style.colour_scale(values, limits or scale_of(values, label))
         faces = plt.get_cmap(cmap)(norm(values))
         faces[np.isnan(values)] = 1.0
     steps = np.array(list(product(range(-copies, copies + 1), repeat=2)))
@@ -180,10 +181,23 @@ def _atoms(
     )
 
 
+def scale_of(values: np.ndarray, label: str) -> Normalize | None:
+    """The scale of attention, which is logarithmic: nodes of the defect get many times as much.
+
+    Three powers of ten are told apart below the largest value. None for anything else.
+    """
+    if label != RELATIVE:
+        return None
+    high = float(np.nanmax(values))
+    low = max(float(np.nanmin(values)), high / MOST_APART)
+    return LogNorm(min(low, 0.9 * high), high, clip=True)
+
+
 def set_bar(
-    bar: Colorbar, values: np.ndarray, label: str, limits: tuple[float, float] | None = None
+    bar: Colorbar, values: np.ndarray, label: str, limits: style.Limits | None = None
 ) -> None:
     """Let a colour bar show the scale of other values; arguments as in `lattice_map`."""
+    limits = limits or scale_of(values, label)
     bar.update_normal(plt.cm.ScalarMappable(*style.colour_scale(values, limits)))
     bar.set_label(label)
 
@@ -213,7 +227,7 @@ def head_maps(
     rows, columns, n, _ = maps.shape
     asking = np.flatnonzero(graph.is_defect.numpy()) if query is None else [query]
     shown = maps[:, :, asking].mean(axis=2) * n  # (L, H, n)
-    limits = 0.0, float(shown.max())
+    limits = scale_of(shown, RELATIVE)
     if axes is None:
         figure, axes = plt.subplots(
             rows,
@@ -393,8 +407,10 @@ def score_maps(graph: CrystalGraph, scores: Mapping[str, np.ndarray]) -> np.ndar
     """
     axes = style.row_of_axes(len(scores), 3.4, 3, sharey=True)
     for ax, (label, values) in zip(axes, scores.items()):
-        lattice_map(graph, values, "", copies=0, ax=ax)
-        colours = plt.cm.ScalarMappable(*style.colour_scale(np.asarray(values, dtype=float)))
+        values = np.asarray(values, dtype=float)
+        limits = scale_of(values, label)
+        lattice_map(graph, values, "", limits, copies=0, ax=ax)
+        colours = plt.cm.ScalarMappable(*style.colour_scale(values, limits))
         ax.figure.colorbar(colours, ax=ax, label=label, location="top", shrink=0.85)
         ax.set(ylabel="")
     axes[0].set_ylabel("y (Å)")

@@ -66,11 +66,13 @@ PRINT_DPI = 300
 LONGEST = 500  # characters of a description; a legend of fifty hosts helps nobody
 FIGURE = "matplotlib.figure.Figure"
 
+Limits = tuple[float, float] | plt.Normalize  # ends of a scale of colours, or a scale
 
-def colour_scale(
-    values: np.ndarray, limits: tuple[float, float] | None = None
-) -> tuple[plt.Normalize, str]:
+
+def colour_scale(values: np.ndarray, limits: Limits | None = None) -> tuple[plt.Normalize, str]:
     """Norm and name of the colour map for values; symmetric about zero where some are negative."""
+    if isinstance(limits, plt.Normalize):
+        return limits, SEQUENTIAL
     low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
     if low < 0:
         end = max(-low, high)

@@ -6,17 +6,24 @@ from typing import Any, ClassVar
 import ipywidgets
 import numpy as np
 import torch
+from matplotlib.colors import Normalize
 from traitlets import Bunch
 
 from defectkit.explain import attention_maps, combine, node_table, seen_by
 from defectkit.graphs.build import CrystalGraph
-from defectkit.plots.explain import RELATIVE, head_maps, lattice_map, set_bar, weight_by_distance
+from defectkit.plots.explain import (
+    RELATIVE,
+    head_maps,
+    lattice_map,
+    scale_of,
+    set_bar,
+    weight_by_distance,
+)
 from defectkit.widgets.picture import ROW, Pictured, Sheet
 from defectkit.widgets.structure import StructureView
 
 ALL = -1
 DEFECT, EVERYONE = -1, -2  # who asks, beside single nodes
-ROOM = 1.05  # of the frame over the largest weight
 
 
 class _Explored(Pictured):
@@ -110,18 +117,18 @@ class AttentionExplorer(_Explored):
         table = node_table(graph, None if single is None else [single])
         asking = {DEFECT: np.flatnonzero(table.defect), EVERYONE: None}.get(node, [node])
         self.weights = seen_by(matrix, asking) * len(table)
-        asked = [seen_by(one, asking).max() for layer in self.maps for one in layer]
-        limits = 0.0, float(max(asked)) * len(table)  # the same for every layer and head
+        asked = np.array([seen_by(one, asking) for layer in self.maps for one in layer])
+        limits = scale_of(asked * len(table), RELATIVE)  # the same for every layer and head
         self._place_crystal(limits)
         centre = "the defect" if single is None else f"node {single}, which asks"
         left, right = self._sheet.wipe()[0]
         lattice_map(graph, self.weights, "", limits, single, ax=left)
         set_bar(self._sheet.bar, self.weights, RELATIVE, limits)
         shown = table.assign(relative=self.weights)
-        weight_by_distance(shown, centre=centre, ax=right, top=ROOM * limits[1])
+        weight_by_distance(shown, centre=centre, ax=right, scale=limits)
         self.paint(self._sheet)
 
-    def _place_crystal(self, limits: tuple[float, float]) -> None:
+    def _place_crystal(self, limits: Normalize) -> None:
         if self.crystal is not None:
             self.crystal.colour(self.weights, RELATIVE, limits)
             return
@@ -133,7 +140,7 @@ class AttentionExplorer(_Explored):
             self.place.children = [self.crystal]
 
     def _clicked(self, change: Bunch) -> None:
-        if change["new"] in dict(map(reversed, self.query.options)):
+        if change["new"] in [value for _, value in self.query.options]:
             self.query.value = change["new"]
 
 

@@ -23,7 +23,7 @@ from traitlets import Bunch
 from defectkit.graphs.build import CrystalGraph
 from defectkit.plots import style
 from defectkit.plots.database import two_views
-from defectkit.plots.explain import lattice_map, set_bar
+from defectkit.plots.explain import lattice_map, scale_of, set_bar
 from defectkit.plots.graphs import MARGIN, local_edges
 from defectkit.structures.names import in_html
 from defectkit.structures.record import SiteKind
@@ -222,7 +222,7 @@ class StructureView(Crystal):
         graph: CrystalGraph,
         values: np.ndarray | None = None,
         label: str = "",
-        limits: tuple[float, float] | None = None,
+        limits: style.Limits | None = None,
         size: str = "400px",
         flat: bool = True,
     ) -> None:
@@ -246,7 +246,7 @@ class StructureView(Crystal):
         self,
         values: np.ndarray | None,
         label: str = "",
-        limits: tuple[float, float] | None = None,
+        limits: style.Limits | None = None,
     ) -> None:
         """Colour the nodes by other values, (n,)."""
         self.values = None if values is None else np.asarray(values, dtype=float)
@@ -254,6 +254,7 @@ class StructureView(Crystal):
         if self.values is None:
             self.show()
         else:
+            limits = limits or scale_of(self.values, label)
             norm, cmap = style.colour_scale(self.values, limits)
             self.legend.value = _legend(norm, cmap, label)
             bins = np.nan_to_num(norm(self.values) * BINS).clip(0, BINS - 1).astype(int)

@@ -74,6 +74,23 @@ def test_values_below_zero_have_a_scale_around_it():
     assert (norm.vmin, norm.vmax, cmap) == (0.0, 4.0, plots.style.SEQUENTIAL)
 
 
+def test_the_scale_of_attention_shows_the_host_beside_the_defect(graph):
+    relative = plots.explain.RELATIVE
+    assert plots.explain.scale_of(np.ones(3), "change (eV)") is None
+    weights = np.full(len(graph.z), 0.2)
+    weights[graph.is_defect.numpy()] = 20.0
+    norm = plots.explain.scale_of(weights, relative)
+    assert (norm.vmin, norm.vmax) == pytest.approx((0.2, 20.0))
+    assert norm(2.0) == pytest.approx(0.5)
+    weights[0] = 1e-9  # one node that nobody hears takes no colours from the others
+    assert plots.explain.scale_of(weights, relative).vmin == pytest.approx(0.02)
+    assert plots.explain.scale_of(np.ones(3), relative)(1.0) == 1.0
+    plain = plots.explain.lattice_map(graph, weights, "eV").collections[-1].get_facecolors()
+    spread = plots.explain.lattice_map(graph, weights).collections[-1].get_facecolors()
+    host = ~graph.is_defect.numpy()[np.argsort(graph.pos[:, 2].numpy(), kind="stable")]
+    assert np.ptp(plain[host], axis=0).max() < 0.05 < np.ptp(spread[host], axis=0).max()
+
+
 def test_every_head_has_its_map(graph):
     n = len(graph.z)
     maps = np.full((2, 3, n, n), 1 / n)
