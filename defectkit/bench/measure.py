@@ -65,7 +65,10 @@ BENCHES = {
     "vectors_dopant": ("vectors", "dopant_rows"),
     "vectors_hybrid": ("vectors", "hybrid_rows"),
     "vectors_2dmd": ("vectors", "host_rows"),
-    **dict.fromkeys(("optim", "ablation", "transfer", "learning"), ("studies", "study_rows")),
+    **dict.fromkeys(
+        ("optim", "ablation", "unrelaxed", "whole", "transfer", "learning"),
+        ("studies", "study_rows"),
+    ),
 }
 STUDIES = tuple(name for name, (_, rows) in BENCHES.items() if rows == "study_rows")
 ON_DATA = ("models",)
