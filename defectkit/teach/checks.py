@@ -301,7 +301,7 @@ def call(
     names: Sequence[str],
     takes: str,
     arguments: Sequence,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
 ) -> object:
     """What a student's function returns for copies of these arguments.
 
@@ -310,12 +310,12 @@ def call(
         names: of its arguments.
         takes: what they are, in a sentence.
         arguments: the values.
-        seconds: longest time that it may take.
+        seconds: longest time that it may take; `SECONDS` where it is not given.
 
     Raises Fault where it is no function, stops with an error, takes longer, changes its arguments,
     or returns nothing.
     """
-    words = f"({', '.join(names)})"
+    words, seconds = f"({', '.join(names)})", seconds or SECONDS
     if not callable(function):
         raise Fault(f"answer with a function of {words}, not with {kind(function)}.")
     given = copy.deepcopy(list(arguments))
