@@ -521,8 +521,7 @@ check("04-6", answer)
 #
 # A **vacancy is a node** with a learned vector of its own, so that it can ask and be asked like any
 # atom. **Lattice self-edges** say how far every atom is from its own images: the cell itself, in a small
-# channel of its own. **Site inputs** say how strained and how lopsided a node's first neighbours are,
-# against the pristine host. None of this may depend on how somebody chose the cell. We stretch a sheet,
+# channel of its own. None of this may depend on how somebody chose the cell. We stretch a sheet,
 # and write every stretched sheet in two ways: with its usual cell, and with a skewed one. *Guess
 # first:* where do lines and crosses lie?
 
@@ -686,6 +685,7 @@ check("04-9", answer)
 # so are the weights. Where two or three nodes of two hundred matter, what they say drowns in the mean, and
 # a network that hears them so faintly hardly learns to tell how far away they are. So $\psi$ of the kit's
 # hybrid does not begin at zero: nodes of a defect have a head start, and training decides whether they keep it.
+# (What that is worth on labels of DFT is measured in notebook 07, section 6.)
 #
 # **Exercise 04-12.** A cell has 190 nodes, three of them the defect's, and all scores are equal. Which share of
 # the weight is the defect's? And what must $\psi$ add to the scores of these three for a share of 3/4?

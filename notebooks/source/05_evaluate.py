@@ -605,8 +605,11 @@ coverage.coverage_by(valid, rows, known.frame.host).style.format(
 #
 # So we must notice when a row is *not* of the kind that the model knows. Two signs: the seeds disagree;
 # or nothing in the training set is near, in the vector from which the model reads its answer, in what
-# the defect is made of, or in how its atoms stand to their neighbours. Each misses what the others see.
-# Thresholds are the 95 % quantiles of the validation rows. Every prediction of a `Predictor` carries the verdict:
+# the defect is made of, or in how its atoms stand to their neighbours. Each misses what the others see; so
+# the validation rows say which *error is to be expected* where the signs are what they are, by a straight line
+# through logarithms. A row is not "inside" if that error is large (as of the worst 13 % of the validation rows),
+# or if one sign alone is farther out than on 99 % of them (dashed). Intervals are as wide as that error in
+# proportion. Every prediction of a `Predictor` carries the verdict:
 
 # %%
 from defectkit.predict.predictor import Predictor
@@ -621,8 +624,7 @@ judged[["eform", "eform_lo", "eform_hi", "spin", "verdict", "sentence"]].head().
 
 # %%
 off = rows.eform_pred.sub(rows.eform).loc[some]
-signs = judged[list(predictor.training)].assign(spread=judged.eform_sigma)
-plots.evaluation.guard(signs, predictor.guard, off);
+plots.evaluation.guard(predictor.signs(judged), predictor.guard, off);
 
 # %%
 from defectkit.evaluation.coverage import guard_table
@@ -727,7 +729,7 @@ print(f"{len(impossible)} of {len(judged)} predictions", *impossible.head(5), se
 # %% [markdown]
 # ## 11 · What does accuracy cost? (optional)
 #
-# More rows, for as long as the curve falls (validation rows, equal number of rows for both, one seed):
+# More rows, for as long as the curve falls (validation rows, equal number of rows for both, three seeds):
 
 # %%
 plots.studies.transfer(benchmark("learning"), source);

@@ -75,7 +75,8 @@ plots.explain.head_maps(graph, maps);
 # %% [markdown]
 # Each map shows whom the *defect* listens to in one head: bright is heard, dark is not. Red rims mark the
 # defect, the cross its vacancy, the dotted line the cell. The scale is the weight times the number of
-# nodes, so that **one is uniform**: as much as everybody would get from a listener without opinion.
+# nodes, so that **one is uniform**: as much as everybody would get from a listener without opinion. It is
+# logarithmic: equal steps of colour are equal factors, or all but the defect's own nodes would be dark.
 #
 # One picture of a model needs one number an atom, and there are several ways to get it. They are
 # choices, and whoever shows a map should say which one it is:
