@@ -97,8 +97,8 @@ NUMBERS = (
 )
 COLUMNS = (*NUMBERS, "reading", "verdict", "sentence", "impossible")
 EQUAL = (0.0, 0.0)  # what cards of members may differ in does not count when they are compared
-EXPECTED = "expected"  # likewise, those of `intervals.Expected`
 MAGNETISM = "magnetism"  # numbers of the file: those of `intervals.Magnetism`, in their order
+EXPECTED = "expected"  # likewise, those of `intervals.Expected`; a column of `valid` as well
 VALID = ["eform", "eform_pred", "eform_sigma"]  # then the distances, by name
 KINDS = ["host", "many"]  # of the validation rows of sites: place in `hosts`, or -1; 0 or 1
 FEW_SITES = 3  # a defect of more is another kind: three of them may stand alone
@@ -170,15 +170,14 @@ class Predictor:
         further = prepare(first.config).further if first.config.data.more else None
         if further is not None:
             graphs = graphs_of(further.dataset, config)
-            known.append(_vectors(models[0], graphs, further.train, further.dataset))
-            news.append(_vectors(models[0], graphs, further.valid, further.dataset))
-            numbers = graphs.select(further.valid)
-            chosen = GraphDataset.from_graphs(graphs[k] for k in numbers)
-            members, _ = predict_together(models, chosen)
-            tables.append(further.dataset.frame.loc[members[0].index, ["eform", "spin"]])
-            for target in ("eform", "spin"):
-                mean, tables[1][f"{target}_sigma"] = mean_and_sigma(members, target)
-                tables[1][f"{target}_pred"] = mean
+            if graphs.select(further.train):
+                known.append(_vectors(models[0], graphs, further.train, further.dataset))
+            if numbers := graphs.select(further.valid):
+                news.append(_vectors(models[0], graphs, further.valid, further.dataset))
+                members, _ = predict_together(
+                    models, GraphDataset.from_graphs(graphs[k] for k in numbers)
+                )
+                tables.append(_beside_labels(members, further.dataset))
         arrays = {
             name: np.concatenate([one[name].to_numpy(np.float16) for one in known])
             for name in known[0]
@@ -191,7 +190,7 @@ class Predictor:
         if config.nodes == "atoms":
             signs = judged[["eform_sigma", *nearness]]
             expected = Expected.fit(judged.eform_pred - judged.eform, judged.eform_pred, signs)
-            judged["expected"] = expected(judged.eform_pred, signs)
+            judged[EXPECTED] = expected(judged.eform_pred, signs)
         else:
             hosts = np.unique(host_part(new["composition"].to_numpy(np.float32)), axis=0)
             judged = judged.join(_kinds(hosts, new["composition"], shown))
@@ -643,6 +642,15 @@ def _without_gc() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _beside_labels(members: Sequence[pd.DataFrame], dataset: Dataset) -> pd.DataFrame:
+    """Labels of rows of a data set, and what members predict of them, as of `ensemble`."""
+    table = dataset.frame.loc[members[0].index, ["eform", "spin"]]
+    for target in ("eform", "spin"):
+        mean, table[f"{target}_sigma"] = mean_and_sigma(members, target)
+        table[f"{target}_pred"] = mean
+    return table
 
 
 def _spread(uids: list[str], composition: pd.DataFrame, rows: int) -> list[str]:
