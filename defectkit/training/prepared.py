@@ -174,7 +174,7 @@ def _further(
                 f"data.more: {error} Set data.more=[] to learn from {name} alone."
             ) from error
         rows.append(clean(further, rules).dataset)
-    tests = load(name, STARTS) if name == "demo" else None
+    tests = load(name, STARTS) if name == "demo" and STARTS.exists() else None
     return Further.of(rows, dataset, split.train, split.seed, tests, data_folder() / "groups")
 
 
