@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from defectkit import DefectkitError
 from defectkit.data.dataset import Dataset
@@ -51,11 +52,15 @@ class Further:
             tests: rows of a third file that are held out as well.
             cache: a folder for `structure_groups`.
 
-        Raises DefectkitError where the rows are not of the same source, or one stands twice.
+        Rows that `dataset` holds already, by their id, count once; a line says so. Raises
+        DefectkitError where the rows are not of the same source, or one stands twice in the files.
         """
         for one in files:
             _check(one, dataset)
-        records = [record for one in files for record in one.records]
+        every, known = [record for one in files for record in one.records], set(dataset.frame.index)
+        records = [record for record in every if record.uid not in known]
+        if again := len(every) - len(records):
+            tqdm.write(f"data.more: {again} rows are in {dataset.name} already and count once.")
         hosts = {name: unit for one in files for name, unit in one.hosts.items()}
         more = replace(dataset, name="data.more", records=records, hosts=hosts | dataset.hosts)
         groups, own, *apart = groups_together(
@@ -94,11 +99,6 @@ def _check(more: Dataset, dataset: Dataset) -> None:
         raise DefectkitError(
             f"data.more: it carries labels of {more.label_source} and {dataset.name} those of "
             f"{dataset.label_source}, whose zero and accuracy differ; give rows of one source."
-        )
-    if both := sorted(set(more.frame.index) & set(dataset.frame.index)):
-        raise DefectkitError(
-            f"data.more holds {both[0]}, which is a row of {dataset.name} as well; leave it out or "
-            "give it another id."
         )
     for name in more.hosts.keys() & dataset.hosts.keys():
         first, second = more.hosts[name], dataset.hosts[name]

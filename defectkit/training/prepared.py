@@ -162,8 +162,11 @@ def _cleaned(name: str, path: str | None, rules: str) -> tuple[Dataset, pd.Serie
 @lru_cache(maxsize=2)
 def _further(
     dataset: Dataset, split: Split, name: str, files: tuple[str, ...], rules: str
-) -> Further:
-    """Rows of files beside the bundled data, or at a path, in the form of the data `name`."""
+) -> Further | None:
+    """Rows of files beside the bundled data, or at a path, in the form of the data `name`.
+
+    None where all of them are held out, or in the data already.
+    """
     rows = []
     for file in files:
         place = Path(file) if Path(file).exists() else CHECKOUT_DATA / file
@@ -175,7 +178,9 @@ def _further(
             ) from error
         rows.append(clean(further, rules).dataset)
     tests = load(name, STARTS) if name == "demo" and STARTS.exists() else None
-    return Further.of(rows, dataset, split.train, split.seed, tests, data_folder() / "groups")
+    cache = data_folder() / "groups"
+    found = Further.of(rows, dataset, split.train, split.seed, tests, cache)
+    return found if found.train or found.valid else None
 
 
 @lru_cache(maxsize=4)

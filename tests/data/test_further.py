@@ -58,6 +58,14 @@ def test_the_same_structure_goes_where_it_is_already_or_nowhere(data, more):
     assert found.valid != Further.of([further], data, learned, seed=1, tests=tests).valid
 
 
+def test_rows_that_are_there_already_count_once(data, more, capsys):
+    uids = list(data.frame.index)
+    alone, again = (Further.of(files, data, uids, 0) for files in ([more], [more, data]))
+    assert (again.train, again.valid) == (alone.train, alone.valid)
+    assert len(again.dataset) == len(more)
+    assert f"{len(data)} rows are in demo already and count once" in capsys.readouterr().out
+
+
 def test_rows_that_do_not_belong_are_refused(data, more):
     uids = list(data.frame.index)
     other = replace(more, label_source="DFT", records=[])
@@ -65,8 +73,6 @@ def test_rows_that_do_not_belong_are_refused(data, more):
         Further.of([other], data, uids, 0)
     with pytest.raises(DefectkitError, match=r"data.more: the id .* stands twice"):
         Further.of([more, more], data, uids, 0)
-    with pytest.raises(DefectkitError, match=f"holds {min(uids)}, which is a row of demo"):
-        Further.of([more, data], data, uids, 0)
     hosts = {name: unit.copy() for name, unit in more.hosts.items()}
     for unit in hosts.values():
         unit.set_cell(1.02 * unit.cell, scale_atoms=True)
