@@ -167,8 +167,8 @@ class Predictor:
         known = [_vectors(models[0], shown, training, dataset)]
         new = _vectors(models[0], shown, valid.index, dataset)
         tables, news = [valid.loc[new["latent"].index]], [new]
-        further = prepare(first.config).further if first.config.data.more else None
-        if further is not None:
+        prepared = prepare(first.config) if first.config.data.more else None
+        if prepared and (further := prepared.further) is not None:
             graphs = graphs_of(further.dataset, config)
             if graphs.select(further.train):
                 known.append(_vectors(models[0], graphs, further.train, further.dataset))
@@ -177,7 +177,8 @@ class Predictor:
                 members, _ = predict_together(
                     models, GraphDataset.from_graphs(graphs[k] for k in numbers)
                 )
-                tables.append(_beside_labels(members, further.dataset))
+                labels = prepared.labels(members[0].index, further.dataset)
+                tables.append(ensemble([labels.join(m.add_suffix("_pred")) for m in members]))
         arrays = {
             name: np.concatenate([one[name].to_numpy(np.float16) for one in known])
             for name in known[0]
@@ -642,15 +643,6 @@ def _without_gc() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _beside_labels(members: Sequence[pd.DataFrame], dataset: Dataset) -> pd.DataFrame:
-    """Labels of rows of a data set, and what members predict of them, as of `ensemble`."""
-    table = dataset.frame.loc[members[0].index, ["eform", "spin"]]
-    for target in ("eform", "spin"):
-        mean, table[f"{target}_sigma"] = mean_and_sigma(members, target)
-        table[f"{target}_pred"] = mean
-    return table
 
 
 def _spread(uids: list[str], composition: pd.DataFrame, rows: int) -> list[str]:
