@@ -65,7 +65,7 @@ class Prepared:
     @cached_property
     def graphs(self) -> GraphDataset:
         """The graphs of all rows of which there is one, with the labels of the target."""
-        return self._labelled(graphs_of(self.dataset, self.config.graph))
+        return self._labelled(graphs_of(self.dataset, self.config.graph), self.dataset)
 
     @cached_property
     def left_out(self) -> dict[str, str]:
@@ -109,18 +109,20 @@ class Prepared:
 
     def training_graphs(self) -> GraphDataset:
         """The graphs to train on: of further rows, and in other positions, where there are any."""
-        uids = self.uids("train")
-        chosen = [self.graphs[k] for k in self.parts["train"]]
-        unrelaxed = replace(self.config.graph, positions="unrelaxed")
-        if self.config.also_unrelaxed:
-            other = self._labelled(graphs_of(self.dataset, unrelaxed))
-            chosen += [other[k] for k in other.select(uids)]
+        rows = [(self.dataset, self.uids("train"))]
         if (further := self.further) is not None:
-            graphs = self._labelled(graphs_of(further.dataset, self.config.graph), further.dataset)
-            chosen += [graphs[k] for k in graphs.select(further.train)]
+            rows.append((further.dataset, further.train))
+        configs = [self.config.graph]
+        if self.config.also_unrelaxed:
+            configs.append(replace(self.config.graph, positions="unrelaxed"))
+        chosen = []
+        for dataset, uids in rows:
+            for config in configs:
+                graphs = self._labelled(graphs_of(dataset, config), dataset)
+                chosen += [graphs[k] for k in graphs.select(uids)]
         return GraphDataset.from_graphs(chosen)
 
-    def _labelled(self, graphs: GraphDataset, dataset: Dataset | None = None) -> GraphDataset:
+    def _labelled(self, graphs: GraphDataset, dataset: Dataset) -> GraphDataset:
         if self.config.data.target == "eform":
             return graphs
         labels = self.labels(graphs.uids, dataset).eform.to_numpy(np.float32)
